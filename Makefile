@@ -1,0 +1,99 @@
+# The workflow itself is Snakemake's (Snakefile, rules/); this file sets up the environment and names the usual runs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := study
+.NOTPARALLEL:
+
+# Passed to every run of the workflow: make SNAKEMAKE_ARGS="--workflow-profile profiles/gpu"
+SNAKEMAKE_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+SNAKEMAKE := $(BIN)/snakemake
+MODEL := smollm2-135m
+TEST_CONFIG := --configfile config/test.yaml
+
+# The interpreters to try for a new .venv are looked for outside it.
+OUTER_PATH := $(subst $(CURDIR)/$(BIN):,,$(PATH))
+PYTHONS := $(or $(PYTHON),python3.11 python3)
+# Jobs call `python`: the one of .venv.
+export PATH := $(CURDIR)/$(BIN):$(OUTER_PATH)
+
+.PHONY: study
+study: $(STAMP) ## the whole study: results/report.html (the default)
+	$(SNAKEMAKE) $(SNAKEMAKE_ARGS)
+
+.PHONY: quick
+quick: $(STAMP) ## the small study: results-test/report.html
+	$(SNAKEMAKE) $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
+
+.PHONY: test
+test: lint unit workflow quick check ## all checks, then the small study and the check of its results
+
+.PHONY: lint
+lint: $(STAMP) ## format, style, types, workflow style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(SNAKEMAKE) --lint
+
+# The parity tests read the small study's model.
+.PHONY: unit
+unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
+	$(SNAKEMAKE) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
+	$(BIN)/pytest --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
+
+.PHONY: workflow
+workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns
+	$(BIN)/pytest tests/workflow
+
+.PHONY: check
+check: $(STAMP) ## check the small study's results
+	$(BIN)/knowcirc check results-test
+
+.PHONY: format
+format: $(STAMP) ## format the code and the rules
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile rules
+
+.PHONY: reference
+reference: study ## copy the study's tables and figures into results/reference/
+	@cd results
+	rm -rf reference/$(MODEL) reference/all
+	for folder in {$(MODEL),all}/{tables,figures}; do
+	    [[ -d $$folder ]] || continue
+	    mkdir -p reference/$$folder
+	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} reference/$$folder/ \;
+	done
+	cp checks.json manifest.json reference/
+
+.PHONY: clean
+clean: ## remove results and results-test (downloaded models too); results/reference stays
+	rm -rf results-test
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+
+.PHONY: setup
+setup: $(STAMP) ## only the environment: .venv with requirements.txt
+
+# The stamp comes last, so a .venv without it is half-made and is made anew.
+$(STAMP): requirements.txt pyproject.toml
+	@if [[ ! -e $@ ]]; then
+	    for python in $(PYTHONS); do
+	        if PATH="$(OUTER_PATH)" $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi
+	        python=
+	    done
+	    if [[ -z $$python ]]; then echo "No Python 3.11 or newer among: $(PYTHONS). Name one: make PYTHON=..." >&2; exit 1; fi
+	    PATH="$(OUTER_PATH)" $$python -m venv --clear .venv
+	fi
+	rm -f $@
+	$(BIN)/python -m pip install --requirement requirements.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

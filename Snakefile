@@ -1,0 +1,52 @@
+"""Knowledge circuits and ROME, from download to report. `snakemake` alone runs the study of config/config.yaml."""
+
+from snakemake.utils import min_version
+
+min_version("9.16")
+
+
+configfile: "config/config.yaml"
+
+
+container: "docker://python:3.11"
+
+
+pathvars:
+    results=config["outdir"],
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/facts.smk"
+include: "rules/tracing.smk"
+include: "rules/circuits.smk"
+include: "rules/components.smk"
+include: "rules/editing.smk"
+include: "rules/behaviours.smk"
+include: "rules/figures.smk"
+include: "rules/tables.smk"
+include: "rules/checks.smk"
+
+
+rule all:
+    localrule: True
+    default_target: True
+    input:
+        "<results>/report.html",
+        "<results>/checks.json",
+
+
+rule tables:
+    """All tables."""
+    localrule: True
+    input:
+        tables_of_study,
+
+
+rule figures:
+    """All figures."""
+    localrule: True
+    input:
+        figures_of_study,

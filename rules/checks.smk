@@ -1,0 +1,75 @@
+rule collect_findings:
+    """The numbers that the report states in words, each read off a table of this run."""
+    input:
+        known="<results>/{model}/tables/known_facts.csv",
+        effects="<results>/{model}/tables/causal_effects.csv",
+        circuits="<results>/{model}/tables/circuit_hit_at_10.csv",
+        editing="<results>/{model}/tables/editing_scores.csv",
+        icl="<results>/{model}/tables/icl_head_ablation.csv",
+        drawing="<results>/{model}/figures/circuit_graph.json",
+        ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
+        edited="<results>/{model}/figures/edited_circuits.csv",
+        hallucination="<results>/{model}/figures/hallucination.json",
+        attention="<results>/{model}/figures/icl_attention.json",
+    output:
+        findings="<results>/{model}/findings.json",
+    params:
+        code=code_digest("collect_findings"),
+    log:
+        "<logs>/collect_findings/{model}.log",
+    script:
+        "../workflow_scripts/collect_findings.py"
+
+
+rule write_manifest:
+    """What this study promises: its models, figures and tables."""
+    output:
+        manifest="<results>/manifest.json",
+    params:
+        models=lookup(within=config, dpath="models"),
+        figures=FIGURES,
+        tables=TABLES,
+        methods=lookup(within=config, dpath="circuits/methods"),
+        editors=lookup(within=config, dpath="editing/editors"),
+        code=code_digest("write_manifest"),
+    log:
+        "<logs>/write_manifest.log",
+    script:
+        "../workflow_scripts/write_manifest.py"
+
+
+rule build_report:
+    """The report: every figure and table with its caption, in one file without outside references."""
+    input:
+        manifest="<results>/manifest.json",
+        figures=figures_of_study,
+        tables=tables_of_study,
+        findings=expand("<results>/{model}/findings.json", model=config["models"]),
+        provenance=expand("<results>/models/{model}/provenance.json", model=config["models"]),
+        captions=expand("rules/captions/{name}.rst", name=[*FIGURES, *TABLES]),
+    output:
+        report="<results>/report.html",
+    params:
+        config=report_config,
+        code=code_digest("build_report"),
+    log:
+        "<logs>/build_report.log",
+    script:
+        "../workflow_scripts/build_report.py"
+
+
+rule check_artifacts:
+    """Verify that every promised artifact exists, opens, has its columns, and is finite and in range."""
+    input:
+        manifest="<results>/manifest.json",
+        report="<results>/report.html",
+        figures=figures_of_study,
+        tables=tables_of_study,
+    output:
+        checks="<results>/checks.json",
+    params:
+        code=code_digest("check_artifacts"),
+    log:
+        "<logs>/check_artifacts.log",
+    script:
+        "../workflow_scripts/check_artifacts.py"

@@ -1,0 +1,81 @@
+rule discover_circuits:
+    """The circuit of every relation on its D_val; KC section 3."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+    output:
+        circuits="<results>/{model}/circuits/{method}.npz",
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        share=lookup(within=config, dpath="circuits/share"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("discover_circuits"),
+    log:
+        "<logs>/discover_circuits/{model}/{method}.log",
+    benchmark:
+        "<benchmarks>/discover_circuits/{model}/{method}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/discover_circuits.py"
+
+
+rule evaluate_circuits:
+    """hit@10 of model, circuit and random circuits on D_val and D_test; KC Table 1."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+        circuits="<results>/{model}/circuits/{method}.npz",
+    output:
+        scores="<results>/{model}/circuits/{method}_scores.csv",
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        hits=lookup(within=config, dpath="facts/hits"),
+        random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("evaluate_circuits"),
+    log:
+        "<logs>/evaluate_circuits/{model}/{method}.log",
+    benchmark:
+        "<benchmarks>/evaluate_circuits/{model}/{method}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/evaluate_circuits.py"
+
+
+rule describe_showcase:
+    """The showcase fact's circuit as JSON and DOT, its drawing, and its answer through the layers; KC Fig. 1, 3."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+    output:
+        circuit="<results>/{model}/circuits/showcase.json",
+        dot="<results>/{model}/circuits/showcase.dot",
+        drawing="<results>/{model}/figures/circuit_graph.json",
+        ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
+        meta="<results>/{model}/figures/answer_rank_by_layer.json",
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        showcase=lookup(within=config, dpath="showcase"),
+        circuits=lookup(within=config, dpath="circuits"),
+        heads=lookup(within=config, dpath="heads"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("describe_showcase"),
+    log:
+        "<logs>/describe_showcase/{model}.log",
+    benchmark:
+        "<benchmarks>/describe_showcase/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/describe_showcase.py"

@@ -1,0 +1,145 @@
+"""Read and check the configuration and the tables; functions that the rules share. Rules stand elsewhere."""
+
+import csv
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from knowcirc.configuration import reference_errors, schema_errors
+from knowcirc.digest import code_digest as digest_of
+from knowcirc.models.table import ModelRow, read_models
+
+ROOT = Path(workflow.basedir)
+FIGURES = (
+    "causal_trace",
+    "causal_trace_facts",
+    "circuit_graph",
+    "component_distribution",
+    "answer_rank_by_layer",
+    "edited_circuits",
+    "hallucination",
+    "icl_attention",
+)
+TABLES = (
+    "known_facts",
+    "causal_effects",
+    "circuit_hit_at_10",
+    "editing_scores",
+    "editing_generations",
+    "icl_head_ablation",
+)
+
+
+def read_datasets(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of config/datasets.tsv by data set."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        lines = (line for line in handle if not line.startswith("#"))
+        return {row["dataset"]: row for row in csv.DictReader(lines, delimiter="\t")}
+
+
+def check_config() -> dict[str, ModelRow]:
+    """The table of models, once the configuration has been found sound."""
+    errors = schema_errors(config, ROOT / "config/schema.yaml")
+    try:
+        models = read_models(ROOT / "config/models.tsv")
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    if not errors:
+        errors = reference_errors(config, models, set(relation_files()))
+    if errors:
+        raise WorkflowError("the configuration is not right:\n  " + "\n  ".join(errors))
+    return models
+
+
+def relation_files() -> dict[str, str]:
+    """Where each relation of the configured source lies."""
+    if config["relations"]["source"] == "lre":
+        lre = [name.split("/") for name in DATASETS if name.startswith("lre/")]
+        return {relation: f"<results>/data/lre/{category}/{relation}.json" for _, category, relation in lre}
+    return {path.stem: f"config/facts/{path.name}" for path in sorted((ROOT / "config/facts").glob("*.yaml"))}
+
+
+DATASETS = read_datasets(ROOT / "config/datasets.tsv")
+MODELS = check_config()
+os.environ["KNOWCIRC_DEVICE"] = config["device"]
+
+
+wildcard_constraints:
+    model="|".join(config["models"]),
+    method="|".join(config["circuits"]["methods"]),
+    editor="|".join(["none", *config["editing"]["editors"]]),
+
+
+def code_digest(rule_name: str) -> str:
+    """Hash of the library modules that a rule's script uses."""
+    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py")
+
+
+def relations_of_study(wildcards) -> list[str]:
+    """The relation files of the study, in the order of the configuration."""
+    files = relation_files()
+    return [files[name] for name in config["relations"]["names"]]
+
+
+def numerics(wildcards) -> dict[str, str]:
+    """How the model is loaded: dtype and weight processing."""
+    row = MODELS[wildcards.model]
+    return {"dtype": row.dtype, "processing": row.processing}
+
+
+def kv_view(wildcards) -> str:
+    """The K/V view of the model's graph."""
+    return MODELS[wildcards.model].kv
+
+
+def model_mb(wildcards, attempt) -> int:
+    """Memory that a job with the model needs, more after a failure."""
+    return MODELS[wildcards.model].mem_mb * attempt
+
+
+def model_row(wildcards) -> dict[str, object]:
+    """What fetching the model depends on."""
+    row = MODELS[wildcards.model]
+    keys = ("model", "source", "location", "revision", "sha256", "bos", "n_layers", "licence")
+    return {key: getattr(row, key) for key in keys}
+
+
+def editor_settings(wildcards) -> dict[str, object]:
+    """The settings of one editor for one model; empty for the unedited model."""
+    return {} if wildcards.editor == "none" else settings_of_editor(wildcards.editor, wildcards.model)
+
+
+def all_editor_settings(wildcards) -> dict[str, dict[str, object]]:
+    """The settings of all editors for one model."""
+    return {editor: settings_of_editor(editor, wildcards.model) for editor in config["editing"]["editors"]}
+
+
+def settings_of_editor(editor: str, model: str) -> dict[str, object]:
+    """Settings from the configuration and, for what is the model's own, from models.tsv."""
+    row = MODELS[model]
+    settings = dict(config["editing"][editor], layer=row.edit_layer)
+    if editor == "rome":
+        settings |= {"steps": row.value_steps, "clamp": row.clamp, "weight_decay": row.weight_decay}
+    return settings
+
+
+def tables_of_study(wildcards) -> list[str]:
+    """All tables of the study, as CSV and LaTeX."""
+    return expand("<results>/{model}/tables/{name}.{end}", model=config["models"], name=TABLES, end=["csv", "tex"])
+
+
+def figures_of_study(wildcards) -> list[str]:
+    """All figures of the study, as PNG and PDF."""
+    return expand("<results>/{model}/figures/{name}.{end}", model=config["models"], name=FIGURES, end=["png", "pdf"])
+
+
+def dataset_params(wildcards) -> dict[str, str]:
+    """Where an LRE file comes from and what its checksum is."""
+    row = DATASETS[f"lre/{wildcards.category}/{wildcards.relation}"]
+    return {"url": row["url"], "sha256": row["sha256"]}
+
+
+def report_config(wildcards) -> dict[str, object]:
+    """The settings that the report prints: all but where and how it was run."""
+    return {key: value for key, value in config.items() if key not in ("device", "mirror", "offline", "outdir")}

@@ -1,0 +1,113 @@
+rule build_records:
+    """Counterfactual records from facts that the model knows, and the sampled contexts of ROME."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+        relations=relations_of_study,
+    output:
+        records="<results>/{model}/edits/records.json",
+    params:
+        numerics=numerics,
+        source=lookup(within=config, dpath="relations/source"),
+        relations=lookup(within=config, dpath="editing/relations"),
+        records=lookup(within=config, dpath="editing/records"),
+        neighbours=lookup(within=config, dpath="editing/neighbours"),
+        prefixes=lookup(within=config, dpath="editing/prefixes"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("build_records"),
+    log:
+        "<logs>/build_records/{model}.log",
+    benchmark:
+        "<benchmarks>/build_records/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+    script:
+        "../workflow_scripts/build_records.py"
+
+
+rule edit_facts:
+    """Every record edited by one editor, judged, and undone; `none` judges the model as it is. ROME Table 4."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+    output:
+        scores="<results>/{model}/edits/{editor}.csv",
+    params:
+        numerics=numerics,
+        settings=editor_settings,
+        generation_records=lookup(within=config, dpath="editing/generation_records"),
+        continuations=lookup(within=config, dpath="editing/continuations"),
+        generation_tokens=lookup(within=config, dpath="editing/generation_tokens"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("edit_facts"),
+    log:
+        "<logs>/edit_facts/{model}/{editor}.log",
+    benchmark:
+        "<benchmarks>/edit_facts/{model}/{editor}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/edit_facts.py"
+
+
+rule sample_edited_text:
+    """What each edited model writes after the same prompts; ROME Fig. 6, table editing_generations."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+    output:
+        texts="<results>/{model}/edits/generations.csv",
+    params:
+        numerics=numerics,
+        settings=all_editor_settings,
+        generations=lookup(within=config, dpath="generations"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("sample_edited_text"),
+    log:
+        "<logs>/sample_edited_text/{model}.log",
+    benchmark:
+        "<benchmarks>/sample_edited_text/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/sample_edited_text.py"
+
+
+rule compare_edited_circuits:
+    """Circuits of the showcase fact and of an unrelated one before and after each edit; KC Fig. 4."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+    output:
+        heads="<results>/{model}/figures/edited_circuits.csv",
+        overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
+        meta="<results>/{model}/figures/edited_circuits.json",
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        settings=all_editor_settings,
+        showcase=lookup(within=config, dpath="showcase"),
+        method=lookup(within=config, dpath="circuits/methods")[0],
+        share=lookup(within=config, dpath="circuits/share"),
+        heads=lookup(within=config, dpath="heads"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("compare_edited_circuits"),
+    log:
+        "<logs>/compare_edited_circuits/{model}.log",
+    benchmark:
+        "<benchmarks>/compare_edited_circuits/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/compare_edited_circuits.py"

@@ -1,0 +1,169 @@
+rule plot_causal_trace:
+    """Average indirect effects by layer and token role; ROME Fig. 2 and 7."""
+    input:
+        effects="<results>/{model}/tables/causal_effects.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/causal_trace.png",
+            caption="captions/causal_trace.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/causal_trace.pdf",
+        data="<results>/{model}/figures/causal_trace.csv",
+    params:
+        window=lookup(within=config, dpath="tracing/window"),
+        code=code_digest("plot_causal_trace"),
+    log:
+        "<logs>/plot_causal_trace/{model}.log",
+    script:
+        "../workflow_scripts/plot_causal_trace.py"
+
+
+rule plot_causal_trace_facts:
+    """Traces of single facts with their tokens; ROME Fig. 1."""
+    input:
+        traces="<results>/{model}/traces/facts.parquet",
+    output:
+        png=report(
+            "<results>/{model}/figures/causal_trace_facts.png",
+            caption="captions/causal_trace_facts.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/causal_trace_facts.pdf",
+        data="<results>/{model}/figures/causal_trace_facts.csv",
+    params:
+        window=lookup(within=config, dpath="tracing/window"),
+        examples=lookup(within=config, dpath="tracing/examples"),
+        code=code_digest("plot_causal_trace_facts"),
+    log:
+        "<logs>/plot_causal_trace_facts/{model}.log",
+    script:
+        "../workflow_scripts/plot_causal_trace_facts.py"
+
+
+rule plot_circuit_graph:
+    """The showcase fact's circuit; KC Fig. 1."""
+    input:
+        drawing="<results>/{model}/figures/circuit_graph.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/circuit_graph.png",
+            caption="captions/circuit_graph.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/circuit_graph.pdf",
+    params:
+        code=code_digest("plot_circuit_graph"),
+    log:
+        "<logs>/plot_circuit_graph/{model}.log",
+    script:
+        "../workflow_scripts/plot_circuit_graph.py"
+
+
+rule plot_component_distribution:
+    """Heads and MLPs of the circuits by layer; KC Fig. 2."""
+    input:
+        frequency="<results>/{model}/figures/component_distribution.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/component_distribution.png",
+            caption="captions/component_distribution.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/component_distribution.pdf",
+    params:
+        method=lookup(within=config, dpath="circuits/methods")[0],
+        code=code_digest("plot_component_distribution"),
+    log:
+        "<logs>/plot_component_distribution/{model}.log",
+    script:
+        "../workflow_scripts/plot_component_distribution.py"
+
+
+rule plot_answer_rank_by_layer:
+    """The answer's rank and probability through the layers; KC Fig. 3."""
+    input:
+        ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
+        meta="<results>/{model}/figures/answer_rank_by_layer.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/answer_rank_by_layer.png",
+            caption="captions/answer_rank_by_layer.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/answer_rank_by_layer.pdf",
+    params:
+        code=code_digest("plot_answer_rank_by_layer"),
+    log:
+        "<logs>/plot_answer_rank_by_layer/{model}.log",
+    script:
+        "../workflow_scripts/plot_answer_rank_by_layer.py"
+
+
+rule plot_edited_circuits:
+    """The mover heads before and after edits; KC Fig. 4."""
+    input:
+        heads="<results>/{model}/figures/edited_circuits.csv",
+        overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
+        meta="<results>/{model}/figures/edited_circuits.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/edited_circuits.png",
+            caption="captions/edited_circuits.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/edited_circuits.pdf",
+    params:
+        code=code_digest("plot_edited_circuits"),
+    log:
+        "<logs>/plot_edited_circuits/{model}.log",
+    script:
+        "../workflow_scripts/plot_edited_circuits.py"
+
+
+rule plot_hallucination:
+    """A wrong answer beside a right one; KC Fig. 5, left."""
+    input:
+        ranks="<results>/{model}/figures/hallucination.csv",
+        meta="<results>/{model}/figures/hallucination.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/hallucination.png",
+            caption="captions/hallucination.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/hallucination.pdf",
+    params:
+        code=code_digest("plot_hallucination"),
+    log:
+        "<logs>/plot_hallucination/{model}.log",
+    script:
+        "../workflow_scripts/plot_hallucination.py"
+
+
+rule plot_icl_attention:
+    """New heads of a demonstrated prompt; KC Fig. 5, right."""
+    input:
+        attention="<results>/{model}/figures/icl_attention.csv",
+        meta="<results>/{model}/figures/icl_attention.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/icl_attention.png",
+            caption="captions/icl_attention.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/icl_attention.pdf",
+    params:
+        code=code_digest("plot_icl_attention"),
+    log:
+        "<logs>/plot_icl_attention/{model}.log",
+    script:
+        "../workflow_scripts/plot_icl_attention.py"

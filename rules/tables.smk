@@ -1,0 +1,91 @@
+rule tabulate_known_facts:
+    """hit@1 and hit@10 of the whole model by relation; KC section 4, ROME section 2.2."""
+    input:
+        facts="<results>/{model}/facts/known.parquet",
+    output:
+        csv="<results>/{model}/tables/known_facts.csv",
+        tex="<results>/{model}/tables/known_facts.tex",
+    params:
+        hits=lookup(within=config, dpath="facts/hits"),
+        code=code_digest("tabulate_known_facts"),
+    log:
+        "<logs>/tabulate_known_facts/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_known_facts.py"
+
+
+rule tabulate_causal_effects:
+    """Average total and indirect effects; ROME section 2.2."""
+    input:
+        traces="<results>/{model}/traces/facts.parquet",
+    output:
+        csv="<results>/{model}/tables/causal_effects.csv",
+        tex="<results>/{model}/tables/causal_effects.tex",
+    params:
+        code=code_digest("tabulate_causal_effects"),
+    log:
+        "<logs>/tabulate_causal_effects/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_causal_effects.py"
+
+
+rule tabulate_circuit_hit_at_10:
+    """What circuits can do alone, by relation; KC Table 1."""
+    input:
+        scores=expand("<results>/{{model}}/circuits/{method}_scores.csv", method=config["circuits"]["methods"]),
+    output:
+        csv="<results>/{model}/tables/circuit_hit_at_10.csv",
+        tex="<results>/{model}/tables/circuit_hit_at_10.tex",
+    params:
+        code=code_digest("tabulate_circuit_hit_at_10"),
+    log:
+        "<logs>/tabulate_circuit_hit_at_10/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_circuit_hit_at_10.py"
+
+
+rule tabulate_editing_scores:
+    """The editors' scores; ROME Tables 4 and 5."""
+    input:
+        scores=expand("<results>/{{model}}/edits/{editor}.csv", editor=["none", *config["editing"]["editors"]]),
+    output:
+        csv="<results>/{model}/tables/editing_scores.csv",
+        tex="<results>/{model}/tables/editing_scores.tex",
+    params:
+        editors=["none", *config["editing"]["editors"]],
+        settings=all_editor_settings,
+        code=code_digest("tabulate_editing_scores"),
+    log:
+        "<logs>/tabulate_editing_scores/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_editing_scores.py"
+
+
+rule tabulate_editing_generations:
+    """What edited models write; ROME Fig. 6."""
+    input:
+        texts="<results>/{model}/edits/generations.csv",
+    output:
+        csv="<results>/{model}/tables/editing_generations.csv",
+        tex="<results>/{model}/tables/editing_generations.tex",
+    params:
+        code=code_digest("tabulate_editing_generations"),
+    log:
+        "<logs>/tabulate_editing_generations/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_editing_generations.py"
+
+
+rule tabulate_icl_head_ablation:
+    """Ablation of the heads that demonstrations bring in; KC Table 2."""
+    input:
+        ablation="<results>/{model}/circuits/icl_ablation.csv",
+    output:
+        csv="<results>/{model}/tables/icl_head_ablation.csv",
+        tex="<results>/{model}/tables/icl_head_ablation.tex",
+    params:
+        code=code_digest("tabulate_icl_head_ablation"),
+    log:
+        "<logs>/tabulate_icl_head_ablation/{model}.log",
+    script:
+        "../workflow_scripts/tabulate_icl_head_ablation.py"

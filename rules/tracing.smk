@@ -1,0 +1,22 @@
+rule trace_facts:
+    """Causal traces of known facts, each kept as soon as it is done; ROME section 2."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+    output:
+        traces="<results>/{model}/traces/facts.parquet",
+    params:
+        numerics=numerics,
+        tracing=lookup(within=config, dpath="tracing"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("trace_facts"),
+    log:
+        "<logs>/trace_facts/{model}.log",
+    benchmark:
+        "<benchmarks>/trace_facts/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    script:
+        "../workflow_scripts/trace_facts.py"

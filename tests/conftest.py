@@ -1,0 +1,86 @@
+"""Shared fixtures: tiny random models whose every part matters, saved as folders and loaded by the library.
+
+The import hook makes every annotated shape and type of the library a check at run time. It must stand before the
+first import of knowcirc.
+"""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("knowcirc", "beartype.beartype")
+
+from collections.abc import Callable  # noqa: E402
+from functools import cache  # noqa: E402
+from pathlib import Path  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from transformers.models.llama import modeling_llama  # noqa: E402
+
+from knowcirc.models.loading import LanguageModel, load  # noqa: E402
+from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+Loader = Callable[..., LanguageModel]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A saved folder, with tokenizer, for each tiny model."""
+    made = {name: tmp_path_factory.mktemp("models") / name for name in MODELS}
+    for name, folder in made.items():
+        random_network(name).save_pretrained(folder)
+        word_tokenizer().save_pretrained(folder)
+    return made
+
+
+@pytest.fixture(scope="session")
+def load_tiny(folders: dict[str, Path]) -> Loader:
+    """Loads a tiny model by name, once for each setting: for tests that leave the weights as they are."""
+
+    @cache
+    def loader(name: str, dtype: str = "float64", processing: str = "none") -> LanguageModel:
+        return load(folders[name], device="cpu", dtype=dtype, processing=processing)
+
+    return loader
+
+
+@pytest.fixture(params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each tiny model's name in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def model(name: str, load_tiny: Loader, exact_llama: None) -> LanguageModel:
+    """Each tiny model in turn, in double precision; its weights must be left as they are."""
+    return load_tiny(name)
+
+
+@pytest.fixture
+def editable(name: str, folders: dict[str, Path], exact_llama: None) -> LanguageModel:
+    """Each tiny model in turn, in double precision, the test's own: its weights may be changed."""
+    return load(folders[name], device="cpu", dtype="float64")
+
+
+@pytest.fixture
+def exact_llama(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Hugging Face's Llama compute in double precision where its code says float32 (RMSNorm and softmax)."""
+    exact = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
+    monkeypatch.setattr(modeling_llama, "torch", exact)
+
+
+@pytest.fixture(scope="session")
+def real_model_folder() -> Path:
+    """The default model's folder, where a study has fetched it."""
+    for results in ("results", "results-test"):
+        folder = ROOT / results / "models" / "smollm2-135m"
+        if (folder / "provenance.json").is_file():
+            return folder
+    pytest.skip("no results/models/smollm2-135m nor results-test/models/smollm2-135m: run `snakemake fetch_model`")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny products are slower on several threads, and sums would depend on their number."""
+    torch.set_num_threads(1)

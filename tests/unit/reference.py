@@ -1,0 +1,97 @@
+"""Plain reference computations on the Hugging Face network: its modules by name, and hooks that read or replace."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+def layers(network: PreTrainedModel) -> list[nn.Module]:
+    """The decoder layers."""
+    return list(network.transformer.h if hasattr(network, "transformer") else network.model.layers)
+
+
+def embedding(network: PreTrainedModel) -> nn.Module:
+    """The token embedding."""
+    return network.get_input_embeddings()
+
+
+def final_norm(network: PreTrainedModel) -> nn.Module:
+    """The norm before the vocabulary."""
+    return network.transformer.ln_f if hasattr(network, "transformer") else network.model.norm
+
+
+def attention(layer: nn.Module) -> nn.Module:
+    """A layer's attention module."""
+    return layer.attn if hasattr(layer, "attn") else layer.self_attn
+
+
+def heads_out(layer: nn.Module) -> nn.Module:
+    """A layer's attention output matrix: its input holds the heads' mixed values side by side."""
+    return layer.attn.c_proj if hasattr(layer, "attn") else layer.self_attn.o_proj
+
+
+def mlp_out(layer: nn.Module) -> nn.Module:
+    """A layer's MLP output matrix: its input is ROME's key."""
+    return layer.mlp.c_proj if hasattr(layer.mlp, "c_proj") else layer.mlp.down_proj
+
+
+def norms(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """A layer's norms before attention and before the MLP."""
+    if hasattr(layer, "ln_1"):
+        return layer.ln_1, layer.ln_2
+    return layer.input_layernorm, layer.post_attention_layernorm
+
+
+def rows_out(matrix: nn.Module) -> Tensor:
+    """The weight as (d_out, d_in), whichever way the family keeps it."""
+    return matrix.weight if isinstance(matrix, nn.Linear) else matrix.weight.T
+
+
+@contextlib.contextmanager
+def inputs_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """`module` reads `change(input)`."""
+    handle = module.register_forward_pre_hook(lambda _, args: (change(args[0].clone()), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def outputs_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """`module` gives `change(output)`; of a tuple, its first part is changed."""
+
+    def hook(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(output, tuple):
+            return change(output[0].clone()), *output[1:]
+        return change(output.clone())
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def logits(network: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Logits at every position, by the network's own forward pass."""
+    return network(ids, use_cache=False).logits
+
+
+def watch(network: PreTrainedModel, ids: Tensor, **modules: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """(input, output) of the named modules in one forward pass."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    with contextlib.ExitStack() as stack:
+        for name, module in modules.items():
+
+            def hook(_: nn.Module, args: tuple, kwargs: dict, output: object, name: str = name) -> None:
+                first = args[0] if args else kwargs["hidden_states"]
+                seen[name] = (first.detach(), (output[0] if isinstance(output, tuple) else output).detach())
+
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        logits(network, ids)
+    return seen

@@ -1,0 +1,37 @@
+"""Counterfactual editing records from facts that the model knows, and the sampled contexts that ROME averages over."""
+
+from pathlib import Path
+
+from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.facts.records import choose_records
+from knowcirc.facts.relations import READERS
+from knowcirc.files import read_table, write_json
+from knowcirc.job import Job, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write the records with their prompts, and the prefixes as token ids."""
+    params = job.params
+    survey = read_table(job.input.facts)
+    model = load(Path(job.input.model).parent, **params.numerics)
+    prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
+    asked = survey[survey.template == 0]
+    known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}
+    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    records = choose_records(
+        [relations[name] for name in params.relations if name in known],
+        known,
+        params.records,
+        n_neighbours=params.neighbours,
+        prefixes=[model.text.decode(prefix).strip() for prefix in prefixes],
+        seed=params.seed,
+    )
+    write_json(
+        job.output.records,
+        {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]},
+    )
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

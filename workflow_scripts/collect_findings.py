@@ -1,0 +1,17 @@
+"""Read off the tables of this run the numbers that the report states in words."""
+
+from knowcirc.analysis.findings import collect
+from knowcirc.files import read_json, read_table, write_json
+from knowcirc.job import Job, run
+
+
+def main(job: Job) -> None:
+    """Write the findings as JSON."""
+    tables = {name: read_table(getattr(job.input, name)) for name in ("known", "effects", "circuits", "editing", "icl")}
+    tables |= {name: read_table(getattr(job.input, name)) for name in ("ranks", "edited")}
+    documents = {name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention")}
+    write_json(job.output.findings, collect(tables, documents))
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

@@ -1,0 +1,55 @@
+"""Circuits of the edited fact and of an unrelated one in the original and the edited models (KC Fig. 4)."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.analysis.edited import EditedView, read_view, view_rows
+from knowcirc.circuits.graph import Graph
+from knowcirc.editing.edits import applied, request
+from knowcirc.editing.registry import make_edit
+from knowcirc.editing.study import UNEDITED, material, read_records
+from knowcirc.facts.survey import fact_row, prompts_of
+from knowcirc.files import read_table, write_json, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write what the mover heads see and write, and how far the circuits overlap, a row a prompt and model."""
+    params, showcase = job.params, job.params.showcase
+    survey = read_table(job.input.facts)
+    subjects = {"edited": showcase["subject"], "unrelated": showcase["unrelated_subject"]}
+    rows = {name: fact_row(survey, showcase["relation"], subject) for name, subject in subjects.items()}
+    model = load(Path(job.input.model).parent, **params.numerics)
+    graph = Graph.of(model.transformer.shape, params.kv)
+    _, prefixes = read_records(Path(job.input.records))
+    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
+    wording = rows["edited"]["wording"].iloc[0]
+    asked = request(model, wording, showcase["subject"], showcase["new_object"])
+    size = round(params.share * graph.n_edges)
+    views: list[EditedView] = []
+    for editor in progress([UNEDITED, *params.settings], "edited circuits: models"):
+        edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
+        with applied(model, edit) if edit is not None else nullcontext(model):
+            for name, prompt in prompts.items():
+                views.append(read_view(model, graph, name, editor, prompt, asked.target[0], params.method, size))
+    heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], params.heads)
+    write_table(job.output.heads, pd.DataFrame(heads))
+    write_table(job.output.overlap, pd.DataFrame(overlap))
+    meta = {
+        "subject": showcase["subject"],
+        "old": rows["edited"]["object"].iloc[0],
+        "new": showcase["new_object"],
+        "prompts": {name: prompt.text for name, prompt in prompts.items()},
+        "right": {"unrelated": f" {rows['unrelated']['object'].iloc[0]}"},
+        "method": params.method,
+        "n_edges": size,
+    }
+    write_json(job.output.meta, meta)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

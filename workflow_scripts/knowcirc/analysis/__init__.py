@@ -1,0 +1,1 @@
+"""What circuits and edits do inside the model."""

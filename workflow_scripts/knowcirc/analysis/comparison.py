@@ -1,0 +1,54 @@
+"""Circuits side by side: edges and nodes shared, lost and new; and where in the network a circuit lies."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+
+
+def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, float]:
+    """Counts of edges and nodes shared, lost and new, and their Jaccard indices (0 to 1)."""
+    result: dict[str, float] = {}
+    sets = (("edges", before, after), ("nodes", graph.nodes(before), graph.nodes(after)))
+    for name, old, new in sets:
+        union = int((old | new).sum())
+        result[f"shared_{name}"] = int((old & new).sum())
+        result[f"lost_{name}"] = int((old & ~new).sum())
+        result[f"new_{name}"] = int((new & ~old).sum())
+        result[f"jaccard_{name}"] = result[f"shared_{name}"] / union if union else 1.0
+    return result
+
+
+def frequency_rows(
+    graph: Graph, category: str, circuits: Iterable[EdgeMatrix]
+) -> Iterator[dict[str, str | int | float]]:
+    """Share of a layer's heads, and of its MLP, that are nodes of the circuits: KC Fig. 2's activation frequency."""
+    alive = np.array([graph.nodes(edges) for edges in circuits])
+    for layer in range(graph.n_layers):
+        mlp = slice(graph.mlp(layer), graph.mlp(layer) + 1)
+        for component, nodes in (("head", graph.heads(layer)), ("mlp", mlp)):
+            yield {
+                "category": category,
+                "component": component,
+                "layer": layer,
+                "frequency": float(alive[:, nodes].mean()),
+                "n_relations": len(alive),
+            }
+
+
+def edge_share_rows(
+    graph: Graph, category: str, circuits: Iterable[EdgeMatrix]
+) -> Iterator[dict[str, str | int | float]]:
+    """Share of the possible edges out of each layer's heads and MLP that the circuits hold, mean over circuits."""
+    matrices = list(circuits)
+    for layer in range(graph.n_layers):
+        mlp = slice(graph.mlp(layer), graph.mlp(layer) + 1)
+        for component, nodes in (("head", graph.heads(layer)), ("mlp", mlp)):
+            possible = int(graph.valid[nodes].sum())
+            yield {
+                "category": category,
+                "component": component,
+                "layer": layer,
+                "edge_share": float(np.mean([edges[nodes].sum() / possible for edges in matrices])),
+            }

@@ -1,0 +1,98 @@
+"""An edit seen through circuits: the same prompt's circuit and mover head under the original and the edited weights."""
+
+import json
+from dataclasses import dataclass
+
+from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.heads import HeadReading, find_mover, read_heads
+from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.knowledge import Answer, read_answers
+from knowcirc.facts.prompts import Prompt, token_texts
+from knowcirc.models.loading import LanguageModel
+
+SHOWN_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EditedView:
+    """One prompt under one set of weights. The circuit is that of the token the weights answer with.
+
+    `old` and `new` are the answers read for the prompt's true object and for the edit's new one.
+    """
+
+    prompt: str
+    weights: str
+    circuit: Circuit
+    heads: dict[str, HeadReading]
+    old: Answer
+    new: Answer
+
+
+def read_view(
+    model: LanguageModel,
+    graph: Graph,
+    name: str,
+    weights: str,
+    prompt: Prompt,
+    new: int,
+    method: str,
+    n_edges: int,
+) -> EditedView:
+    """The prompt's circuit (zero baseline, loss of the likeliest token), heads and answers under the weights in place."""
+    logits = model.transformer.logits(model.batch([prompt.ids]))
+    old_answer, new_answer = (read_answers(logits, [token])[0] for token in (prompt.answer[0], new))
+    said = Prompt(prompt.text, prompt.ids, prompt.span, prompt.answer_text, (old_answer.top,))
+    circuit = discover(model, graph, [said], [None], method=method, n_edges=n_edges, seed=0)
+    heads = {reading.name: reading for reading in read_heads(model, prompt)}
+    return EditedView(name, weights, circuit, heads, old_answer, new_answer)
+
+
+def view_rows(
+    model: LanguageModel,
+    graph: Graph,
+    views: list[EditedView],
+    prompts: dict[str, Prompt],
+    new: int,
+    thresholds: dict[str, float],
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Rows of figure edited_circuits: the original's mover head under all weights, and overlaps with the original.
+
+    The mover head is that of the original model for the prompt's true answer.
+    """
+    originals = {view.prompt: view for view in views if view.weights == "none"}
+    movers = {
+        name: find_mover(view.heads.values(), thresholds["attention"], int(thresholds["tokens"]))
+        for name, view in originals.items()
+    }
+    heads, overlaps = [], []
+    for view in views:
+        mover, is_mover = movers[view.prompt]
+        reading, prompt = view.heads[mover.name], prompts[view.prompt]
+        heads.append(
+            {
+                "prompt": view.prompt,
+                "weights": view.weights,
+                "head": reading.name,
+                "is_mover": is_mover,
+                "tokens": json.dumps(token_texts(model.text, prompt.ids)),
+                "attention": json.dumps(list(reading.attention)),
+                "top_tokens": json.dumps(token_texts(model.text, reading.top[:SHOWN_TOKENS])),
+                "p_old": view.old.p,
+                "p_new": view.new.p,
+                "answer_top": token_texts(model.text, [view.old.top])[0],
+                "old_token": token_texts(model.text, prompt.answer[:1])[0],
+                "new_token": token_texts(model.text, [new])[0],
+            }
+        )
+        measured = compare(graph, originals[view.prompt].circuit.edges, view.circuit.edges)
+        overlaps.append(
+            {
+                "prompt": view.prompt,
+                "weights": view.weights,
+                **measured,
+                "n_edges": view.circuit.n_edges,
+                "jaccard": measured["jaccard_edges"],
+            }
+        )
+    return heads, overlaps

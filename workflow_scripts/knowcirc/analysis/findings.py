@@ -1,0 +1,102 @@
+"""The run's main numbers, each read off one of its tables or figures' data: what captions and README may state."""
+
+import pandas as pd
+
+from knowcirc.statistics import bootstrap
+from knowcirc.tracing.study import peaks
+
+ROLE_TEXTS = {
+    "subject_first": "the subject's first token",
+    "subject_middle": "the subject's middle tokens",
+    "subject_last": "the subject's last token",
+    "first_subsequent": "the first token after the subject",
+    "further": "the further tokens",
+    "last": "the last token",
+}
+
+
+def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, object]]) -> dict[str, object]:
+    """Plain values by topic."""
+    drawing, attention = documents["drawing"], documents["attention"]
+    return {
+        "showcase": {key: drawing[key] for key in ("prompt", "answer", "p_model", "p_circuit", "n_edges", "edge_share", "method")},
+        "known": _known(tables["known"]),
+        "tracing": _tracing(tables["effects"]),
+        "circuits": _circuits(tables["circuits"]),
+        "ranks": _ranks(tables["ranks"]),
+        "editing": _editing(tables["editing"]),
+        "edited": _edited(tables["edited"]),
+        "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
+        "icl": {
+            "showcase": attention,
+            "relations": len(tables["icl"]),
+            **{name: float(tables["icl"][name].mean()) for name in ("original", "icl_heads_ablated", "random_heads_ablated")},
+            "new_heads": float(tables["icl"]["n_heads"].mean()),
+        },
+    }
+
+
+def _known(table: pd.DataFrame) -> dict[str, object]:
+    return {
+        "relations": len(table),
+        "facts": int(table["n"].sum()),
+        "hit_at_1": float((table["hit_at_1"] * table["n"]).sum() / table["n"].sum()),
+        "hit_at_10": float((table["hit_at_10"] * table["n"]).sum() / table["n"].sum()) if "hit_at_10" in table else None,
+        "wrong_of_right_type": int(table["n_wrong_of_right_type"].sum()),
+    }
+
+
+def _tracing(table: pd.DataFrame) -> dict[str, object]:
+    total = table[table.kind == "total"].iloc[0]
+    found: dict[str, object] = {"total": {key: float(total[key]) for key in ("effect", "effect_low", "effect_high")}}
+    for kind, peak in peaks(table).items():
+        numbers = {key: float(str(peak[key])) for key in ("effect", "effect_low", "effect_high")}
+        found[kind] = {**numbers, "layer": peak["layer"], "role": peak["role"], "where": ROLE_TEXTS[str(peak["role"])]}
+    early = table[(table.role == "subject_last") & (table.kind == "mlp")]
+    late = table[(table.role == "last") & (table.kind == "attention")]
+    for name, group in (("mlp_at_subject", early), ("attention_at_last", late)):
+        best = group.loc[group["effect"].idxmax()]
+        found[name] = {"layer": int(best["layer"]), "effect": float(best["effect"])}
+    return {**found, "n": int(total["n"])}
+
+
+def _circuits(table: pd.DataFrame) -> dict[str, object]:
+    first = table[table.method == table.method.iloc[0]]
+    names = ("d_test_original", "d_test_circuit", "d_test_random", "faithfulness", "faithfulness_random", "edge_share")
+    found: dict[str, object] = {name: float(first[name].mean()) for name in names}
+    interval = bootstrap(first["faithfulness"].dropna().tolist())
+    beats = first["faithfulness_low"] > first["faithfulness_random_high"]
+    return {
+        **found,
+        "faithfulness_low": interval.low,
+        "faithfulness_high": interval.high,
+        "method": first.method.iloc[0],
+        "relations": len(first),
+        "beats_random": int(beats.sum()),
+        "not_beating": first.loc[~beats, "relation"].tolist(),
+    }
+
+
+def _ranks(table: pd.DataFrame) -> dict[str, object]:
+    last = table[table.quantity == "answer_at_last"].sort_values("layer")
+    not_first = last[last["rank"] > 1]
+    arrives = int(not_first["layer"].max()) + 1 if len(not_first) else 0
+    subject = table[table.quantity == "answer_at_subject"]
+    best = subject.loc[subject["rank"].idxmin()]
+    return {"first_from_layer": arrives, "best_at_subject": int(best["rank"]), "best_at_subject_layer": int(best["layer"])}
+
+
+def _editing(table: pd.DataFrame) -> dict[str, object]:
+    names = ["S", "ES", "ES_low", "ES_high", "PS", "NS", "n"]
+    rows = {str(row["editor"]): {name: float(row[name]) for name in names} for _, row in table.iterrows()}
+    for _, row in table.iterrows():
+        if pd.notna(row["seconds_per_edit"]):
+            rows[str(row["editor"])] |= {"seconds": float(row["seconds_per_edit"]), "layer": int(row["layer"])}
+    return rows
+
+
+def _edited(table: pd.DataFrame) -> dict[str, object]:
+    return {
+        f"{row['prompt']}/{row['weights']}": {key: row[key] for key in ("head", "answer_top", "p_old", "p_new")}
+        for _, row in table.iterrows()
+    }

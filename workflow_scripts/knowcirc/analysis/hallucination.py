@@ -1,0 +1,87 @@
+"""Hallucination seen from inside: a wrong answer of the right type beside a right one (KC section 6.1)."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from knowcirc.analysis.heads import find_mover, read_heads
+from knowcirc.analysis.lens import curve_rows, token_curve
+from knowcirc.facts.prompts import answer_tokens, fill, token_texts
+from knowcirc.models.loading import LanguageModel
+
+SHOWN_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case's curves through the layers, its mover head, and what it is; plain values."""
+
+    ranks: list[dict[str, object]]
+    head: dict[str, object]
+    meta: dict[str, object]
+
+
+def pick_cases(survey: pd.DataFrame) -> dict[str, pd.Series]:
+    """The most confident wrong answer of the right type, and the right answer of its relation nearest in confidence.
+
+    Raises:
+        ValueError: if no relation holds both.
+    """
+    asked = survey[survey.template == 0]
+    right = asked[asked["rank"] == 0]
+    wrong = asked[(asked["wrong"] != "") & asked["wrong"].notna() & asked.relation.isin(right.relation)]
+    if wrong.empty:
+        raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
+    worst = wrong.loc[wrong["p_top"].idxmax()]
+    same = right[(right.relation == worst.relation) & (right["object"] != worst["wrong"])]
+    same = same if len(same) else right[right.relation == worst.relation]
+    return {"wrong": worst, "right": same.loc[(same["p_top"] - worst["p_top"]).abs().idxmin()]}
+
+
+def describe_case(model: LanguageModel, name: str, row: pd.Series, thresholds: dict[str, float]) -> Case:
+    """Curves of the right and the wrong answer, and the head that moves what the model says.
+
+    Beside a right answer stands the runner-up token as the wrong one.
+    """
+    prompt = fill(model.text, row["wording"], row["subject"], row["object"])
+    right = prompt.answer[0]
+    logits = model.transformer.logits(model.batch([prompt.ids]))[0]
+    if name == "wrong":
+        wrong = answer_tokens(model.text, row["wrong"])[0]
+    else:
+        wrong = int(logits.topk(2).indices[1])
+    last = len(prompt.ids) - 1
+    ranks = [
+        entry
+        for label, token in (("right_answer", right), ("wrong_answer", wrong))
+        for entry in curve_rows(token_curve(model, prompt, token, last), case=name, token=label)
+    ]
+    said = right if name == "right" else wrong
+    readings = {token: read_heads(model, replace(prompt, answer=(token,))) for token in (right, wrong)}
+    reading, is_mover = find_mover(readings[said], thresholds["attention"], int(thresholds["tokens"]))
+    place = readings[said].index(reading)
+    p = logits.double().softmax(-1)
+    texts = token_texts(model.text, [right, wrong])
+    head = {
+        "case": name,
+        "name": reading.name,
+        "layer": reading.layer,
+        "is_mover": is_mover,
+        "tokens": token_texts(model.text, prompt.ids),
+        "attention": list(reading.attention),
+        "top_tokens": token_texts(model.text, reading.top[:SHOWN_TOKENS]),
+        "right_rank": readings[right][place].rank + 1,
+        "wrong_rank": readings[wrong][place].rank + 1,
+    }
+    meta = {
+        "case": name,
+        "prompt": prompt.text,
+        "relation": row["relation"],
+        "right": texts[0],
+        "wrong": texts[1],
+        "right_token": texts[0],
+        "wrong_token": texts[1],
+        "p_right": float(p[right]),
+        "p_wrong": float(p[wrong]),
+    }
+    return Case(ranks, head, meta)

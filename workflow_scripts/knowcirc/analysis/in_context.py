@@ -1,0 +1,63 @@
+"""In-context learning (KC section 6.2): the heads that a demonstration brings into the circuit, and what they do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+from transformers import PreTrainedTokenizerFast
+
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.facts.relations import Fact, Relation
+from knowcirc.seeding import derive
+
+SEPARATOR = ". "
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrated:
+    """A prompt behind demonstrations; `demonstration` is the token range of these."""
+
+    prompt: Prompt
+    demonstration: tuple[int, int]
+
+
+def demonstrate(
+    tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequence[Fact], query: Fact
+) -> Demonstrated:
+    """The query's prompt behind completed prompts of other facts, sentence by sentence."""
+    shown = "".join(f"{template.format(fact.subject)} {fact.object}{SEPARATOR}" for fact in facts)
+    text = shown + template.format(query.subject)
+    prompt = tokenise(tokenizer, text, query.object, query.subject, len(shown) + template.index("{}"))
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    inside = [index for index, (low, high) in enumerate(offsets) if low < high <= len(shown.rstrip())]
+    return Demonstrated(prompt, (inside[0], inside[-1] + 1))
+
+
+def choose_demonstrations(relation: Relation, query: Fact, known: set[str], n: int, seed: int) -> list[Fact]:
+    """`n` known facts of the relation with other objects than the query's, drawn by seed; fewer if it has no more."""
+    rng = np.random.default_rng(derive(seed, relation.name, query.subject, "demonstrations"))
+    fit = [fact for fact in relation.facts if fact.subject in known and fact.object != query.object]
+    return [fit[i] for i in rng.permutation(len(fit))[:n]]
+
+
+def new_heads(graph: Graph, zero_shot: EdgeMatrix, demonstrated: EdgeMatrix) -> Bool[ndarray, " src"]:
+    """Heads of the demonstrated prompt's circuit that are not in the zero-shot one's."""
+    heads = np.zeros(graph.n_src, dtype=bool)
+    for layer in range(graph.n_layers):
+        heads[graph.heads(layer)] = True
+    return graph.nodes(demonstrated) & ~graph.nodes(zero_shot) & heads
+
+
+def random_heads(graph: Graph, chosen: Bool[ndarray, " src"], seed: int) -> Bool[ndarray, " src"]:
+    """As many heads of each layer as are chosen there, drawn from the others as far as these go."""
+    rng = np.random.default_rng(seed)
+    picked = np.zeros_like(chosen)
+    for layer in range(graph.n_layers):
+        heads = np.arange(graph.heads(layer).start, graph.heads(layer).stop)
+        here = chosen[heads]
+        order = [*rng.permutation(heads[~here]), *rng.permutation(heads[here])]
+        picked[order[: int(here.sum())]] = True
+    return picked

@@ -1,0 +1,189 @@
+"""In-context learning a relation: circuits of prompts with and without demonstrations, and ablations of the new heads.
+
+1. Draw facts of the relation, those that the model does not answer first without a demonstration before the others;
+   put demonstrations in front.
+2. Circuits of the zero-shot and of the demonstrated prompts, by the same method and size, against the zero baseline.
+3. New heads: in the demonstrated circuit, not in the zero-shot one. Set their outputs to zero in the whole model, and
+   those of as many other heads of the same layers; hit@k on demonstrated prompts of other facts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from numpy import ndarray
+
+from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads, random_heads
+from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.evaluation import circuit_answers, hits
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.knowledge import answer_prompts
+from knowcirc.facts.prompts import Prompt, fill, token_texts
+from knowcirc.facts.relations import Fact, Relation
+from knowcirc.models.loading import LanguageModel
+from knowcirc.seeding import derive
+from knowcirc.statistics import bootstrap, columns, proportion
+
+SHOWN_HEADS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class IclSettings:
+    """Counts as in the configuration's `icl`; circuits of `n_edges` edges by `method`."""
+
+    demonstrations: int
+    d_val: int
+    d_test: int
+    random_seeds: int
+    method: str
+    n_edges: int
+    hits: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class IclStudy:
+    """A relation's row of table icl_head_ablation, and the demonstrated prompt whose answer rose most."""
+
+    row: dict[str, object]
+    zero_shot: Prompt
+    demonstrated: Demonstrated
+    p_zero: float
+    p_demonstrated: float
+
+
+def study_relation(
+    model: LanguageModel, graph: Graph, relation: Relation, survey: pd.DataFrame, settings: IclSettings
+) -> IclStudy:
+    """Circuits, new heads and ablations of one relation; `survey` holds its rows of the first wording."""
+    known = set(survey.loc[survey["rank"] == 0, "subject"])
+    facts = _draw(survey, relation, settings)
+    template = relation.templates[0]
+    shown = [
+        demonstrate(
+            model.text,
+            template,
+            choose_demonstrations(relation, fact, known, settings.demonstrations, settings.seed),
+            fact,
+        )
+        for fact in facts
+    ]
+    zero = [fill(model.text, template, fact.subject, fact.object) for fact in facts]
+    n = min(settings.d_val, len(facts) // 2)
+    fresh = _new_heads(model, graph, zero[:n], [case.prompt for case in shown[:n]], settings)
+    test = [case.prompt for case in shown[n:]]
+    seeds = [derive(settings.seed, "heads", relation.name, i) % 2**32 for i in range(settings.random_seeds)]
+    p_zero, p_shown = answer_prompts(model, zero), answer_prompts(model, [case.prompt for case in shown])
+    mended = [i for i in range(len(facts)) if p_zero[i].rank > 0 and p_shown[i].rank == 0]
+    best = max(mended or range(len(facts)), key=lambda i: p_shown[i].p - p_zero[i].p)
+    row = {
+        "relation": relation.name,
+        "method": settings.method,
+        **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
+        **_ablations(model, graph, test, fresh, seeds, settings.hits),
+        "n_heads": int(fresh.sum()),
+        "n_mended": len(mended),
+        "n": len(test),
+    }
+    return IclStudy(row, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
+
+
+def _draw(survey: pd.DataFrame, relation: Relation, settings: IclSettings) -> list[Fact]:
+    """Facts in a seeded order in which D_val and D_test hold unknown facts as far as there are any."""
+    rng = np.random.default_rng(derive(settings.seed, "icl", relation.name))
+    order = rng.permutation(len(survey))
+    unknown = (survey["rank"].to_numpy() > 0)[order]
+    order = np.concatenate([order[unknown], order[~unknown]])[: settings.d_val + settings.d_test]
+    return [relation.facts[int(survey["fact"].iloc[i])] for i in rng.permutation(order)]
+
+
+def _new_heads(
+    model: LanguageModel, graph: Graph, zero: Sequence[Prompt], shown: Sequence[Prompt], settings: IclSettings
+) -> Bool[ndarray, " src"]:
+    circuits = [_circuit(model, graph, prompts, settings) for prompts in (zero, shown)]
+    return new_heads(graph, circuits[0].edges, circuits[1].edges)
+
+
+def _circuit(model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], settings: IclSettings) -> Circuit:
+    partners = [None] * len(prompts)
+    return discover(
+        model, graph, prompts, partners, method=settings.method, n_edges=settings.n_edges, seed=settings.seed
+    )
+
+
+def _ablations(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    heads: Bool[ndarray, " src"],
+    seeds: Sequence[int],
+    k: int,
+) -> dict[str, float]:
+    """hit@k of the whole model, without the heads, and without random heads of the same layers (mean over seeds)."""
+
+    def score(without: Bool[ndarray, " src"]) -> list[bool]:
+        return hits(circuit_answers(model, graph, graph.valid, prompts, without=without), k)
+
+    chance = np.mean([score(random_heads(graph, heads, seed)) for seed in seeds], axis=0)
+    return {
+        **columns("original", proportion(hits(answer_prompts(model, prompts), k))),
+        **columns("icl_heads_ablated", proportion(score(heads))),
+        **columns("random_heads_ablated", bootstrap(chance.tolist())),
+    }
+
+
+def showcase_attention(
+    model: LanguageModel, graph: Graph, studies: Sequence[IclStudy], settings: IclSettings
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Figure icl_attention: attention of the new heads, from the last position, for the most mended fact of all.
+
+    Shown are the new heads with the largest share of attention on the demonstration.
+    """
+    study = max(studies, key=lambda one: one.p_demonstrated - one.p_zero)
+    prompt, (low, high) = study.demonstrated.prompt, study.demonstrated.demonstration
+    fresh = _new_heads(model, graph, [study.zero_shot], [prompt], settings)
+    patterns = _last_attention(model, prompt)
+    heads = [
+        (layer, head)
+        for layer in range(graph.n_layers)
+        for head in range(graph.n_heads)
+        if fresh[graph.head(layer, head)]
+    ]
+    heads.sort(key=lambda at: -patterns[at][low:high].sum())
+    tokens = token_texts(model.text, prompt.ids)
+    rows = [
+        {
+            "head": f"a{layer}.h{head}",
+            "position": position,
+            "token": token,
+            "in_demonstration": low <= position < high,
+            "attention": float(patterns[layer, head][position]),
+            "share_on_demonstration": float(patterns[layer, head][low:high].sum()),
+        }
+        for layer, head in heads[:SHOWN_HEADS]
+        for position, token in enumerate(tokens)
+    ]
+    meta = {
+        "prompt_zero": study.zero_shot.text,
+        "prompt_icl": prompt.text,
+        "relation": study.row["relation"],
+        "answer": prompt.answer_text,
+        "p_zero": study.p_zero,
+        "p_icl": study.p_demonstrated,
+        "n_new_heads": len(heads),
+        "method": settings.method,
+        "n_edges": settings.n_edges,
+    }
+    return pd.DataFrame(rows), meta
+
+
+def _last_attention(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], ndarray]:
+    """Attention of every head from the last position."""
+    patterns: dict[tuple[int, int], ndarray] = {}
+    for layer, stream in enumerate(list(model.transformer.stream(model.batch([prompt.ids])))[:-1]):
+        pattern, _ = model.transformer.mix(layer, stream)
+        for head, row in enumerate(pattern[0, :, -1].detach().cpu().numpy()):
+            patterns[layer, head] = row
+    return patterns

@@ -1,0 +1,1 @@
+"""The computational graph, its circuits, and how to find and score them."""

@@ -1,0 +1,95 @@
+"""Circuits as files: JSON in the notation of EAP-IG and MIB, DOT for graphviz, NPZ between rules."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.graph import Graph
+from knowcirc.files import atomic
+from knowcirc.models.transformer import Shape
+
+
+def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
+    """Write every edge of the graph with its score and whether it is in the circuit.
+
+    `cfg.kv` says which K/V inputs the names mean: query heads' (`per_head`, as EAP-IG and MIB read them) or K/V
+    heads' (`grouped`). `extra` (method, prompts, settings) stands beside.
+    """
+    cfg = {
+        "n_layers": graph.n_layers,
+        "n_heads": graph.n_heads,
+        "n_kv": graph.n_kv,
+        "kv": graph.kv,
+        "d_model": shape.d_model,
+        "parallel_attn_mlp": False,
+    }
+    alive = graph.nodes(circuit.edges)
+    nodes = {name: {"in_graph": bool(alive[i])} for i, name in enumerate(graph.src_names)}
+    nodes["logits"] = {"in_graph": bool(circuit.edges[:, graph.final].any())}
+    edges = {
+        graph.edge_name(src, dst): {
+            "score": None if circuit.scores is None else float(circuit.scores[src, dst]),
+            "in_graph": bool(circuit.edges[src, dst]),
+        }
+        for src, dst in graph.edges()
+    }
+    document = {"cfg": cfg, "method": circuit.method, **extra, "nodes": nodes, "edges": edges}
+    with atomic(path) as part:
+        part.write_text(json.dumps(document), "utf-8")
+
+
+def read_circuit(path: Path) -> tuple[Graph, Circuit]:
+    """The graph and circuit of a JSON file.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        cfg, listed = document["cfg"], document["edges"]
+        kv = cfg.get("kv", "per_head")
+        graph = Graph(cfg["n_layers"], cfg["n_heads"], cfg.get("n_kv", cfg["n_heads"]), kv)
+    except FileNotFoundError:
+        raise ValueError(f"circuit file {path} does not exist") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
+    index = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
+    if unknown := sorted(set(listed) - set(index)):
+        raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
+    edges = np.zeros_like(graph.valid)
+    scores = np.zeros(graph.valid.shape)
+    for name, entry in listed.items():
+        edges[index[name]] = entry["in_graph"]
+        scores[index[name]] = entry["score"] or 0.0
+    return graph, Circuit(document.get("method", "unknown"), edges, scores)
+
+
+def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
+    """Write the circuit's edges as a graphviz digraph, q/k/v as edge labels."""
+    lines = ["digraph circuit {", "  rankdir=BT;", "  node [shape=box, fontname=Helvetica];"]
+    for src, dst in graph.edges(circuit.edges):
+        receiver, _, kind = graph.dst_names[dst].rstrip(">").partition("<")
+        label = f' [label="{kind}"]' if kind else ""
+        lines.append(f'  "{graph.src_names[src]}" -> "{receiver}"{label};')
+    with atomic(path) as part:
+        part.write_text("\n".join([*lines, "}", ""]), "utf-8")
+
+
+def save_circuits(path: Path, circuits: dict[str, Circuit]) -> None:
+    """Keep circuits of one graph by name: packed edges, and scores where there are any."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, circuit in circuits.items():
+        arrays[f"{name}/edges"] = circuit.edges
+        if circuit.scores is not None:
+            arrays[f"{name}/scores"] = circuit.scores.astype(np.float32)
+    with atomic(path) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **arrays)
+
+
+def load_circuits(path: Path, method: str) -> dict[str, Circuit]:
+    """The circuits of `save_circuits`."""
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [key.removesuffix("/edges") for key in arrays.files if key.endswith("/edges")]
+        return {name: Circuit(method, arrays[f"{name}/edges"], arrays.get(f"{name}/scores")) for name in names}

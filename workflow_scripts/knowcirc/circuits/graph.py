@@ -1,0 +1,167 @@
+"""The computational graph: which outputs of a transformer each of its inputs hears.
+
+Senders are the embedding, every attention head and every MLP; receivers are each head's query, key and value
+input, each MLP's input and the final residual stream. An edge runs from every sender to every later receiver;
+an MLP also hears the heads of its own layer. Both are numbered in the order of the forward pass, so a set of
+edges is a boolean matrix over (src, dst). Names are those of EAP-IG and the MIB benchmark: `input`, `a5.h3`,
+`m7`, `a5.h3<q>`, `logits`. In the grouped view the key and value inputs are those of the K/V heads and are
+named by them: `a5.h1<k>`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+
+from knowcirc.models.transformer import Shape
+
+EdgeMatrix = Bool[ndarray, "src dst"]
+KvView = Literal["grouped", "per_head"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a model of `n_layers` and `n_heads` whose K/V inputs number `n_kv` a layer."""
+
+    n_layers: int
+    n_heads: int
+    n_kv: int
+    kv: KvView
+
+    @classmethod
+    def of(cls, shape: Shape, kv: KvView) -> "Graph":
+        """The graph of a model in the grouped or the per-head view."""
+        return cls(shape.n_layers, shape.n_heads, shape.n_kv_heads if kv == "grouped" else shape.n_heads, kv)
+
+    @property
+    def n_src(self) -> int:
+        """How many senders there are."""
+        return 1 + self.n_layers * (self.n_heads + 1)
+
+    @property
+    def n_dst(self) -> int:
+        """How many receivers there are."""
+        return self.n_layers * self.layer_width + 1
+
+    @property
+    def layer_width(self) -> int:
+        """Receivers in a layer: queries, keys, values, MLP."""
+        return self.n_heads + 2 * self.n_kv + 1
+
+    def head(self, layer: int, head: int) -> int:
+        """Sender index of a head."""
+        return 1 + layer * (self.n_heads + 1) + head
+
+    def mlp(self, layer: int) -> int:
+        """Sender index of an MLP."""
+        return 1 + layer * (self.n_heads + 1) + self.n_heads
+
+    def heads(self, layer: int) -> slice:
+        """Sender indices of a layer's heads."""
+        return slice(self.head(layer, 0), self.head(layer, 0) + self.n_heads)
+
+    def before(self, layer: int) -> slice:
+        """Senders that a layer's attention hears."""
+        return slice(0, self.head(layer, 0))
+
+    def before_mlp(self, layer: int) -> slice:
+        """Senders that a layer's MLP hears."""
+        return slice(0, self.mlp(layer))
+
+    def reads(self, layer: int, kind: Literal["q", "k", "v"]) -> slice:
+        """Receiver indices of a layer's query, key or value inputs."""
+        start = layer * self.layer_width
+        if kind == "q":
+            return slice(start, start + self.n_heads)
+        start += self.n_heads + (self.n_kv if kind == "v" else 0)
+        return slice(start, start + self.n_kv)
+
+    def mlp_in(self, layer: int) -> int:
+        """Receiver index of an MLP's input."""
+        return (layer + 1) * self.layer_width - 1
+
+    @property
+    def final(self) -> int:
+        """Receiver index of the final residual stream."""
+        return self.n_dst - 1
+
+    @cached_property
+    def valid(self) -> EdgeMatrix:
+        """All edges of the graph."""
+        valid = np.zeros((self.n_src, self.n_dst), dtype=bool)
+        for layer in range(self.n_layers):
+            start = layer * self.layer_width
+            valid[self.before(layer), start : start + self.layer_width] = True
+            valid[self.heads(layer), self.mlp_in(layer)] = True
+        valid[:, self.final] = True
+        return valid
+
+    @property
+    def n_edges(self) -> int:
+        """How many edges the graph has."""
+        return int(self.valid.sum())
+
+    @cached_property
+    def src_names(self) -> list[str]:
+        """Names of the senders."""
+        names = ["input"]
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}" for head in range(self.n_heads)] + [f"m{layer}"]
+        return names
+
+    @cached_property
+    def dst_names(self) -> list[str]:
+        """Names of the receivers."""
+        names: list[str] = []
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}<q>" for head in range(self.n_heads)]
+            names += [f"a{layer}.h{head}<{kind}>" for kind in "kv" for head in range(self.n_kv)]
+            names.append(f"m{layer}")
+        return [*names, "logits"]
+
+    @cached_property
+    def owners(self) -> Bool[ndarray, "dst src"]:
+        """Which senders compute their output from each receiver (several heads of a group share a K/V input)."""
+        owners = np.zeros((self.n_dst, self.n_src), dtype=bool)
+        group = self.n_heads // self.n_kv
+        for layer in range(self.n_layers):
+            for head in range(self.n_heads):
+                source = self.head(layer, head)
+                owners[self.reads(layer, "q").start + head, source] = True
+                for kind in ("k", "v"):
+                    owners[self.reads(layer, kind).start + head // group, source] = True  # type: ignore[arg-type]
+            owners[self.mlp_in(layer), self.mlp(layer)] = True
+        return owners
+
+    def edge_name(self, src: int, dst: int) -> str:
+        """An edge as EAP-IG writes it: `a5.h3->m7`, `m2->a4.h1<q>`."""
+        return f"{self.src_names[src]}->{self.dst_names[dst]}"
+
+    def edges(self, chosen: EdgeMatrix | None = None) -> Iterator[tuple[int, int]]:
+        """(src, dst) of the chosen edges, or of all, receiver by receiver."""
+        matrix = self.valid if chosen is None else chosen
+        for dst, src in zip(*np.nonzero(matrix.T), strict=True):
+            yield int(src), int(dst)
+
+    def nodes(self, edges: EdgeMatrix) -> Bool[ndarray, " src"]:
+        """Senders that take part in a circuit: those with an edge out of them."""
+        return edges.any(1)
+
+    def connected(self, edges: EdgeMatrix) -> EdgeMatrix:
+        """The edges that lie on some path from the embedding to the final residual stream."""
+        alive = edges & self.valid
+        while True:
+            heard = alive.any(0)
+            reached = (self.owners & heard[:, None]).any(0)
+            reached[0] = True
+            useful_src = alive.any(1)
+            useful_dst = (self.owners & useful_src[None]).any(1)
+            useful_dst[self.final] = True
+            kept = alive & reached[:, None] & useful_dst[None]
+            if (kept == alive).all():
+                return kept
+            alive = kept

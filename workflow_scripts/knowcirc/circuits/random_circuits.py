@@ -1,0 +1,55 @@
+"""Random circuits of a given size: the chance level of everything that a found circuit is measured by."""
+
+import numpy as np
+
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+
+
+def random_circuit(graph: Graph, n_edges: int, seed: int) -> EdgeMatrix:
+    """`n_edges` edges, connected: random paths from the embedding to the final stream until the size is reached.
+
+    A path is grown from the final stream down: a random sender of the receiver, then a random input of that
+    sender, until the embedding. The last path may exceed the size by less than its length; its surplus edges
+    are dropped from its upper end where the circuit stays connected without them.
+
+    Raises:
+        ValueError: if the graph has fewer edges.
+    """
+    if not 1 <= n_edges <= graph.n_edges:
+        raise ValueError(f"edges: {n_edges} is outside 1 ... {graph.n_edges}, the size of this model's graph")
+    rng = np.random.default_rng(seed)
+    senders = [np.flatnonzero(graph.valid[:, dst]) for dst in range(graph.n_dst)]
+    inputs = [np.flatnonzero(graph.owners[:, src]) for src in range(graph.n_src)]
+    edges = np.zeros_like(graph.valid)
+    size = 0
+    while size < n_edges:
+        path = _path(graph, senders, inputs, rng)
+        new = [edge for edge in path if not edges[edge]]
+        if size + len(new) > n_edges and size > 0 and len(new) > 1:
+            new = _fill(graph, edges, n_edges - size, rng)
+        for edge in new:
+            edges[edge] = True
+        size += len(new)
+    return edges
+
+
+def _path(
+    graph: Graph, senders: list[np.ndarray], inputs: list[np.ndarray], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    path, dst = [], graph.final
+    while True:
+        src = int(rng.choice(senders[dst]))
+        path.append((src, dst))
+        if src == 0:
+            return path
+        dst = int(rng.choice(inputs[src]))
+
+
+def _fill(graph: Graph, edges: EdgeMatrix, n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """`n` absent edges between a sender that is reached and a receiver that is used: each closes a path."""
+    reached = edges.any(1)
+    reached[0] = True
+    used = (graph.owners & edges.any(1)[None]).any(1) & edges.any(0)
+    used[graph.final] = True
+    free = np.argwhere(graph.valid & ~edges & reached[:, None] & used[None])
+    return [(int(s), int(d)) for s, d in free[rng.permutation(len(free))[:n]]]

@@ -1,0 +1,176 @@
+"""`knowcirc edit`: change a fact in one weight matrix and save the model as a new Hugging Face folder."""
+
+import argparse
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from knowcirc.commands import moments
+from knowcirc.commands.arguments import flag, show
+from knowcirc.commands.edit_parser import SETTINGS
+from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
+from knowcirc.editing.edits import Edit, Request, applied, request
+from knowcirc.editing.moments import Moment
+from knowcirc.editing.registry import DEFAULTS, Material, make_edit
+from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.facts.prompts import Prompt, fill
+from knowcirc.files import read_json, write_json
+from knowcirc.models.loading import LanguageModel, weights_digest
+from knowcirc.models.table import ModelRow, read_models
+
+PREFIXES = [(5, 10), (10, 10)]  # ROME's contexts: (length, how many)
+TABLE = Path("config") / "models.tsv"
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
+log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code, after the edited model is written."""
+    outline = read_outline(args)
+    settings = choose_settings(args, outline)
+    if args.ids is not None:
+        check_tokens(outline, _plain_prompt(args))
+    else:
+        tokenizer = load_tokenizer(args.model)
+        check_tokens(outline, fill(tokenizer, args.prompt, args.subject, args.target))
+    layer, digest = int(str(settings["layer"])), weights_digest(args.model)
+    moment = moments.find(args, outline, layer, digest) if args.editor == "rome" else None
+    model = load_model(args)
+    wish = _plain_request(args) if args.ids is not None else request(model, args.prompt, args.subject, args.target)
+    before, already = read_target(model, wish)
+    if already:
+        log.warning("the model already answers %r; the edit is made all the same", wish.prompt.answer_text)
+    if moment is None and args.editor == "rome":
+        moment = moments.estimate(args, model, outline, digest)[layer]
+    change = find_edit(args, model, wish, settings, moment)
+    with applied(model, change):
+        after, _ = read_target(model, wish)
+        about = {"editor": args.editor, "settings": settings, "report": change.report, "seed": args.seed}
+        about |= {"prompt": wish.prompt.text, "ids": wish.prompt.ids, "subject": args.subject}
+        about |= {"target": wish.prompt.answer_text, "p_before": before, "p_after": after}
+        save(args, model, {"edited_from": digest, "edit": about})
+    show(
+        [
+            ("editor", f"{args.editor}, {int(change.report['steps'])} steps"),
+            ("edited", ", ".join(model.transformer.mlp_out_names[layer] for layer in change.weights)),
+            ("p(target) before", f"{before:.4f} (probability, geometric mean over the target's tokens)"),
+            ("p(target) after", f"{after:.4f}"),
+            ("model", str(args.out)),
+        ]
+    )
+    return 0
+
+
+def choose_settings(args: argparse.Namespace, outline: Outline) -> dict[str, object]:
+    """The editor's layer and settings: its defaults, the table's row of the model, the options.
+
+    Raises:
+        ValueError: if an option is not the editor's, or no layer is given or known.
+    """
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if odd := [flag(name) for name in given if name not in DEFAULTS[args.editor]]:
+        raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
+    row = known_row(args.model)
+    if args.layer is None and row is None:
+        raise ValueError(
+            f"{args.model}: no default layer, as its provenance.json names no model of {TABLE} here; give --layer"
+        )
+    layer = row.edit_layer if args.layer is None and row is not None else args.layer
+    if layer >= outline.shape.n_layers:
+        raise ValueError(f"--layer {layer} does not exist; this model has layers 0 to {outline.shape.n_layers - 1}")
+    known: dict[str, object] = {}
+    if row is not None and args.editor == "rome":
+        known = {"clamp": row.clamp, "weight_decay": row.weight_decay, "steps": row.value_steps}
+    return {**DEFAULTS[args.editor], **known, **given, "layer": layer}
+
+
+def known_row(folder: Path) -> ModelRow | None:
+    """The row of `config/models.tsv` in the working directory that the folder's provenance names, or None."""
+    provenance = folder / "provenance.json"
+    if not (provenance.is_file() and TABLE.is_file()):
+        return None
+    return read_models(TABLE).get(str(read_json(provenance).get("model")))
+
+
+def _plain_prompt(args: argparse.Namespace) -> Prompt:
+    target = " ".join(map(str, args.answer_id))
+    return Prompt(" ".join(map(str, args.ids)), args.ids, None, target, args.answer_id)
+
+
+def _plain_request(args: argparse.Namespace) -> Request:
+    return Request(_plain_prompt(args), None, args.answer_id)
+
+
+@torch.no_grad()
+def read_target(model: LanguageModel, wish: Request) -> tuple[float, bool]:
+    """exp of the mean log-probability of the target's tokens, and whether they are the likeliest ones."""
+    for x in model.transformer.stream(model.batch([wish.prompt.ids + wish.target[:-1]])):
+        last = x
+    logits = model.transformer.unembed(last[0, -len(wish.target) :]).double()
+    target = model.batch([wish.target])[0]
+    chosen = logits.log_softmax(-1).gather(1, target[:, None])
+    return float(chosen.mean().exp()), bool((logits.argmax(-1) == target).all())
+
+
+def find_edit(
+    args: argparse.Namespace, model: LanguageModel, wish: Request, settings: dict[str, object], moment: Moment | None
+) -> Edit:
+    """The edit that the editor finds.
+
+    Raises:
+        ValueError: if the second moments are singular, or the new weights are not finite.
+    """
+    material = Material(lambda layer: _needed(moment), lambda: sample_prefixes(model, PREFIXES, args.seed))
+    log.info("editing: %s, layer %s", args.editor, settings["layer"])
+    try:
+        change = make_edit(args.editor, model, wish, settings, material)
+    except torch.linalg.LinAlgError:
+        raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
+    if not all(bool(weight.isfinite().all()) for weight in change.weights.values()):
+        raise ValueError(
+            "the edit gave weights that are not finite; lower --learning-rate, or give more --moment-tokens"
+        )
+    return change
+
+
+def _needed(moment: Moment | None) -> Moment:
+    if moment is None:
+        raise TypeError("this editor was given no second moments")
+    return moment
+
+
+def save(args: argparse.Namespace, model: LanguageModel, about: dict[str, object]) -> None:
+    """Write the model as it is now to `args.out`, in float32, with the tokenizer's files and `provenance.json`."""
+    with new_folder(args.out) as part:
+        model.network.float().save_pretrained(part)
+        for pattern in TOKENIZER_FILES:
+            for path in args.model.glob(pattern):
+                shutil.copyfile(path, part / path.name)
+        old = args.model / "provenance.json"
+        origin = read_json(old) if old.is_file() else {}
+        write_json(part / "provenance.json", {**origin, **about, "weights_sha256": weights_digest(part)})
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends without an error."""
+    part = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,98 @@
+"""`knowcirc evaluate`: what a circuit can do alone, beside the whole model."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.evaluation import circuit_answers, hits, nll
+from knowcirc.circuits.export import read_circuit
+from knowcirc.circuits.graph import Graph
+from knowcirc.commands.arguments import show
+from knowcirc.commands.models import load_model, make_prompts, read_outline
+from knowcirc.facts.knowledge import Answer, answer_prompts
+from knowcirc.files import read_json, write_json
+from knowcirc.models.transformer import Shape
+
+K = 10
+log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code, after the measures are printed and written."""
+    outline = read_outline(args)
+    graph, circuit, processing = read(args.circuit)
+    check_fit(args.circuit, graph, outline.shape)
+    prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
+    model = load_model(args, args.processing or processing)
+    log.info("running the model and %d edges on %d prompt(s)", circuit.n_edges, len(prompts))
+    whole = measure(answer_prompts(model, prompts))
+    alone = measure(circuit_answers(model, graph, circuit.edges, prompts))
+    result = {
+        "n_prompts": len(prompts),
+        "edges": circuit.n_edges,
+        "graph_edges": graph.n_edges,
+        "share": circuit.n_edges / graph.n_edges,
+        "ablation": "zero",
+        "processing": args.processing or processing,
+        "model": whole,
+        "circuit": alone,
+    }
+    if args.out is not None:
+        write_json(args.out, result)
+    report(args, result, whole, alone)
+    return 0
+
+
+def read(path: Path) -> tuple[Graph, Circuit, str]:
+    """Graph and circuit of a file, and the weight processing that it was found under.
+
+    Raises:
+        ValueError: if it is no circuit file.
+    """
+    try:
+        graph, circuit = read_circuit(path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
+    processing = read_json(path).get("processing", "none")
+    if processing not in ("none", "folded"):
+        raise ValueError(f"{path}: processing {processing!r} is none of none, folded")
+    return graph, circuit, str(processing)
+
+
+def check_fit(path: Path, graph: Graph, shape: Shape) -> None:
+    """Make sure that the circuit's graph is the model's.
+
+    Raises:
+        ValueError: naming the sizes that differ.
+    """
+    sizes = (
+        ("layers", graph.n_layers, shape.n_layers),
+        ("heads", graph.n_heads, shape.n_heads),
+        (f"{graph.kv} K/V inputs", graph.n_kv, Graph.of(shape, graph.kv).n_kv),
+    )
+    if odd := [f"{found} {name} (the model: {wanted})" for name, found, wanted in sizes if found != wanted]:
+        raise ValueError(
+            f"{path} is a circuit of another model: it has {', '.join(odd)}; give the model it was found in"
+        )
+
+
+def measure(answers: Sequence[Answer]) -> dict[str, float]:
+    """hit@10 (share of the prompts) and mean NLL (nats)."""
+    return {f"hit@{K}": sum(hits(answers, K)) / len(answers), "nll_nats": nll(answers)}
+
+
+def report(
+    args: argparse.Namespace, result: dict[str, object], whole: dict[str, float], alone: dict[str, float]
+) -> None:
+    """Print the measures."""
+    share = 100 * float(str(result["share"]))
+    rows = [
+        ("prompts", str(result["n_prompts"])),
+        ("edges", f"{result['edges']} of {result['graph_edges']} ({share:.2f} %)"),
+    ]
+    for name, values in (("model", whole), ("circuit", alone)):
+        rows += [(f"hit@{K}, {name}", f"{100 * values[f'hit@{K}']:.1f} %")]
+        rows += [(f"NLL, {name}", f"{values['nll_nats']:.4f} nats")]
+    show(rows + ([("measures", str(args.out))] if args.out is not None else []))

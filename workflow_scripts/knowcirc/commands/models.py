@@ -1,0 +1,153 @@
+"""A model folder for a command: its sizes and its tokens before the weights are read, then the model itself."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+
+from knowcirc.commands.cases import Case
+from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.models.loading import FAMILIES, LanguageModel, choose_device, load, read_config
+from knowcirc.models.transformer import Shape
+
+log = logging.getLogger(__name__)
+Pair = tuple[Prompt, Prompt | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a folder's configuration says: the sizes, and how many tokens a prompt may have."""
+
+    folder: Path
+    shape: Shape
+    context: int
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turns what a broken folder raises in other people's code into one `ValueError`."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"model folder {folder} cannot be read ({type(error).__name__}: {reason}); save the model again"
+        ) from error
+
+
+def read_outline(args: argparse.Namespace) -> Outline:
+    """The outline of the folder `args.model`; the device is checked too, and transformers silenced.
+
+    Raises:
+        ValueError: if the folder or the device will not do.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    choose_device(args.device)
+    family = str(read_config(args.model)["model_type"])
+    with explained(args.model):
+        config = AutoConfig.from_pretrained(args.model, local_files_only=True)
+        return Outline(args.model, FAMILIES[family].read_shape(config), int(config.max_position_embeddings))
+
+
+def load_model(args: argparse.Namespace, processing: str = "none") -> LanguageModel:
+    """The model of the options."""
+    with explained(args.model):
+        return load(args.model, device=args.device, dtype=args.dtype, processing=processing)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The folder's tokenizer.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise ValueError(f"{folder} holds no tokenizer; give token ids (--ids, --answer-id) instead of texts")
+    with explained(folder):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[return-value]
+
+
+def make_prompts(outline: Outline, cases: Sequence[Case]) -> list[Pair]:
+    """The cases as tokens, each with its corrupted partner or None.
+
+    Raises:
+        ValueError: if a prompt does not fit the model, or a partner does not fit its prompt.
+    """
+    texts = any(isinstance(case.prompt, str) for case in cases)
+    tokenizer = load_tokenizer(outline.folder) if texts else None
+    pairs = []
+    for case in cases:
+        try:
+            pairs.append(_pair(outline, tokenizer, case))
+        except ValueError as error:
+            raise ValueError(f"{case.where}: {error}" if case.where else str(error)) from None
+    return pairs
+
+
+def _pair(outline: Outline, tokenizer: PreTrainedTokenizerFast | None, case: Case) -> Pair:
+    prompt = _prompt(tokenizer, case.prompt, case.answer, case.subject)
+    check_tokens(outline, prompt)
+    if case.corrupted is None or case.wrong_answer is None:
+        return prompt, None
+    partner = _prompt(tokenizer, case.corrupted, case.wrong_answer, None)
+    check_tokens(outline, partner)
+    if len(partner.ids) != len(prompt.ids):
+        raise ValueError(
+            f"the prompt has {len(prompt.ids)} tokens, the corrupted one {len(partner.ids)}; give a corrupted prompt "
+            "of as many tokens"
+        )
+    if partner.answer[0] == prompt.answer[0]:
+        raise ValueError(
+            f"answer {prompt.answer_text!r} and wrong answer {partner.answer_text!r} have the same first token "
+            f"{prompt.answer[0]}; the logit difference needs two"
+        )
+    return prompt, partner
+
+
+def _prompt(
+    tokenizer: PreTrainedTokenizerFast | None,
+    prompt: str | tuple[int, ...],
+    answer: str | int,
+    subject: str | tuple[int, ...] | None,
+) -> Prompt:
+    if tokenizer is None or not isinstance(prompt, str):
+        ids, target, span = prompt, int(answer), None if subject is None else (int(subject[0]), int(subject[1]))
+        if span is not None and span[1] > len(ids):
+            raise ValueError(f"subject span {span[0]}:{span[1]} goes beyond the prompt's {len(ids)} tokens")
+        return Prompt(" ".join(map(str, ids)), tuple(map(int, ids)), span, str(answer), (target,))
+    if prompt != prompt.rstrip():
+        log.warning("prompt %r ends with a space, and a space is put before the answer; leave it out", prompt)
+    result = tokenise(tokenizer, prompt, str(answer), None if subject is None else str(subject))
+    if len(result.answer) > 1:
+        first = tokenizer.decode([result.answer[0]])
+        log.info("answer %r has %d tokens; its first, %r, is measured", answer, len(result.answer), first)
+    return result
+
+
+def check_tokens(outline: Outline, prompt: Prompt) -> None:
+    """Make sure that the model can read the prompt and say its answer.
+
+    Raises:
+        ValueError: for no tokens, too many, or ids outside the vocabulary.
+    """
+    if not prompt.ids:
+        raise ValueError(f"prompt {prompt.text!r} has no tokens; give a longer one")
+    if len(prompt.ids) + len(prompt.answer) - 1 > outline.context:
+        raise ValueError(f"the prompt has {len(prompt.ids)} tokens, this model reads {outline.context}; shorten it")
+    if (worst := max(*prompt.ids, *prompt.answer)) >= outline.shape.d_vocab:
+        raise ValueError(
+            f"token id {worst} is outside the model's vocabulary; its ids are 0 to {outline.shape.d_vocab - 1}"
+        )
+
+
+def names_of(model: LanguageModel, ids: Sequence[int]) -> list[str]:
+    """The tokens as texts, or as numbers where the folder holds no tokenizer."""
+    return [str(token) if model.tokenizer is None else str(model.tokenizer.decode([token])) for token in ids]

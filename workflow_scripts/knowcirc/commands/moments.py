@@ -1,0 +1,107 @@
+"""Where `knowcirc edit` takes second moments from: a file, a study's results, its own cache, or sampled text."""
+
+import argparse
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from knowcirc.commands.models import Outline
+from knowcirc.editing.moments import (
+    Moment,
+    find_moments,
+    load_moment,
+    moment_path,
+    sampled_corpus,
+    save_moment,
+    second_moments,
+)
+from knowcirc.files import read_json, write_json
+from knowcirc.models.loading import LanguageModel
+
+TOKENS = 20_000
+Corpus = Iterator[Int[Tensor, "batch pos"]]
+LENGTH, BATCH = 64, 32  # tokens a sampled text, texts a batch
+SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it
+log = logging.getLogger(__name__)
+
+
+def cache_folder(digest: str) -> Path:
+    """Where the moments of a model are kept: `~/.cache/knowcirc/moments/DIGEST`, or under `XDG_CACHE_HOME`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "knowcirc" / "moments" / digest
+
+
+def find(args: argparse.Namespace, outline: Outline, layer: int, digest: str) -> Moment | None:
+    """The layer's moments where they exist already; None where they must be estimated.
+
+    Raises:
+        ValueError: if a file is not of this model and layer, or too few tokens are asked for.
+    """
+    if args.moments is not None:
+        return read(args.moments, outline, layer, digest)
+    asked = args.moment_tokens or TOKENS
+    if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
+        log.info("second moments of %s", folder)
+        return read(moment_path(folder, layer), outline, layer, digest)
+    stamp = cache_folder(digest) / "moments.json"
+    if stamp.is_file() and read_json(stamp).get("tokens_asked") == asked:
+        log.info("second moments of %s", stamp.parent)
+        return read(moment_path(stamp.parent, layer), outline, layer, digest)
+    if asked < outline.shape.d_mlp:
+        raise ValueError(
+            f"--moment-tokens {asked} is below {outline.shape.d_mlp}, the width of the MLP: second moments would be "
+            f"singular; give {outline.shape.d_mlp} or more"
+        )
+    return None
+
+
+def read(path: Path, outline: Outline, layer: int, digest: str) -> Moment:
+    """Moments from a file, whose provenance must not name another model or layer.
+
+    Raises:
+        ValueError: if it does, or the file is of another kind or size.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"second moments {path} do not exist; give --moments FILE, or --moment-tokens to sample afresh"
+        )
+    try:
+        with safe_open(path, "pt") as handle:
+            said = handle.metadata() or {}
+        moment = load_moment(path, outline.shape.d_mlp)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file ({error}); give second moments of this layer") from None
+    for key, wanted in (("layer", str(layer)), ("weights_sha256", digest)):
+        if said.get(key, wanted) != wanted:
+            raise ValueError(f"{path} holds second moments of {key} {said[key]}, this edit needs {wanted}")
+    return moment
+
+
+def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
+    """The moments of all layers on text that the model samples, kept in the cache."""
+    asked = args.moment_tokens or TOKENS
+    folder = cache_folder(digest)
+    log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", asked, folder)
+    length = min(LENGTH, outline.context - 1)
+    batch = min(BATCH, -(-asked // length))
+    corpus = sampled_corpus(model, asked, length=length, batch=batch, seed=SEED)
+    moments, count = second_moments(model, _logged(corpus, asked))
+    (folder / "moments.json").unlink(missing_ok=True)
+    about = {"weights_sha256": digest, "corpus": f"sampled, seed {SEED}", "tokens": str(count)}
+    for layer, moment in enumerate(moments):
+        save_moment(moment_path(folder, layer), moment, {**about, "layer": str(layer)})
+    write_json(folder / "moments.json", {**about, "tokens": count, "tokens_asked": asked})
+    return moments
+
+
+def _logged(corpus: Corpus, asked: int) -> Corpus:
+    given = 0
+    for ids in corpus:
+        given += ids[:, 1:].numel()
+        log.info("sampled %d of %d tokens", given, asked)
+        yield ids

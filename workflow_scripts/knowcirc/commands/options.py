@@ -1,0 +1,54 @@
+"""What the subcommands' parsers share: the frame of a parser, the options of a model and of prompts."""
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from knowcirc.commands.arguments import DTYPES, token_id, token_ids, token_span
+
+Subparsers = argparse._SubParsersAction  # argparse gives it no public name
+
+
+def new_parser(
+    commands: "Subparsers", name: str, summary: str, *, text: str, example: str, prepare: Callable[..., None]
+) -> argparse.ArgumentParser:
+    """A subcommand's parser; `prepare` is called with the parsed options before any library is loaded."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(f"{summary[0].upper()}{summary[1:]}. {text}", 100),
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(prepare=prepare)
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr, warnings alone")
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser, dtypes: tuple[str, ...] = DTYPES) -> None:
+    """Add the model folder and how it is computed."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="Hugging Face folder (GPT-2 or Llama family)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    parser.add_argument("--dtype", choices=dtypes, default="float32", help="numbers to compute in (default: float32)")
+
+
+def add_prompts(parser: argparse.ArgumentParser, *, corrupted: bool = False, subject: bool = False) -> None:
+    """Add the prompts, with corrupted partners or subjects where the subcommand uses them."""
+    group = parser.add_argument_group(
+        "prompts", "one prompt as text or as token ids (the folder then needs no tokenizer), or a file of prompts"
+    )
+    group.add_argument("--prompt", metavar="TEXT", help="the text that the model completes")
+    group.add_argument("--answer", metavar="TEXT", help="its answer, without a space in front; its first token counts")
+    group.add_argument("--ids", type=token_ids, metavar="1,2,3", help="the prompt as token ids, used as they are")
+    group.add_argument("--answer-id", type=token_id, metavar="ID", help="the answer as a token id")
+    if corrupted:
+        group.add_argument("--corrupted", metavar="TEXT", help="a prompt of as many tokens with another answer")
+        group.add_argument("--wrong-answer", metavar="TEXT", help="the corrupted prompt's answer; needed with it")
+        group.add_argument("--corrupted-ids", type=token_ids, metavar="1,2,3", help="the same as token ids")
+        group.add_argument("--wrong-answer-id", type=token_id, metavar="ID", help="the same as a token id")
+    if subject:
+        group.add_argument("--subject", metavar="TEXT", help="the part of the prompt whose embeddings get noise")
+        group.add_argument("--subject-span", type=token_span, metavar="A:B", help="its token range, with --ids")
+    columns = "prompt, answer (corrupted, wrong_answer, subject), or ids, answer_id (corrupted_ids, ...)"
+    group.add_argument("--prompts", type=Path, metavar="FILE.csv", help=f"several prompts; columns {columns}")

@@ -1,0 +1,149 @@
+"""What each subcommand accepts: its options, its help with an example, and the checks that need no library."""
+
+import argparse
+from pathlib import Path
+
+from knowcirc.commands.arguments import check_input_file, check_output_file, real, whole
+from knowcirc.commands.cases import read_cases
+from knowcirc.commands.edit_parser import add_edit
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+
+MAX_SEED = 2**32 - 1
+METHODS = ("eap", "eap-ig", "random")
+KINDS = ("state", "mlp", "attention")
+
+
+def add_discover(commands: "Subparsers") -> None:
+    """Add `knowcirc discover`."""
+    parser = new_parser(
+        commands,
+        "discover",
+        "find the circuit of one or several prompts and write it as JSON",
+        text="Edges are ranked by attribution patching (eap, eap-ig), their scores averaged over the prompts; those "
+        "that lie on no path from the embedding to the output are dropped. With a corrupted prompt the metric is the "
+        "logit difference of the two answers; without one it is -NLL (nats) against a zero baseline.",
+        example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
+        '    --prompt "The official language of France is" --answer French \\\n'
+        '    --corrupted "The official language of Italy is" --wrong-answer Italian',
+        prepare=prepare_discover,
+    )
+    add_model(parser)
+    add_prompts(parser, corrupted=True)
+    parser.add_argument(
+        "--method", choices=METHODS, default="eap-ig", help="default: eap-ig; random needs no prompt and no weights"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
+    )
+    parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
+    parser.add_argument("--edges", type=whole(1), metavar="N", help="size before dropping (default: 5 %% of all edges)")
+    parser.add_argument(
+        "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
+    )
+    parser.add_argument(
+        "--processing", choices=("none", "folded"), default="none", help="folded: norms and value biases folded away"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="draws random circuits (default: 0)")
+
+
+def prepare_discover(args: argparse.Namespace) -> None:
+    """Read the prompts and check the outputs."""
+    args.cases = read_cases(args, needed=args.method != "random")
+    check_output_file(args.out)
+    if args.dot is not None:
+        check_output_file(args.dot)
+        if args.dot.absolute() == args.out.absolute():
+            raise ValueError(f"--out and --dot both name {args.out}; give two files")
+
+
+def add_evaluate(commands: "Subparsers") -> None:
+    """Add `knowcirc evaluate`."""
+    parser = new_parser(
+        commands,
+        "evaluate",
+        "measure what a circuit can do alone, beside the whole model",
+        text="All edges outside the circuit deliver nothing (zero ablation). hit@10 is the share of prompts whose "
+        "answer is among the ten likeliest tokens; NLL is the mean over the prompts, in nats.",
+        example="knowcirc evaluate results/models/smollm2-135m circuit.json --out measures.json \\\n"
+        '    --prompt "The official language of France is" --answer French',
+        prepare=prepare_evaluate,
+    )
+    add_model(parser)
+    parser.add_argument("circuit", type=Path, metavar="CIRCUIT.json", help="a file of knowcirc discover or of EAP-IG")
+    add_prompts(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="the measures as JSON besides")
+    parser.add_argument(
+        "--processing", choices=("none", "folded"), help="default: what the circuit file says it was found under"
+    )
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="taken for uniformity; nothing is drawn here")
+
+
+def prepare_evaluate(args: argparse.Namespace) -> None:
+    """Read the prompts, check the circuit file and the output."""
+    args.cases = read_cases(args)
+    check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
+    if args.out is not None:
+        check_output_file(args.out)
+        if args.out.absolute() == args.circuit.absolute():
+            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+
+
+def add_trace(commands: "Subparsers") -> None:
+    """Add `knowcirc trace`."""
+    parser = new_parser(
+        commands,
+        "trace",
+        "find which states carry a fact (causal tracing)",
+        text="The subject's embeddings get Gaussian noise; then one site at a time (layer and position) is given its "
+        "clean value. The rise of the answer's probability is the site's indirect effect. The noise level is a "
+        "multiple of the standard deviation of the subjects' embeddings.",
+        example="knowcirc trace results/models/smollm2-135m --kind mlp --out trace.csv \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French',
+        prepare=prepare_trace,
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument("--kind", choices=KINDS, default="state", help="what is restored (default: state)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
+    parser.add_argument("--draws", type=whole(1), default=10, metavar="N", help="noise draws (default: 10)")
+    parser.add_argument(
+        "--window",
+        type=whole(1),
+        default=10,
+        metavar="N",
+        help="layers restored at once, mlp and attention (default: 10)",
+    )
+    parser.add_argument(
+        "--noise-multiplier", type=real(zero=True), default=3.0, metavar="X", help="standard deviations (default: 3)"
+    )
+    parser.add_argument(
+        "--noise-seed", "--seed", type=whole(0, MAX_SEED), default=1, metavar="N", help="draws the noise (default: 1)"
+    )
+
+
+def prepare_trace(args: argparse.Namespace) -> None:
+    """Read the prompts and check the output."""
+    args.cases = read_cases(args, subject=True)
+    check_output_file(args.out)
+
+
+def add_check(commands: "Subparsers") -> None:
+    """Add `knowcirc check`."""
+    parser = new_parser(
+        commands,
+        "check",
+        "check the files of a finished study against what it promises",
+        text="Prints a line a failure and a summary; the exit code is 1 if anything failed.",
+        example="knowcirc check results",
+        prepare=prepare_check,
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="the study's output folder")
+
+
+def prepare_check(args: argparse.Namespace) -> None:
+    """Make sure that the folder is there."""
+    if not args.results.is_dir():
+        raise ValueError(f"results folder {args.results} does not exist; run snakemake first, or name another folder")
+
+
+COMMANDS = (add_discover, add_evaluate, add_trace, add_edit, add_check)

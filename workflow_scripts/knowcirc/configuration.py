@@ -1,0 +1,48 @@
+"""Check a study's configuration before anything runs: against the schema, the tables and the relation files."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from knowcirc.models.table import ModelRow
+
+
+def schema_errors(config: dict[str, Any], schema_path: Path) -> list[str]:
+    """One line for each place where the configuration departs from its schema."""
+    schema = yaml.safe_load(schema_path.read_text("utf-8"))
+    lines: list[str] = []
+    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+        where = ".".join(map(str, error.absolute_path)) or "config"
+        if error.validator == "additionalProperties":
+            known = list(error.schema.get("properties", {}))
+            lines += [f"{where}: unknown key {key!r}{_hint(key, known)}" for key in sorted(set(error.instance) - set(known))]
+        else:
+            lines.append(f"{where}: {error.message}")
+    return lines
+
+
+def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relations: set[str]) -> list[str]:
+    """One line for each name in the configuration that no table or relation file has, and other contradictions."""
+    lines = [f"models: {name!r} is not in models.tsv{_hint(name, list(models))}" for name in config["models"] if name not in models]
+    names = config["relations"]["names"]
+    lines += [f"relations.names: unknown relation {name!r}{_hint(name, sorted(relations))}" for name in names if name not in relations]
+    for section in ("tracing", "editing", "icl"):
+        for name in config[section]["relations"]:
+            if name not in names:
+                lines.append(f"{section}.relations: {name!r} is not in relations.names{_hint(name, names)}")
+    if config["showcase"]["relation"] not in names:
+        lines.append(f"showcase.relation: {config['showcase']['relation']!r} is not in relations.names")
+    mirror, corpus = config["mirror"], config["moments"]["corpus"]
+    if mirror is not None and not Path(mirror).is_dir():
+        lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
+    if corpus is not None and not Path(corpus).is_file():
+        lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
+    return lines
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''})"

@@ -1,0 +1,64 @@
+"""Text that a model samples itself: the corpus of the second moments, and the prefixes that average ROME's keys."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from knowcirc.models.loading import LanguageModel
+from knowcirc.seeding import derive
+
+
+def start_token(model: LanguageModel) -> int:
+    """The token that a text of this model begins with: its BOS, or the end-of-text token where it has none.
+
+    Raises:
+        ValueError: if the model's configuration names neither.
+    """
+    config = model.network.config
+    for value in (config.bos_token_id, config.eos_token_id):
+        if value is not None:
+            return int(value[0] if isinstance(value, list) else value)
+    raise ValueError(f"{model.folder}/config.json names neither bos_token_id nor eos_token_id; add one")
+
+
+@torch.no_grad()
+def sample(
+    model: LanguageModel, prompts: Int[Tensor, "batch pos"], length: int, *, seed: int, top_k: int = 0
+) -> Int[Tensor, "batch pos_new"]:
+    """`length` sampled tokens after prompts of equal length; special tokens are never drawn.
+
+    `top_k` above zero samples among that many likeliest tokens. The draw comes from a CPU generator, so equal
+    logits give equal text on any device.
+    """
+    rng = torch.Generator().manual_seed(derive(seed, "sample"))
+    banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
+    past, fed, out = None, prompts.to(model.device), []
+    for _ in range(length):
+        result = model.network(fed, past_key_values=past, use_cache=True, logits_to_keep=1)
+        past = result.past_key_values
+        logits = result.logits[:, -1].float().cpu()
+        logits[:, banned] = float("-inf")
+        if top_k:
+            weakest = logits.topk(top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < weakest, float("-inf"))
+        chosen = torch.multinomial(logits.softmax(-1), 1, generator=rng)
+        out.append(chosen)
+        fed = chosen.to(model.device)
+    return torch.cat(out, 1)
+
+
+def special_tokens(model: LanguageModel) -> set[int]:
+    """Ids of the tokenizer's special tokens, or of the configuration's where there is no tokenizer."""
+    if model.tokenizer is not None:
+        return set(model.tokenizer.all_special_ids) | set(model.tokenizer.added_tokens_decoder)
+    return {start_token(model)}
+
+
+def sample_prefixes(model: LanguageModel, counts: list[tuple[int, int]], seed: int) -> list[tuple[int, ...]]:
+    """Sampled token sequences for `counts` of (length, how many): ROME's contexts, without the start token."""
+    prefixes: list[tuple[int, ...]] = []
+    for length, count in counts:
+        begin = torch.full((count, 1), start_token(model))
+        rows = sample(model, begin, length, seed=derive(seed, "prefix", length), top_k=50)
+        prefixes += [tuple(row) for row in rows.tolist()]
+    return prefixes

@@ -1,0 +1,100 @@
+"""Editing many records with one editor: a row of scores each, and the table over all editors."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from knowcirc.editing.edits import applied, request
+from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, scores
+from knowcirc.editing.moments import load_moment, moment_path
+from knowcirc.editing.registry import Material, make_edit
+from knowcirc.facts.records import Record
+from knowcirc.files import read_json
+from knowcirc.models.loading import LanguageModel
+from knowcirc.statistics import bootstrap, columns
+
+UNEDITED = "none"
+SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
+
+
+def read_records(path: Path) -> tuple[list[Record], list[tuple[int, ...]]]:
+    """The records and ROME's prefixes from a file of the rule build_records."""
+    data = read_json(path)
+    records = [Record.from_json(record) for record in data["records"]]  # type: ignore[attr-defined]
+    return records, [tuple(prefix) for prefix in data["prefixes"]]  # type: ignore[attr-defined]
+
+
+def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]) -> Material:
+    """What editors draw on, from a folder of second moments."""
+    return Material(lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes)
+
+
+def edit_record(
+    model: LanguageModel,
+    record: Record,
+    editor: str,
+    settings: dict[str, object],
+    stuff: Material,
+    *,
+    generation: dict[str, int] | None,
+    vectorizer: TfidfVectorizer,
+) -> dict[str, object]:
+    """The scores of one record under one editor (`none`: the model as it is); GE and RS where `generation` is given."""
+    start, edit = time.perf_counter(), None
+    if editor != UNEDITED:
+        wanted = request(model, record.template, record.subject, record.target_new)
+        edit = make_edit(editor, model, wanted, settings, stuff)
+    seconds = time.perf_counter() - start
+    with applied(model, edit) if edit is not None else nullcontext(model):
+        pairs = judge(model, record)
+        row: dict[str, object] = {
+            "case": record.case,
+            "relation": record.relation,
+            "target_true": record.target_true,
+            "target_new": record.target_new,
+            **scores(pairs),
+            "p_new": pairs["request"][0].new,
+            "p_true": pairs["request"][0].true,
+            "p_neighbour": sum(pair.true for pair in pairs["neighbourhood"]) / len(pairs["neighbourhood"]),
+            "seconds": seconds if edit is not None else None,
+            **{f"report_{key}": value for key, value in (edit.report if edit else {}).items()},
+        }
+        if generation is not None:
+            row |= fluency_and_consistency(model, record, vectorizer, **generation)
+    return row
+
+
+def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], model: str) -> pd.DataFrame:
+    """Table editing_scores: a row an editor, the unedited model first.
+
+    The interval of S takes S of resampled records' means; n counts records, n_generation those of GE and RS.
+    """
+    rows = []
+    for editor, frame in frames.items():
+        row: dict[str, object] = {"model": model, "editor": editor, "layer": layers.get(editor), **_harmonic(frame)}
+        for name in SCORES:
+            row |= columns(name, bootstrap(frame[name].tolist()))
+        generated = frame.dropna(subset=["GE"]) if "GE" in frame else frame.iloc[:0]
+        for name in ("GE", "RS"):
+            row |= columns(name, bootstrap(generated[name].tolist() if len(generated) else []))
+        seconds = frame["seconds"].dropna()
+        row |= {"seconds_per_edit": float(seconds.median()) if len(seconds) else None, "n": len(frame)}
+        rows.append({**row, "n_generation": len(generated)})
+    result = pd.DataFrame(rows)
+    result["layer"] = result["layer"].astype("Int64")
+    return result
+
+
+def _harmonic(frame: pd.DataFrame) -> dict[str, float]:
+    means = [harmonic(frame[["ES", "PS", "NS"]].mean().tolist())]
+    for draw in range(500):
+        resampled = frame[["ES", "PS", "NS"]].sample(frac=1, replace=True, random_state=draw)
+        means.append(harmonic(resampled.mean().tolist()))
+    low, high = pd.Series(means[1:]).quantile([0.025, 0.975])
+    return {"S": means[0], "S_low": float(low), "S_high": float(high)}
+
+

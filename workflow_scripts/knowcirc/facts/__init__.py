@@ -1,0 +1,1 @@
+"""Relations, prompts, splits and editing records."""

@@ -1,0 +1,150 @@
+"""Prompts as tokens: what a model reads, where the subject stands in it, and which tokens answer it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from knowcirc.facts.relations import Relation
+
+ANCHOR = "is"
+ROLES = ("subject_first", "subject_middle", "subject_last", "first_subsequent", "further", "last")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt. `span` is the subject's token range; `answer` the tokens that complete it.
+
+    KC's measures read `answer[0]`, the editing metrics all of `answer`.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    span: tuple[int, int] | None
+    answer_text: str
+    answer: tuple[int, ...]
+
+    @property
+    def subject_last(self) -> int:
+        """Position of the subject's last token.
+
+        Raises:
+            ValueError: if the prompt has no subject.
+        """
+        if self.span is None:
+            raise ValueError(f"prompt {self.text!r} has no subject; name it")
+        return self.span[1] - 1
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerFast, answer: str) -> tuple[int, ...]:
+    """Tokens of " answer" as it continues a text, without special tokens.
+
+    Raises:
+        ValueError: if the answer is empty or begins with a space.
+    """
+    if not answer or answer != answer.strip():
+        raise ValueError(f"answer {answer!r}: give it without spaces around it; one is put in front")
+    anchor = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(f"{ANCHOR} {answer}", add_special_tokens=False)["input_ids"]
+    if ids[: len(anchor)] != anchor:
+        raise ValueError(f"answer {answer!r} merges with the text before it in this tokenizer")
+    return tuple(ids[len(anchor) :])
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerFast, text: str, answer: str, subject: str | None = None, start: int | None = None
+) -> Prompt:
+    """`text` as tokens, special tokens as the tokenizer adds them.
+
+    The subject is searched by character offsets, at `start` or where it occurs last.
+
+    Raises:
+        ValueError: if the subject is not in the text or covers no token of its own.
+    """
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    span = None
+    if subject is not None:
+        span = subject_span(text, subject, encoded["offset_mapping"], start)
+    return Prompt(text, tuple(encoded["input_ids"]), span, answer, answer_tokens(tokenizer, answer))
+
+
+def subject_span(
+    text: str, subject: str, offsets: Sequence[tuple[int, int]], start: int | None = None
+) -> tuple[int, int]:
+    """Token range of `subject` in `text`.
+
+    Raises:
+        ValueError: if it cannot be found.
+    """
+    if start is None:
+        start = text.rfind(subject) if subject else -1
+        if start < 0:
+            raise ValueError(f"subject {subject!r} does not occur in the prompt {text!r}")
+        if text.count(subject) > 1:
+            log.warning("subject %r occurs %d times in %r; taking the last", subject, text.count(subject), text)
+    end = start + len(subject)
+    tokens = [index for index, (low, high) in enumerate(offsets) if low < high and low < end and high > start]
+    if not tokens:
+        raise ValueError(f"subject {subject!r} covers no token of the prompt {text!r}")
+    return tokens[0], tokens[-1] + 1
+
+
+def fill(tokenizer: PreTrainedTokenizerFast, template: str, subject: str, answer: str) -> Prompt:
+    """The template's prompt for one fact."""
+    return tokenise(tokenizer, template.format(subject), answer, subject, template.index("{}"))
+
+
+def token_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:
+    """The tokens as text, one by one, leading spaces kept."""
+    return [tokenizer.decode([token]) for token in ids]
+
+
+def check_relation(tokenizer: PreTrainedTokenizerFast, relation: Relation) -> None:
+    """Make sure that answers of the relation can be told apart by their first token.
+
+    Raises:
+        ValueError: naming the objects that share a first token or whose first token has no letter or digit.
+    """
+    first: dict[int, str] = {}
+    for text in relation.objects:
+        token = answer_tokens(tokenizer, text)[0]
+        if not any(character.isalnum() for character in tokenizer.decode([token])):
+            raise ValueError(f"relation {relation.name}: the first token of {text!r} holds no letter or digit")
+        if token in first:
+            raise ValueError(
+                f"relation {relation.name}: objects {first[token]!r} and {text!r} share their first token "
+                f"{tokenizer.decode([token])!r}; drop or rename one"
+            )
+        first[token] = text
+
+
+def token_roles(length: int, span: tuple[int, int]) -> list[str | None]:
+    """The role of each position in causal tracing; None before the subject.
+
+    The subject's last token wins over its first, so a one-token subject is `subject_last`.
+
+    >>> token_roles(6, (1, 3))
+    [None, 'subject_first', 'subject_last', 'first_subsequent', 'further', 'last']
+    """
+    first, end = span
+    roles: list[str | None] = [None] * length
+    for position in range(first, length):
+        if position < end:
+            roles[position] = "subject_middle"
+        else:
+            roles[position] = "first_subsequent" if position == end else "further"
+    roles[first] = "subject_first"
+    if length > end:
+        roles[length - 1] = "last"
+    roles[end - 1] = "subject_last"
+    return roles
+
+
+def batches(rows: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+    """Indices of token rows in batches of equal length, at most `most` rows each."""
+    groups: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(len(row), []).append(index)
+    return [group[low : low + most] for group in groups.values() for low in range(0, len(group), most)]

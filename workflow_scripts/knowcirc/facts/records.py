@@ -1,0 +1,124 @@
+"""Editing records in the manner of CounterFact, built from any relation table.
+
+A record asks for a counterfactual: the subject with another object of its relation. Beside the request it holds
+paraphrases (other templates; the request behind sampled text), its neighbourhood (other subjects with the same
+true object, whose answers must not move), prompts to generate from, and reference texts about the new object.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from knowcirc.facts.relations import Relation
+from knowcirc.seeding import derive
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One counterfactual edit and all that judges it. Prompts are full texts; `template` holds `{}`."""
+
+    case: str
+    relation: str
+    subject: str
+    template: str
+    target_true: str
+    target_new: str
+    paraphrases: tuple[str, ...]
+    neighbours: tuple[str, ...]
+    generation: tuple[str, ...]
+    references: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The request with its subject."""
+        return self.template.format(self.subject)
+
+    def as_json(self) -> dict[str, object]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> "Record":
+        """The record of `as_json`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})  # type: ignore[arg-type]
+
+
+def build_record(
+    relation: Relation, index: int, *, n_neighbours: int, prefixes: Sequence[str], seed: int
+) -> Record | None:
+    """The record of one fact, or None where the relation cannot give it a neighbour or another object.
+
+    `prefixes` are texts that the model sampled; one, chosen by seed, stands before the request as a paraphrase.
+    """
+    fact = relation.facts[index]
+    rng = np.random.default_rng(derive(seed, relation.name, fact.subject))
+    others = [text for text in relation.objects if text != fact.object]
+    near = [other.subject for other in relation.facts if other.object == fact.object and other != fact]
+    if not others or not near:
+        return None
+    new = others[int(rng.integers(len(others)))]
+    template = relation.templates[0]
+    near = [near[i] for i in rng.permutation(len(near))[:n_neighbours]]
+    sharing = [other.subject for other in relation.facts if other.object == new]
+    paraphrases = [text.format(fact.subject) for text in relation.templates[1:3]]
+    if prefixes:
+        paraphrases.append(f"{prefixes[int(rng.integers(len(prefixes)))]} {template.format(fact.subject)}")
+    return Record(
+        case=f"{relation.name}/{fact.subject}",
+        relation=relation.name,
+        subject=fact.subject,
+        template=template,
+        target_true=fact.object,
+        target_new=new,
+        paraphrases=tuple(paraphrases),
+        neighbours=tuple(template.format(subject) for subject in near),
+        generation=tuple(text.format(fact.subject) for text in relation.templates[1:]),
+        references=tuple(f"{text.format(s)} {new}." for s in sharing for text in relation.templates),
+    )
+
+
+def choose_records(
+    relations: Sequence[Relation],
+    known: dict[str, set[str]],
+    n: int,
+    *,
+    n_neighbours: int,
+    prefixes: Sequence[str],
+    seed: int,
+) -> list[Record]:
+    """`n` records of facts that the model knows, drawn from the relations in turn.
+
+    Facts with fewer than `n_neighbours` neighbours are left out, so that every record weighs its neighbourhood
+    alike.
+
+    Raises:
+        ValueError: if the relations give fewer than `n` records.
+    """
+    queues = [_candidates(r, known.get(r.name, set()), n_neighbours, prefixes, seed) for r in relations]
+    queues = [queue for queue in queues if queue]
+    records: list[Record] = []
+    while len(records) < n and queues:
+        for queue in list(queues):
+            if len(records) < n:
+                records.append(queue.pop())
+            if not queue:
+                queues.remove(queue)
+    if len(records) < n:
+        raise ValueError(
+            f"editing.records: {n} asked for, the relations give {len(records)} with {n_neighbours} neighbours; "
+            "ask for fewer, or for more relations"
+        )
+    return records
+
+
+def _candidates(
+    relation: Relation, known: set[str], n_neighbours: int, prefixes: Sequence[str], seed: int
+) -> list[Record]:
+    order = np.random.default_rng(derive(seed, "records", relation.name)).permutation(len(relation.facts))
+    found = [
+        build_record(relation, int(i), n_neighbours=n_neighbours, prefixes=prefixes, seed=seed)
+        for i in order
+        if relation.facts[int(i)].subject in known
+    ]
+    return [record for record in found if record is not None and len(record.neighbours) == n_neighbours]

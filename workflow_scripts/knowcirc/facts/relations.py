@@ -1,0 +1,130 @@
+"""Relations: a set of facts of one kind and the sentences that ask for them.
+
+Built-in relations are YAML files in `config/facts/`; those of LRE (Hernandez et al. 2023) are JSON files.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+CATEGORIES = ("linguistic", "commonsense", "factual", "bias")
+REQUIRED = ("name", "category", "subject_type", "answer_type", "templates", "question_template", "facts")
+OPTIONAL = ("reverse_template", "relation_words")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact: what the sentence is about, and what completes it."""
+
+    subject: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Facts of one kind. Templates hold `{}` for the subject; the object follows after a space.
+
+    `templates[0]` is the prompt of every study, the others are paraphrases. `reverse_template` holds `{}` for
+    the object. `relation_words` are the words of the templates that carry the relation.
+    """
+
+    name: str
+    category: str
+    subject_type: str
+    answer_type: str
+    templates: tuple[str, ...]
+    question_template: str | None
+    reverse_template: str | None
+    relation_words: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The different objects, in the order of their first appearance."""
+        return tuple(dict.fromkeys(fact.object for fact in self.facts))
+
+
+def read_relation(path: Path) -> Relation:
+    """A relation from a built-in YAML file.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: a mapping with the keys {', '.join(REQUIRED)} is expected")
+    missing = [key for key in REQUIRED if key not in data]
+    unknown = sorted(set(data) - set(REQUIRED) - set(OPTIONAL))
+    if missing or unknown:
+        raise ValueError(f"{path}: missing keys {missing}, unknown keys {unknown}; correct the file")
+    relation = Relation(
+        name=data["name"],
+        category=data["category"],
+        subject_type=data["subject_type"],
+        answer_type=data["answer_type"],
+        templates=tuple(data["templates"]),
+        question_template=data["question_template"],
+        reverse_template=data.get("reverse_template"),
+        relation_words=tuple(data.get("relation_words", ())),
+        facts=tuple(_read_fact(path, row) for row in data["facts"]),
+    )
+    _check(path, relation)
+    return relation
+
+
+def _read_fact(path: Path, row: object) -> Fact:
+    if not (isinstance(row, list) and len(row) == 2 and all(isinstance(text, str) for text in row)):
+        raise ValueError(f"{path}: facts: {row!r} is not a [subject, object] pair of texts (quote them)")
+    return Fact(*row)
+
+
+def _check(path: Path, relation: Relation) -> None:
+    if relation.name != path.stem:
+        raise ValueError(f"{path}: name {relation.name!r} is not the file's name; make them equal")
+    if relation.category not in CATEGORIES:
+        raise ValueError(f"{path}: category {relation.category!r} is none of {', '.join(CATEGORIES)}")
+    if len(relation.templates) < 3:
+        raise ValueError(f"{path}: {len(relation.templates)} templates; at least 3 are needed")
+    sentences = [*relation.templates, relation.question_template, relation.reverse_template]
+    for sentence in sentences:
+        if sentence is not None and (sentence.count("{}") != 1 or sentence != sentence.strip()):
+            raise ValueError(f"{path}: template {sentence!r} must hold {{}} once and no space at its ends")
+    twice = [subject for subject, count in Counter(f.subject for f in relation.facts).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: subjects {twice} stand twice; keep one fact each")
+
+
+def read_lre(path: Path) -> Relation:
+    """A relation from an LRE file; its zero-shot templates come first, of a repeated subject the first fact counts.
+
+    Raises:
+        ValueError: if the file is no LRE relation.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        properties = data["properties"]
+        facts = {row["subject"]: Fact(row["subject"], row["object"]) for row in reversed(data["samples"])}
+        templates = [*data["prompt_templates_zs"], *data["prompt_templates"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no LRE relation ({type(error).__name__}: {error}); download it again") from None
+    return Relation(
+        name=path.stem,
+        category=properties["relation_type"],
+        subject_type=properties["domain_name"],
+        answer_type=properties["range_name"],
+        templates=tuple(dict.fromkeys(text.strip() for text in templates)),
+        question_template=None,
+        reverse_template=None,
+        relation_words=tuple(word for word in data["name"].split() if len(word) > 2),
+        facts=tuple(reversed(facts.values())),
+    )
+
+
+READERS: dict[str, Callable[[Path], Relation]] = {"builtin": read_relation, "lre": read_lre}

@@ -1,0 +1,68 @@
+"""The bridge between a Snakemake script and the library: a typed job, logging to the rule's log, progress.
+
+A script holds `main(job)` and ends with `run(main, snakemake)`; tests call `main` with any object that has a job's
+attributes. Everything is logged to the rule's log; what a user should see while waiting goes to the terminal, too.
+"""
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+STEP = 10.0
+log = logging.getLogger(__name__)
+
+
+class Job(Protocol):
+    """What a script may use of its Snakemake job."""
+
+    input: Any
+    output: Any
+    params: Any
+    wildcards: Any
+    log: Any
+    threads: int
+
+
+def run(main: Callable[[Job], None], job: Any) -> None:
+    """Run a script's `main`; its log ends with the error if there is one.
+
+    A user's mistake (ValueError) leaves as one line; anything else with its traceback.
+    """
+    path = Path(str(job.log[0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    form = logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S")
+    file, screen = logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)
+    for handler in (file, screen):
+        handler.setFormatter(form)
+    screen.addFilter(lambda record: record.name == __name__ or record.levelno >= logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[file, screen], force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        main(job)
+    except ValueError as error:
+        logging.debug("%s", traceback.format_exc())
+        log.error("%s", error)
+        file.stream.write(traceback.format_exc())
+        raise SystemExit(1) from None
+    except BaseException:
+        file.stream.write(traceback.format_exc())
+        raise
+
+
+def progress(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items, saying on the terminal and in the log how many are done and how long the rest will take."""
+    total = len(items) if isinstance(items, Sized) else None
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= STEP or done == total:
+            last = now
+            left = "" if total is None else f", {(now - start) / done * (total - done):.0f} s left"
+            log.info("%s: %d%s in %.0f s%s", what, done, "" if total is None else f" of {total}", now - start, left)

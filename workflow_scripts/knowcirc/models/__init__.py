@@ -1,0 +1,1 @@
+"""Loading models and running them, one adapter a family."""

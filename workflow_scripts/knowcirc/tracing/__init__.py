@@ -1,0 +1,1 @@
+"""Causal tracing of facts (ROME, section 2)."""

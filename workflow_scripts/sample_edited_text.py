@@ -1,0 +1,46 @@
+"""What the model writes after the same prompts before and after each edit (ROME Fig. 6)."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.editing.edits import applied, request
+from knowcirc.editing.evaluation import generate
+from knowcirc.editing.registry import make_edit
+from knowcirc.editing.study import UNEDITED, material, read_records
+from knowcirc.files import write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+from knowcirc.seeding import derive
+
+
+def main(job: Job) -> None:
+    """Write a row an edit, editor, prompt and sample."""
+    params, wanted = job.params, job.params.generations
+    _, prefixes = read_records(Path(job.input.records))
+    model = load(Path(job.input.model).parent, **params.numerics)
+    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    rows = []
+    for case in progress(wanted["edits"], "generations: edits"):
+        asked = request(model, case["template"], case["subject"], case["target"])
+        prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
+        for editor in (UNEDITED, *params.settings):
+            edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
+            with applied(model, edit) if edit is not None else nullcontext(model):
+                texts = generate(model, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
+            for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+                rows.append(
+                    {
+                        "editor": editor,
+                        "edit": f"{case['template'].format(case['subject'])} {case['target']}",
+                        "prompt": prompt,
+                        "sample": number % wanted["samples"],
+                        "text": text[len(prompt) :],
+                    }
+                )
+    write_table(job.output.texts, pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

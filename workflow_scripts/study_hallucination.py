@@ -1,0 +1,26 @@
+"""The clearest wrong answer of the right type beside a right answer of the same relation (KC Fig. 5, left)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.analysis.hallucination import describe_case, pick_cases
+from knowcirc.files import read_table, write_json, write_table
+from knowcirc.job import Job, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write both cases' curves through the layers, their mover heads and what they are."""
+    cases = pick_cases(read_table(job.input.facts))
+    model = load(Path(job.input.model).parent, **job.params.numerics)
+    described = {name: describe_case(model, name, row, job.params.heads) for name, row in cases.items()}
+    write_table(job.output.ranks, pd.concat([pd.DataFrame(case.ranks) for case in described.values()]))
+    write_json(
+        job.output.meta,
+        {"heads": [case.head for case in described.values()], "meta": [case.meta for case in described.values()]},
+    )
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821

@@ -1,0 +1,40 @@
+"""What a demonstration changes: new heads in the circuit, their attention, their ablation (KC Fig. 5, Table 2)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.relations import READERS
+from knowcirc.files import read_table, write_json, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write the ablation a relation, and the attention of the new heads for the fact that a demonstration mends most."""
+    params = job.params
+    survey = read_table(job.input.facts)
+    asked = survey[survey.template == 0]
+    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    model = load(Path(job.input.model).parent, **params.numerics)
+    graph = Graph.of(model.transformer.shape, params.kv)
+    settings = IclSettings(
+        **{key: value for key, value in params.icl.items() if key != "relations"},
+        method=params.method,
+        n_edges=round(params.share * graph.n_edges),
+        hits=params.hits,
+        seed=params.seed,
+    )
+    studied = []
+    for name in progress([name for name in params.icl["relations"] if name in set(asked.relation)], "in-context: relations"):
+        studied.append(study_relation(model, graph, relations[name], asked[asked.relation == name], settings))
+    write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
+    attention, meta = showcase_attention(model, graph, studied, settings)
+    write_table(job.output.attention, attention)
+    write_json(job.output.meta, meta)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)  # noqa: F821
