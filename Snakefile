@@ -31,22 +31,23 @@ include: "rules/checks.smk"
 
 
 rule all:
-    localrule: True
+    """The report, once every artifact has been checked."""
     default_target: True
     input:
         "<results>/report.html",
         "<results>/checks.json",
+    localrule: True
 
 
 rule tables:
     """All tables."""
-    localrule: True
     input:
         tables_of_study,
+    localrule: True
 
 
 rule figures:
     """All figures."""
-    localrule: True
     input:
         figures_of_study,
+    localrule: True

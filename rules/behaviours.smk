@@ -6,10 +6,6 @@ rule study_hallucination:
     output:
         ranks="<results>/{model}/figures/hallucination.csv",
         meta="<results>/{model}/figures/hallucination.json",
-    params:
-        numerics=numerics,
-        heads=lookup(within=config, dpath="heads"),
-        code=code_digest("study_hallucination"),
     log:
         "<logs>/study_hallucination/{model}.log",
     benchmark:
@@ -18,6 +14,10 @@ rule study_hallucination:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        heads=lookup(within=config, dpath="heads"),
+        code=code_digest("study_hallucination"),
     script:
         "../workflow_scripts/study_hallucination.py"
 
@@ -32,6 +32,14 @@ rule study_in_context:
         ablation="<results>/{model}/circuits/icl_ablation.csv",
         attention="<results>/{model}/figures/icl_attention.csv",
         meta="<results>/{model}/figures/icl_attention.json",
+    log:
+        "<logs>/study_in_context/{model}.log",
+    benchmark:
+        "<benchmarks>/study_in_context/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -42,13 +50,5 @@ rule study_in_context:
         share=lookup(within=config, dpath="circuits/share"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("study_in_context"),
-    log:
-        "<logs>/study_in_context/{model}.log",
-    benchmark:
-        "<benchmarks>/study_in_context/{model}.tsv"
-    threads: 2
-    resources:
-        mem_mb=model_mb,
-        gpu=1,
     script:
         "../workflow_scripts/study_in_context.py"

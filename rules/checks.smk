@@ -13,10 +13,10 @@ rule collect_findings:
         attention="<results>/{model}/figures/icl_attention.json",
     output:
         findings="<results>/{model}/findings.json",
-    params:
-        code=code_digest("collect_findings"),
     log:
         "<logs>/collect_findings/{model}.log",
+    params:
+        code=code_digest("collect_findings"),
     script:
         "../workflow_scripts/collect_findings.py"
 
@@ -25,6 +25,8 @@ rule write_manifest:
     """What this study promises: its models, figures and tables."""
     output:
         manifest="<results>/manifest.json",
+    log:
+        "<logs>/write_manifest.log",
     params:
         models=lookup(within=config, dpath="models"),
         figures=FIGURES,
@@ -32,8 +34,6 @@ rule write_manifest:
         methods=lookup(within=config, dpath="circuits/methods"),
         editors=lookup(within=config, dpath="editing/editors"),
         code=code_digest("write_manifest"),
-    log:
-        "<logs>/write_manifest.log",
     script:
         "../workflow_scripts/write_manifest.py"
 
@@ -45,15 +45,17 @@ rule build_report:
         figures=figures_of_study,
         tables=tables_of_study,
         findings=expand("<results>/{model}/findings.json", model=config["models"]),
-        provenance=expand("<results>/models/{model}/provenance.json", model=config["models"]),
+        provenance=expand(
+            "<results>/models/{model}/provenance.json", model=config["models"]
+        ),
         captions=expand("rules/captions/{name}.rst", name=[*FIGURES, *TABLES]),
     output:
         report="<results>/report.html",
+    log:
+        "<logs>/build_report.log",
     params:
         config=report_config,
         code=code_digest("build_report"),
-    log:
-        "<logs>/build_report.log",
     script:
         "../workflow_scripts/build_report.py"
 
@@ -67,9 +69,9 @@ rule check_artifacts:
         tables=tables_of_study,
     output:
         checks="<results>/checks.json",
-    params:
-        code=code_digest("check_artifacts"),
     log:
         "<logs>/check_artifacts.log",
+    params:
+        code=code_digest("check_artifacts"),
     script:
         "../workflow_scripts/check_artifacts.py"

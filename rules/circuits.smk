@@ -5,12 +5,6 @@ rule discover_circuits:
         facts="<results>/{model}/facts/known.parquet",
     output:
         circuits="<results>/{model}/circuits/{method}.npz",
-    params:
-        numerics=numerics,
-        kv=kv_view,
-        share=lookup(within=config, dpath="circuits/share"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("discover_circuits"),
     log:
         "<logs>/discover_circuits/{model}/{method}.log",
     benchmark:
@@ -19,6 +13,12 @@ rule discover_circuits:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        share=lookup(within=config, dpath="circuits/share"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("discover_circuits"),
     script:
         "../workflow_scripts/discover_circuits.py"
 
@@ -31,13 +31,6 @@ rule evaluate_circuits:
         circuits="<results>/{model}/circuits/{method}.npz",
     output:
         scores="<results>/{model}/circuits/{method}_scores.csv",
-    params:
-        numerics=numerics,
-        kv=kv_view,
-        hits=lookup(within=config, dpath="facts/hits"),
-        random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("evaluate_circuits"),
     log:
         "<logs>/evaluate_circuits/{model}/{method}.log",
     benchmark:
@@ -46,6 +39,13 @@ rule evaluate_circuits:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        hits=lookup(within=config, dpath="facts/hits"),
+        random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("evaluate_circuits"),
     script:
         "../workflow_scripts/evaluate_circuits.py"
 
@@ -61,14 +61,6 @@ rule describe_showcase:
         drawing="<results>/{model}/figures/circuit_graph.json",
         ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
         meta="<results>/{model}/figures/answer_rank_by_layer.json",
-    params:
-        numerics=numerics,
-        kv=kv_view,
-        showcase=lookup(within=config, dpath="showcase"),
-        circuits=lookup(within=config, dpath="circuits"),
-        heads=lookup(within=config, dpath="heads"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("describe_showcase"),
     log:
         "<logs>/describe_showcase/{model}.log",
     benchmark:
@@ -77,5 +69,13 @@ rule describe_showcase:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        showcase=lookup(within=config, dpath="showcase"),
+        circuits=lookup(within=config, dpath="circuits"),
+        heads=lookup(within=config, dpath="heads"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("describe_showcase"),
     script:
         "../workflow_scripts/describe_showcase.py"

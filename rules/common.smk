@@ -55,20 +55,27 @@ def check_config() -> dict[str, ModelRow]:
 def relation_files() -> dict[str, str]:
     """Where each relation of the configured source lies."""
     if config["relations"]["source"] == "lre":
-        lre = [name.split("/") for name in DATASETS if name.startswith("lre/")]
-        return {relation: f"<results>/data/lre/{category}/{relation}.json" for _, category, relation in lre}
-    return {path.stem: f"config/facts/{path.name}" for path in sorted((ROOT / "config/facts").glob("*.yaml"))}
+        lre = [Path(name).parts for name in DATASETS if Path(name).parts[0] == "lre"]
+        return {
+            relation: f"<results>/data/lre/{category}/{relation}.json"
+            for _, category, relation in lre
+        }
+    return {
+        path.stem: f"config/facts/{path.name}"
+        for path in sorted((ROOT / "config/facts").glob("*.yaml"))
+    }
 
 
 DATASETS = read_datasets(ROOT / "config/datasets.tsv")
 MODELS = check_config()
-os.environ["KNOWCIRC_DEVICE"] = config["device"]
+os.environ.update(KNOWCIRC_DEVICE=config["device"])
 
 
 wildcard_constraints:
     model="|".join(config["models"]),
     method="|".join(config["circuits"]["methods"]),
     editor="|".join(["none", *config["editing"]["editors"]]),
+    dataset="|".join(DATASETS),
 
 
 def code_digest(rule_name: str) -> str:
@@ -101,18 +108,34 @@ def model_mb(wildcards, attempt) -> int:
 def model_row(wildcards) -> dict[str, object]:
     """What fetching the model depends on."""
     row = MODELS[wildcards.model]
-    keys = ("model", "source", "location", "revision", "sha256", "bos", "n_layers", "licence")
+    keys = (
+        "model",
+        "source",
+        "location",
+        "revision",
+        "sha256",
+        "bos",
+        "n_layers",
+        "licence",
+    )
     return {key: getattr(row, key) for key in keys}
 
 
 def editor_settings(wildcards) -> dict[str, object]:
     """The settings of one editor for one model; empty for the unedited model."""
-    return {} if wildcards.editor == "none" else settings_of_editor(wildcards.editor, wildcards.model)
+    return (
+        {}
+        if wildcards.editor == "none"
+        else settings_of_editor(wildcards.editor, wildcards.model)
+    )
 
 
 def all_editor_settings(wildcards) -> dict[str, dict[str, object]]:
     """The settings of all editors for one model."""
-    return {editor: settings_of_editor(editor, wildcards.model) for editor in config["editing"]["editors"]}
+    return {
+        editor: settings_of_editor(editor, wildcards.model)
+        for editor in config["editing"]["editors"]
+    }
 
 
 def settings_of_editor(editor: str, model: str) -> dict[str, object]:
@@ -120,26 +143,51 @@ def settings_of_editor(editor: str, model: str) -> dict[str, object]:
     row = MODELS[model]
     settings = dict(config["editing"][editor], layer=row.edit_layer)
     if editor == "rome":
-        settings |= {"steps": row.value_steps, "clamp": row.clamp, "weight_decay": row.weight_decay}
+        settings |= {
+            "steps": row.value_steps,
+            "clamp": row.clamp,
+            "weight_decay": row.weight_decay,
+        }
     return settings
 
 
 def tables_of_study(wildcards) -> list[str]:
     """All tables of the study, as CSV and LaTeX."""
-    return expand("<results>/{model}/tables/{name}.{end}", model=config["models"], name=TABLES, end=["csv", "tex"])
+    return expand(
+        "<results>/{model}/tables/{name}.{end}",
+        model=config["models"],
+        name=TABLES,
+        end=["csv", "tex"],
+    )
 
 
 def figures_of_study(wildcards) -> list[str]:
     """All figures of the study, as PNG and PDF."""
-    return expand("<results>/{model}/figures/{name}.{end}", model=config["models"], name=FIGURES, end=["png", "pdf"])
+    return expand(
+        "<results>/{model}/figures/{name}.{end}",
+        model=config["models"],
+        name=FIGURES,
+        end=["png", "pdf"],
+    )
+
+
+def counterfact_file(wildcards) -> list[str]:
+    """CounterFact, where the records come from it."""
+    if config["editing"]["source"] == "relations":
+        return []
+    return ["<results>/data/rome/counterfact.json"]
 
 
 def dataset_params(wildcards) -> dict[str, str]:
-    """Where an LRE file comes from and what its checksum is."""
-    row = DATASETS[f"lre/{wildcards.category}/{wildcards.relation}"]
+    """Where a data set comes from and what its checksum is."""
+    row = DATASETS[wildcards.dataset]
     return {"url": row["url"], "sha256": row["sha256"]}
 
 
 def report_config(wildcards) -> dict[str, object]:
     """The settings that the report prints: all but where and how it was run."""
-    return {key: value for key, value in config.items() if key not in ("device", "mirror", "offline", "outdir")}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in ("device", "mirror", "offline", "outdir")
+    }

@@ -2,11 +2,6 @@ rule fetch_model:
     """The model as a Hugging Face folder; provenance.json is written last."""
     output:
         provenance="<results>/models/{model}/provenance.json",
-    params:
-        row=model_row,
-        mirror=lookup(within=config, dpath="mirror"),
-        offline=lookup(within=config, dpath="offline"),
-        code=code_digest("fetch_model"),
     log:
         "<logs>/fetch_model/{model}.log",
     benchmark:
@@ -14,24 +9,29 @@ rule fetch_model:
     threads: 2
     resources:
         mem_mb=model_mb,
+    params:
+        row=model_row,
+        mirror=lookup(within=config, dpath="mirror"),
+        offline=lookup(within=config, dpath="offline"),
+        code=code_digest("fetch_model"),
     script:
         "../workflow_scripts/fetch_model.py"
 
 
-rule fetch_relation:
-    """One relation of LRE, from its public address at a pinned commit or from the mirror."""
-    localrule: True
+rule fetch_dataset:
+    """An upstream file (a relation of LRE, CounterFact), from its public address or from the mirror."""
     output:
-        relation="<results>/data/lre/{category}/{relation}.json",
+        data="<results>/data/{dataset}.json",
+    log:
+        "<logs>/fetch_dataset/{dataset}.log",
+    localrule: True
     params:
         source=dataset_params,
         mirror=lookup(within=config, dpath="mirror"),
         offline=lookup(within=config, dpath="offline"),
-        code=code_digest("fetch_relation"),
-    log:
-        "<logs>/fetch_relation/{category}/{relation}.log",
+        code=code_digest("fetch_dataset"),
     script:
-        "../workflow_scripts/fetch_relation.py"
+        "../workflow_scripts/fetch_dataset.py"
 
 
 rule estimate_moments:
@@ -41,11 +41,6 @@ rule estimate_moments:
     output:
         summary="<results>/{model}/moments/moments.json",
         layers=directory("<results>/{model}/moments/layers"),
-    params:
-        numerics=numerics,
-        moments=lookup(within=config, dpath="moments"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("estimate_moments"),
     log:
         "<logs>/estimate_moments/{model}.log",
     benchmark:
@@ -54,5 +49,10 @@ rule estimate_moments:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        moments=lookup(within=config, dpath="moments"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("estimate_moments"),
     script:
         "../workflow_scripts/estimate_moments.py"

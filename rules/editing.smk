@@ -4,17 +4,9 @@ rule build_records:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
         relations=relations_of_study,
+        counterfact=counterfact_file,
     output:
         records="<results>/{model}/edits/records.json",
-    params:
-        numerics=numerics,
-        source=lookup(within=config, dpath="relations/source"),
-        relations=lookup(within=config, dpath="editing/relations"),
-        records=lookup(within=config, dpath="editing/records"),
-        neighbours=lookup(within=config, dpath="editing/neighbours"),
-        prefixes=lookup(within=config, dpath="editing/prefixes"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("build_records"),
     log:
         "<logs>/build_records/{model}.log",
     benchmark:
@@ -22,6 +14,16 @@ rule build_records:
     threads: 2
     resources:
         mem_mb=model_mb,
+    params:
+        numerics=numerics,
+        source=lookup(within=config, dpath="relations/source"),
+        relations=lookup(within=config, dpath="editing/relations"),
+        records_from=lookup(within=config, dpath="editing/source"),
+        records=lookup(within=config, dpath="editing/records"),
+        neighbours=lookup(within=config, dpath="editing/neighbours"),
+        prefixes=lookup(within=config, dpath="editing/prefixes"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("build_records"),
     script:
         "../workflow_scripts/build_records.py"
 
@@ -34,14 +36,6 @@ rule edit_facts:
         moments="<results>/{model}/moments/moments.json",
     output:
         scores="<results>/{model}/edits/{editor}.csv",
-    params:
-        numerics=numerics,
-        settings=editor_settings,
-        generation_records=lookup(within=config, dpath="editing/generation_records"),
-        continuations=lookup(within=config, dpath="editing/continuations"),
-        generation_tokens=lookup(within=config, dpath="editing/generation_tokens"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("edit_facts"),
     log:
         "<logs>/edit_facts/{model}/{editor}.log",
     benchmark:
@@ -50,6 +44,14 @@ rule edit_facts:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        settings=editor_settings,
+        generation_records=lookup(within=config, dpath="editing/generation_records"),
+        continuations=lookup(within=config, dpath="editing/continuations"),
+        generation_tokens=lookup(within=config, dpath="editing/generation_tokens"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("edit_facts"),
     script:
         "../workflow_scripts/edit_facts.py"
 
@@ -62,12 +64,6 @@ rule sample_edited_text:
         moments="<results>/{model}/moments/moments.json",
     output:
         texts="<results>/{model}/edits/generations.csv",
-    params:
-        numerics=numerics,
-        settings=all_editor_settings,
-        generations=lookup(within=config, dpath="generations"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("sample_edited_text"),
     log:
         "<logs>/sample_edited_text/{model}.log",
     benchmark:
@@ -76,6 +72,12 @@ rule sample_edited_text:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        settings=all_editor_settings,
+        generations=lookup(within=config, dpath="generations"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("sample_edited_text"),
     script:
         "../workflow_scripts/sample_edited_text.py"
 
@@ -91,6 +93,14 @@ rule compare_edited_circuits:
         heads="<results>/{model}/figures/edited_circuits.csv",
         overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
         meta="<results>/{model}/figures/edited_circuits.json",
+    log:
+        "<logs>/compare_edited_circuits/{model}.log",
+    benchmark:
+        "<benchmarks>/compare_edited_circuits/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -101,13 +111,5 @@ rule compare_edited_circuits:
         heads=lookup(within=config, dpath="heads"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("compare_edited_circuits"),
-    log:
-        "<logs>/compare_edited_circuits/{model}.log",
-    benchmark:
-        "<benchmarks>/compare_edited_circuits/{model}.tsv"
-    threads: 2
-    resources:
-        mem_mb=model_mb,
-        gpu=1,
     script:
         "../workflow_scripts/compare_edited_circuits.py"

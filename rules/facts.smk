@@ -6,14 +6,6 @@ rule find_known_facts:
     output:
         facts="<results>/{model}/facts/known.parquet",
         summary="<results>/{model}/facts/relations.json",
-    params:
-        numerics=numerics,
-        source=lookup(within=config, dpath="relations/source"),
-        on_collision=lookup(within=config, dpath="relations/on_collision"),
-        facts=lookup(within=config, dpath="facts"),
-        tracing_template=lookup(within=config, dpath="tracing/template"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("find_known_facts"),
     log:
         "<logs>/find_known_facts/{model}.log",
     benchmark:
@@ -22,5 +14,13 @@ rule find_known_facts:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        source=lookup(within=config, dpath="relations/source"),
+        on_collision=lookup(within=config, dpath="relations/on_collision"),
+        facts=lookup(within=config, dpath="facts"),
+        tracing_template=lookup(within=config, dpath="tracing/template"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("find_known_facts"),
     script:
         "../workflow_scripts/find_known_facts.py"

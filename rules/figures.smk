@@ -11,11 +11,11 @@ rule plot_causal_trace:
         ),
         pdf="<results>/{model}/figures/causal_trace.pdf",
         data="<results>/{model}/figures/causal_trace.csv",
+    log:
+        "<logs>/plot_causal_trace/{model}.log",
     params:
         window=lookup(within=config, dpath="tracing/window"),
         code=code_digest("plot_causal_trace"),
-    log:
-        "<logs>/plot_causal_trace/{model}.log",
     script:
         "../workflow_scripts/plot_causal_trace.py"
 
@@ -33,12 +33,12 @@ rule plot_causal_trace_facts:
         ),
         pdf="<results>/{model}/figures/causal_trace_facts.pdf",
         data="<results>/{model}/figures/causal_trace_facts.csv",
+    log:
+        "<logs>/plot_causal_trace_facts/{model}.log",
     params:
         window=lookup(within=config, dpath="tracing/window"),
         examples=lookup(within=config, dpath="tracing/examples"),
         code=code_digest("plot_causal_trace_facts"),
-    log:
-        "<logs>/plot_causal_trace_facts/{model}.log",
     script:
         "../workflow_scripts/plot_causal_trace_facts.py"
 
@@ -55,10 +55,10 @@ rule plot_circuit_graph:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/circuit_graph.pdf",
-    params:
-        code=code_digest("plot_circuit_graph"),
     log:
         "<logs>/plot_circuit_graph/{model}.log",
+    params:
+        code=code_digest("plot_circuit_graph"),
     script:
         "../workflow_scripts/plot_circuit_graph.py"
 
@@ -75,11 +75,11 @@ rule plot_component_distribution:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/component_distribution.pdf",
+    log:
+        "<logs>/plot_component_distribution/{model}.log",
     params:
         method=lookup(within=config, dpath="circuits/methods")[0],
         code=code_digest("plot_component_distribution"),
-    log:
-        "<logs>/plot_component_distribution/{model}.log",
     script:
         "../workflow_scripts/plot_component_distribution.py"
 
@@ -97,10 +97,10 @@ rule plot_answer_rank_by_layer:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/answer_rank_by_layer.pdf",
-    params:
-        code=code_digest("plot_answer_rank_by_layer"),
     log:
         "<logs>/plot_answer_rank_by_layer/{model}.log",
+    params:
+        code=code_digest("plot_answer_rank_by_layer"),
     script:
         "../workflow_scripts/plot_answer_rank_by_layer.py"
 
@@ -119,10 +119,10 @@ rule plot_edited_circuits:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/edited_circuits.pdf",
-    params:
-        code=code_digest("plot_edited_circuits"),
     log:
         "<logs>/plot_edited_circuits/{model}.log",
+    params:
+        code=code_digest("plot_edited_circuits"),
     script:
         "../workflow_scripts/plot_edited_circuits.py"
 
@@ -140,10 +140,10 @@ rule plot_hallucination:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/hallucination.pdf",
-    params:
-        code=code_digest("plot_hallucination"),
     log:
         "<logs>/plot_hallucination/{model}.log",
+    params:
+        code=code_digest("plot_hallucination"),
     script:
         "../workflow_scripts/plot_hallucination.py"
 
@@ -161,9 +161,9 @@ rule plot_icl_attention:
             subcategory="{model}",
         ),
         pdf="<results>/{model}/figures/icl_attention.pdf",
-    params:
-        code=code_digest("plot_icl_attention"),
     log:
         "<logs>/plot_icl_attention/{model}.log",
+    params:
+        code=code_digest("plot_icl_attention"),
     script:
         "../workflow_scripts/plot_icl_attention.py"

@@ -5,11 +5,11 @@ rule tabulate_known_facts:
     output:
         csv="<results>/{model}/tables/known_facts.csv",
         tex="<results>/{model}/tables/known_facts.tex",
+    log:
+        "<logs>/tabulate_known_facts/{model}.log",
     params:
         hits=lookup(within=config, dpath="facts/hits"),
         code=code_digest("tabulate_known_facts"),
-    log:
-        "<logs>/tabulate_known_facts/{model}.log",
     script:
         "../workflow_scripts/tabulate_known_facts.py"
 
@@ -21,10 +21,10 @@ rule tabulate_causal_effects:
     output:
         csv="<results>/{model}/tables/causal_effects.csv",
         tex="<results>/{model}/tables/causal_effects.tex",
-    params:
-        code=code_digest("tabulate_causal_effects"),
     log:
         "<logs>/tabulate_causal_effects/{model}.log",
+    params:
+        code=code_digest("tabulate_causal_effects"),
     script:
         "../workflow_scripts/tabulate_causal_effects.py"
 
@@ -32,14 +32,17 @@ rule tabulate_causal_effects:
 rule tabulate_circuit_hit_at_10:
     """What circuits can do alone, by relation; KC Table 1."""
     input:
-        scores=expand("<results>/{{model}}/circuits/{method}_scores.csv", method=config["circuits"]["methods"]),
+        scores=expand(
+            "<results>/{{model}}/circuits/{method}_scores.csv",
+            method=config["circuits"]["methods"],
+        ),
     output:
         csv="<results>/{model}/tables/circuit_hit_at_10.csv",
         tex="<results>/{model}/tables/circuit_hit_at_10.tex",
-    params:
-        code=code_digest("tabulate_circuit_hit_at_10"),
     log:
         "<logs>/tabulate_circuit_hit_at_10/{model}.log",
+    params:
+        code=code_digest("tabulate_circuit_hit_at_10"),
     script:
         "../workflow_scripts/tabulate_circuit_hit_at_10.py"
 
@@ -47,16 +50,19 @@ rule tabulate_circuit_hit_at_10:
 rule tabulate_editing_scores:
     """The editors' scores; ROME Tables 4 and 5."""
     input:
-        scores=expand("<results>/{{model}}/edits/{editor}.csv", editor=["none", *config["editing"]["editors"]]),
+        scores=expand(
+            "<results>/{{model}}/edits/{editor}.csv",
+            editor=["none", *config["editing"]["editors"]],
+        ),
     output:
         csv="<results>/{model}/tables/editing_scores.csv",
         tex="<results>/{model}/tables/editing_scores.tex",
+    log:
+        "<logs>/tabulate_editing_scores/{model}.log",
     params:
         editors=["none", *config["editing"]["editors"]],
         settings=all_editor_settings,
         code=code_digest("tabulate_editing_scores"),
-    log:
-        "<logs>/tabulate_editing_scores/{model}.log",
     script:
         "../workflow_scripts/tabulate_editing_scores.py"
 
@@ -68,10 +74,10 @@ rule tabulate_editing_generations:
     output:
         csv="<results>/{model}/tables/editing_generations.csv",
         tex="<results>/{model}/tables/editing_generations.tex",
-    params:
-        code=code_digest("tabulate_editing_generations"),
     log:
         "<logs>/tabulate_editing_generations/{model}.log",
+    params:
+        code=code_digest("tabulate_editing_generations"),
     script:
         "../workflow_scripts/tabulate_editing_generations.py"
 
@@ -83,9 +89,9 @@ rule tabulate_icl_head_ablation:
     output:
         csv="<results>/{model}/tables/icl_head_ablation.csv",
         tex="<results>/{model}/tables/icl_head_ablation.tex",
-    params:
-        code=code_digest("tabulate_icl_head_ablation"),
     log:
         "<logs>/tabulate_icl_head_ablation/{model}.log",
+    params:
+        code=code_digest("tabulate_icl_head_ablation"),
     script:
         "../workflow_scripts/tabulate_icl_head_ablation.py"

@@ -5,11 +5,6 @@ rule trace_facts:
         facts="<results>/{model}/facts/known.parquet",
     output:
         traces="<results>/{model}/traces/facts.parquet",
-    params:
-        numerics=numerics,
-        tracing=lookup(within=config, dpath="tracing"),
-        seed=lookup(within=config, dpath="seed"),
-        code=code_digest("trace_facts"),
     log:
         "<logs>/trace_facts/{model}.log",
     benchmark:
@@ -18,5 +13,10 @@ rule trace_facts:
     resources:
         mem_mb=model_mb,
         gpu=1,
+    params:
+        numerics=numerics,
+        tracing=lookup(within=config, dpath="tracing"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("trace_facts"),
     script:
         "../workflow_scripts/trace_facts.py"

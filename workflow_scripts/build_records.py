@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.facts.counterfact import choose_cases, read_counterfact
 from knowcirc.facts.records import choose_records
 from knowcirc.facts.relations import READERS
 from knowcirc.files import read_table, write_json
@@ -19,14 +20,13 @@ def main(job: Job) -> None:
     asked = survey[survey.template == 0]
     known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    records = choose_records(
-        [relations[name] for name in params.relations if name in known],
-        known,
-        params.records,
-        n_neighbours=params.neighbours,
-        prefixes=[model.text.decode(prefix).strip() for prefix in prefixes],
-        seed=params.seed,
-    )
+    wanted = {"n": params.records, "n_neighbours": params.neighbours, "seed": params.seed}
+    if params.records_from == "counterfact":
+        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **wanted)
+    else:
+        texts = [str(model.text.decode(list(prefix))).strip() for prefix in prefixes]
+        chosen = [relations[name] for name in params.relations if name in known]
+        records = choose_records(chosen, known, **wanted, prefixes=texts)
     write_json(
         job.output.records,
         {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]},
@@ -34,4 +34,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

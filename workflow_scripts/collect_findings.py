@@ -14,4 +14,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

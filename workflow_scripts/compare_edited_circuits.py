@@ -40,9 +40,11 @@ def main(job: Job) -> None:
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))
     meta = {
-        "subject": showcase["subject"],
-        "old": rows["edited"]["object"].iloc[0],
-        "new": showcase["new_object"],
+        "edit": {
+            "subject": showcase["subject"],
+            "old": rows["edited"]["object"].iloc[0],
+            "new": showcase["new_object"],
+        },
         "prompts": {name: prompt.text for name, prompt in prompts.items()},
         "right": {"unrelated": f" {rows['unrelated']['object'].iloc[0]}"},
         "method": params.method,
@@ -52,4 +54,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

@@ -31,9 +31,7 @@ def main(job: Job) -> None:
         row = parts.get(record.case)
         if row is None:
             wanted = generation if number < params.generation_records else None
-            row = edit_record(
-                model, record, editor, params.settings, stuff, generation=wanted, vectorizer=vectorizer
-            )
+            row = edit_record(model, record, editor, params.settings, stuff, generation=wanted, vectorizer=vectorizer)
             parts.put(record.case, row)
         rows.append(row)
     write_table(job.output.scores, pd.DataFrame(rows))
@@ -41,4 +39,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

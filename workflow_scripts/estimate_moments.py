@@ -1,4 +1,4 @@
-"""Second moments of the MLP keys of all layers, from text that the model samples or from a text file (ROME, section 3)."""
+"""Second moments of the MLP keys of all layers, from sampled text or a text file (ROME, section 3)."""
 
 from pathlib import Path
 
@@ -31,4 +31,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

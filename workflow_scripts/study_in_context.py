@@ -13,7 +13,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write the ablation a relation, and the attention of the new heads for the fact that a demonstration mends most."""
+    """Write the ablation by relation, and the new heads' attention for the fact that demonstrations mend most."""
     params = job.params
     survey = read_table(job.input.facts)
     asked = survey[survey.template == 0]
@@ -28,7 +28,9 @@ def main(job: Job) -> None:
         seed=params.seed,
     )
     studied = []
-    for name in progress([name for name in params.icl["relations"] if name in set(asked.relation)], "in-context: relations"):
+    for name in progress(
+        [name for name in params.icl["relations"] if name in set(asked.relation)], "in-context: relations"
+    ):
         studied.append(study_relation(model, graph, relations[name], asked[asked.relation == name], settings))
     write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
     attention, meta = showcase_attention(model, graph, studied, settings)
@@ -37,4 +39,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, snakemake)  # noqa: F821
+    run(main, snakemake)

@@ -1,0 +1,572 @@
+"""The command line, through `main`, on small random models: what it writes, prints, and refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from knowcirc import cli
+from knowcirc.circuits.discovery import METHODS
+from knowcirc.circuits.export import read_circuit
+from knowcirc.circuits.graph import Graph
+from knowcirc.commands import arguments, edit_parser, parsers
+from knowcirc.editing.moments import find_moments, moment_path, save_moment
+from knowcirc.editing.registry import DEFAULTS, EDITORS
+from knowcirc.files import write_json
+from knowcirc.models.loading import DTYPES, load, weights_digest
+from knowcirc.tracing.causal import KINDS
+
+WORDS = (
+    "<s>",
+    "</s>",
+    "the",
+    "language",
+    "of",
+    "is",
+    "a",
+    "France",
+    "Italy",
+    "New",
+    "York",
+    "French",
+    "Italian",
+    "city",
+)
+IDS = ["--ids", "5,6,7,8", "--answer-id", "9"]
+CORRUPTED = ["--corrupted-ids", "5,6,11,8", "--wrong-answer-id", "12"]
+TEXT = ["--prompt", "the language of France is", "--answer", "French"]
+REQUEST = ["--prompt", "a city of {}", "--subject", "France", "--target", "Italian"]
+Errors = Callable[..., str]
+
+
+def _save(folder: Path, *, family: str, tokenizer: bool = False) -> Path:
+    torch.manual_seed(0)
+    if family == "llama":
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "max_position_embeddings": 64}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 1}
+        config = LlamaConfig(vocab_size=100, **sizes, **heads, initializer_range=0.5)
+        network = LlamaForCausalLM(config)
+    else:
+        sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "bos_token_id": 0, "eos_token_id": 1}
+        network = GPT2LMHeadModel(GPT2Config(vocab_size=100, **sizes, initializer_range=0.5))
+    network.save_pretrained(folder)
+    if tokenizer:
+        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="</s>"))
+        words.pre_tokenizer = pre_tokenizers.Whitespace()
+        words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+        PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama folder without a tokenizer."""
+    return _save(tmp_path_factory.mktemp("models") / "llama", family="llama")
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 folder without a tokenizer."""
+    return _save(tmp_path_factory.mktemp("models") / "gpt2", family="gpt2")
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama folder with a tokenizer of words, `<s>` in front."""
+    return _save(tmp_path_factory.mktemp("models") / "speaking", family="llama", tokenizer=True)
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in its own folder, cache included."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def refuse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Errors:
+    """Run the arguments, which must fail with exit code 2, one line, and no file touched; returns the line."""
+
+    def run(*args: str | Path) -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        capsys.readouterr()
+        assert cli.main([*map(str, args), "--quiet"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("knowcirc: error: "), err
+        assert err.count("\n") == 1, err
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return err
+
+    return run
+
+
+def run(*args: str | Path) -> None:
+    """Run the arguments, which must succeed."""
+    assert cli.main([*map(str, args), "--quiet"]) == 0
+
+
+def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowcirc.commands.models.load", lambda *_, **__: pytest.fail("the weights were read"))
+
+
+def _nll(folder: Path, ids: list[int], answer: int) -> float:
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0, -1].double()
+    return -float(logits.log_softmax(-1)[answer])
+
+
+def test_choices_are_the_librarys() -> None:
+    """The parsers repeat the library's names so as not to import it; they must not drift apart."""
+    assert parsers.METHODS == METHODS
+    assert parsers.KINDS == KINDS
+    assert set(edit_parser.EDITORS) == set(EDITORS)
+    assert set(edit_parser.SETTINGS) == set().union(*DEFAULTS.values())
+    assert set(arguments.DTYPES) == set(DTYPES)
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = "import sys; from knowcirc.cli import main; main(['edit', '--help']); print(sorted(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "example:" in out
+    assert not {"torch", "transformers", "numpy", "pandas"} & set(out.split("'"))
+
+
+@pytest.mark.parametrize("command", ["discover", "evaluate", "trace", "edit", "check"])
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f"knowcirc {command} " in capsys.readouterr().out.split("example:")[1]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("knowcirc ")
+
+
+@pytest.mark.parametrize(("family", "kv"), [("llama", "grouped"), ("llama", "per_head"), ("gpt2", "grouped")])
+def test_circuit_of_all_edges_has_the_models_nll(
+    family: str, kv: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = request.getfixturevalue(family)
+    graph = Graph.of(load(folder, device="cpu").transformer.shape, kv)  # type: ignore[arg-type]
+    run("discover", folder, *IDS, "--method", "eap", "--out", "c.json", "--edges", str(graph.n_edges), "--kv", kv)
+    run("evaluate", folder, "c.json", *IDS, "--out", "m.json")
+    measures = json.loads(Path("m.json").read_text())
+    expected = _nll(folder, [5, 6, 7, 8], 9)
+    assert measures["share"] == 1
+    assert measures["n_prompts"] == 1
+    assert measures["model"]["nll_nats"] == pytest.approx(expected, rel=1e-4)
+    assert measures["circuit"]["nll_nats"] == pytest.approx(expected, rel=1e-4)
+    assert measures["circuit"]["hit@10"] == measures["model"]["hit@10"]
+    assert f"NLL, circuit     {measures['circuit']['nll_nats']:.4f} nats" in capsys.readouterr().out
+
+
+def test_discover_writes_the_strongest_edges(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("discover", llama, *IDS, *CORRUPTED, "--out", "c.json", "--dot", "c.dot", "--edges", "20")
+    graph, circuit = read_circuit(Path("c.json"))
+    assert 0 < circuit.n_edges <= 20
+    assert circuit.scores is not None
+    strength = np.abs(circuit.scores)
+    assert strength[circuit.edges].min() >= np.sort(strength[graph.valid])[-20]
+    document = json.loads(Path("c.json").read_text())
+    assert document["weights_sha256"] == weights_digest(llama)
+    assert document["prompts"][0]["corrupted_ids"] == [5, 6, 11, 8]
+    assert Path("c.dot").read_text().count("->") == circuit.n_edges
+    assert f"{circuit.n_edges} of {graph.n_edges}" in capsys.readouterr().out
+
+
+def test_default_size_is_five_percent(llama: Path) -> None:
+    run("discover", llama, *IDS, "--method", "eap", "--out", "c.json")
+    graph, _ = read_circuit(Path("c.json"))
+    assert json.loads(Path("c.json").read_text())["edges_asked"] == round(0.05 * graph.n_edges)
+
+
+def test_partner_changes_the_scores_and_means_are_over_prompts(llama: Path) -> None:
+    scores = []
+    prompts = {"a.csv": ["5 6 7 8"], "b.csv": ["5 6 13 8 4"], "ab.csv": ["5 6 7 8", "5 6 13 8 4"]}
+    for name, rows in prompts.items():
+        Path(name).write_text("ids,answer_id\n" + "".join(f"{row},9\n" for row in rows))
+        run("discover", llama, "--prompts", name, "--method", "eap", "--out", "c.json", "--dtype", "float64")
+        scores.append(read_circuit(Path("c.json"))[1].scores)
+    np.testing.assert_allclose(scores[2], (scores[0] + scores[1]) / 2, rtol=1e-4, atol=1e-7)
+    run("discover", llama, *IDS, *CORRUPTED, "--method", "eap", "--out", "c.json")
+    assert not np.allclose(read_circuit(Path("c.json"))[1].scores, scores[0])
+
+
+def test_random_circuit_is_seeded_connected_and_reads_no_weights(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _no_weights(monkeypatch)
+    for name, seed in (("a.json", "1"), ("b.json", "1"), ("c.json", "2")):
+        run("discover", llama, "--method", "random", "--edges", "15", "--seed", seed, "--out", name)
+    circuits = {name: read_circuit(Path(f"{name}.json")) for name in "abc"}
+    graph, first = circuits["a"]
+    assert first.n_edges == 15
+    assert (graph.connected(first.edges) == first.edges).all()
+    assert (circuits["b"][1].edges == first.edges).all()
+    assert (circuits["c"][1].edges != first.edges).any()
+
+
+def test_evaluate_takes_the_processing_of_the_circuit(gpt2: Path) -> None:
+    run("discover", gpt2, *IDS, "--method", "eap", "--processing", "folded", "--out", "c.json", "--edges", "10")
+    run("evaluate", gpt2, "c.json", *IDS, "--out", "said.json")
+    run("evaluate", gpt2, "c.json", *IDS, "--out", "none.json", "--processing", "none")
+    said, none = (json.loads(Path(f"{name}.json").read_text()) for name in ("said", "none"))
+    assert said["processing"] == "folded"
+    assert said["model"]["nll_nats"] == pytest.approx(none["model"]["nll_nats"], 1e-4)
+
+
+def test_trace_writes_every_site(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        "trace",
+        llama,
+        *IDS,
+        "--subject-span",
+        "1:3",
+        "--kind",
+        "mlp",
+        "--out",
+        "t.csv",
+        "--draws",
+        "3",
+        "--window",
+        "1",
+    )
+    with Path("t.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["kind", "layer", "position", "token", "effect"]
+    assert rows[0]["kind"] == "total"
+    assert {row["kind"] for row in rows[1:]} == {"mlp"}
+    assert len(rows) == 1 + 2 * 4
+    assert [row["token"] for row in rows[1:5]] == ["5", "6", "7", "8"]
+    effects = {(int(row["layer"]), int(row["position"])): float(row["effect"]) for row in rows[1:]}
+    assert effects[0, 0] == effects[1, 0] == 0
+    assert max(map(abs, effects.values())) > 1e-6
+    out = capsys.readouterr().out
+    best = max(effects, key=effects.__getitem__)
+    assert f"mlp, layer {best[0]}, position {best[1]}" in out
+    assert f"{effects[best]:.4g}" in out
+    clean = float(out.split("p clean")[1].split()[0])
+    assert clean == pytest.approx(np.exp(-_nll(llama, [5, 6, 7, 8], 9)), rel=1e-3)
+    total = clean - float(out.split("p corrupted")[1].split()[0])
+    assert float(rows[0]["effect"]) == pytest.approx(total, abs=1e-3 * clean)
+
+
+@pytest.mark.parametrize("kind", ["state", "mlp", "attention"])
+def test_trace_without_noise_has_no_effects(llama: Path, kind: str) -> None:
+    options = ["--noise-multiplier", "0", "--kind", kind, "--draws", "2"]
+    run("trace", llama, *IDS, "--subject-span", "1:3", *options, "--out", "t.csv", "--dtype", "float64")
+    with Path("t.csv").open() as handle:
+        assert max(abs(float(row["effect"])) for row in csv.DictReader(handle)) < 1e-12
+
+
+def test_trace_of_a_file_numbers_its_prompts(speaking: Path) -> None:
+    Path("p.csv").write_text(
+        "prompt,answer,subject\nthe language of France is,French,France\nthe city of New York is,Italian,New York\n"
+    )
+    run("trace", speaking, "--prompts", "p.csv", "--out", "t.csv", "--draws", "2")
+    with Path("t.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["token"] for row in rows if row["prompt"] == "1" and row["layer"] == "0"] == [
+        "<s>", "the", "city", "of", "New", "York", "is",
+    ]  # fmt: skip
+    moved = {int(row["position"]) for row in rows if row["prompt"] == "1" and float(row["effect"]) != 0}
+    assert min(moved - {-1}) == 4
+
+
+def test_texts_are_the_ids_of_the_tokenizer(speaking: Path) -> None:
+    run("discover", speaking, *TEXT, "--method", "eap", "--out", "text.json")
+    run("discover", speaking, "--ids", "0,2,3,4,7,5", "--answer-id", "11", "--method", "eap", "--out", "ids.json")
+    text, ids = (json.loads(Path(f"{name}.json").read_text()) for name in ("text", "ids"))
+    assert text["prompts"][0]["ids"] == [0, 2, 3, 4, 7, 5]
+    assert text["edges"] == ids["edges"]
+
+
+def _changed(before: Path, after: Path) -> set[str]:
+    old, new = (AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict() for folder in (before, after))
+    assert set(old) == set(new)
+    assert all(tensor.dtype == torch.float32 for tensor in new.values())
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_fine_tuning_edits_one_matrix(
+    family: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture
+) -> None:
+    folder = request.getfixturevalue(family)
+    options = ["--editor", "ft-m", "--layer", "1", "--learning-rate", "0.05", "--steps", "60"]
+    run("edit", folder, "--ids", "5,6,7,8", "--answer-id", "9,10", *options, "--out", "new/edited")
+    name = {"llama": "model.layers.1.mlp.down_proj.weight", "gpt2": "transformer.h.1.mlp.c_proj.weight"}[family]
+    assert _changed(folder, Path("new/edited")) == {name}
+    out = capsys.readouterr().out
+    assert name in out
+    edit = json.loads(Path("new/edited/provenance.json").read_text())["edit"]
+    chosen = [_nll(Path("new/edited"), [5, 6, 7, 8], 9), _nll(Path("new/edited"), [5, 6, 7, 8, 9], 10)]
+    assert edit["p_after"] == pytest.approx(np.exp(-np.mean(chosen)), rel=1e-3)
+    assert edit["p_after"] > edit["p_before"]
+
+
+def test_rome_estimates_moments_once_and_keeps_them(speaking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--layer", "0", "--moment-tokens", "300"]
+    run("edit", speaking, *REQUEST, *options, "--out", "first")
+    assert _changed(speaking, Path("first")) == {"model.layers.0.mlp.down_proj.weight"}
+    assert (Path("first") / "tokenizer.json").read_bytes() == (speaking / "tokenizer.json").read_bytes()
+    assert AutoTokenizer.from_pretrained("first")("the language")["input_ids"] == [0, 2, 3]
+    origin = json.loads(Path("first/provenance.json").read_text())
+    assert origin["edited_from"] == weights_digest(speaking)
+    assert origin["weights_sha256"] == weights_digest(Path("first"))
+    assert origin["edit"]["p_after"] > origin["edit"]["p_before"]
+    kept = Path("cache/knowcirc/moments") / weights_digest(speaking)
+    assert json.loads((kept / "moments.json").read_text())["tokens"] >= 300
+    assert [moment_path(kept, layer).is_file() for layer in range(3)] == [True, True, False]
+    monkeypatch.setattr("knowcirc.commands.moments.second_moments", lambda *_: pytest.fail("estimated again"))
+    run("edit", speaking, *REQUEST, *options, "--out", "second")
+    assert weights_digest(Path("second")) == weights_digest(Path("first"))
+
+
+def test_rome_takes_the_moments_of_the_studys_results(speaking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowcirc.commands.moments.second_moments", lambda *_: pytest.fail("estimated"))
+    summary = Path("results/tiny/moments/moments.json")
+    write_json(summary, {"weights_sha256": weights_digest(speaking)})
+    folder = find_moments(Path("results"), weights_digest(speaking))
+    assert folder is not None
+    save_moment(moment_path(folder, 0), torch.eye(24), {"layer": "0"})
+    run("edit", speaking, *REQUEST, "--layer", "0", "--out", "edited")
+    assert _changed(speaking, Path("edited")) == {"model.layers.0.mlp.down_proj.weight"}
+
+
+def test_layer_and_settings_come_from_the_table(tmp_path: Path) -> None:
+    folder = _save(tmp_path / "model", family="llama", tokenizer=True)
+    (folder / "provenance.json").write_text('{"model": "tiny"}')
+    columns = "model source location revision sha256 dtype bos processing kv n_layers edit_layer clamp weight_decay"
+    row = "tiny local x x x float32 tokenizer none grouped 2 1 2.5 0.25 3 100 MIT"
+    Path("config").mkdir()
+    header = [*columns.split(), "value_steps", "mem_mb", "licence"]
+    Path("config/models.tsv").write_text("\t".join(header) + "\n" + "\t".join(row.split()) + "\n")
+    save_moment(Path("c.safetensors"), torch.eye(24), {})
+    run("edit", folder, *REQUEST, "--moments", "c.safetensors", "--steps", "2", "--out", "edited")
+    origin = json.loads(Path("edited/provenance.json").read_text())
+    settings = origin["edit"]["settings"]
+    assert origin["model"] == "tiny"
+    assert {key: settings[key] for key in ("layer", "clamp", "weight_decay", "steps")} == {
+        "layer": 1, "clamp": 2.5, "weight_decay": 0.25, "steps": 2,
+    }  # fmt: skip
+
+
+def test_edit_to_the_present_answer_is_made_and_said(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.no_grad():
+        top = int(AutoModelForCausalLM.from_pretrained(llama)(torch.tensor([[5, 6, 7, 8]])).logits[0, -1].argmax())
+    for target, said in ((top, True), ((top + 1) % 100, False)):
+        options = ["--editor", "ft-m", "--layer", "0", "--steps", "1", "--out", f"to_{target}"]
+        run("edit", llama, "--ids", "5,6,7,8", "--answer-id", str(target), *options)
+        assert ("already answers" in capsys.readouterr().err) == said
+
+
+def test_check_lists_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    found = [{"name": "tables", "ok": True, "reason": ""}, {"name": "figures", "ok": False, "reason": "3 are missing"}]
+    monkeypatch.setitem(sys.modules, "knowcirc.checks", SimpleNamespace(check_results=lambda path: found))
+    assert cli.main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == "FAILED figures: 3 are missing\n2 checks, 1 failed\n"
+    found.pop()
+    assert cli.main(["check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "1 checks, 0 failed\n"
+    found.clear()
+    assert cli.main(["check", str(tmp_path)]) == 2
+    assert cli.main(["check", str(tmp_path / "absent")]) == 2
+
+
+PROMPT_FAULTS = [
+    ([], "no prompt given"),
+    (["--ids", "1,x", "--answer-id", "2"], "'1,x' is no list of token ids"),
+    (["--ids", "1,2", "--answer-id", "2,3"], "holds 2 token ids"),
+    (["--ids", "1,2"], "--ids without --answer-id"),
+    (["--answer-id", "2"], "--answer-id without --ids"),
+    (["--prompt", "a", "--answer", ""], "--prompt without --answer"),
+    (["--prompt", "a", "--answer-id", "2"], "exclude each other"),
+    (["--prompts", "absent.csv"], "absent.csv does not exist"),
+    ([*IDS, "--prompts", "absent.csv"], "exclude each other"),
+    ([*IDS, "--corrupted-ids", "1,2,3,4"], "--corrupted-ids without --wrong-answer-id"),
+    ([*IDS, "--corrupted-ids", "1,2,3", "--wrong-answer-id", "2"], "has 4 tokens, the corrupted one 3"),
+    ([*IDS, "--corrupted-ids", "1,2,3,4", "--wrong-answer-id", "9"], "same first token 9"),
+    (["--ids", "1,200", "--answer-id", "2"], "token id 200 is outside"),
+    (["--ids", "1,2", "--answer-id", "100"], "token id 100 is outside"),
+    (["--ids", ",".join(["1"] * 65), "--answer-id", "2"], "65 tokens, this model reads 64"),
+    (TEXT, "holds no tokenizer"),
+    ([*IDS, "--edges", "0"], "'0' is no whole number from 1 up"),
+    ([*IDS, "--edges", "999"], "--edges 999 is more than the 82 edges"),
+    ([*IDS, "--method", "acdc"], "invalid choice: 'acdc'"),
+    ([*IDS, "--edge", "3"], "unrecognized arguments: --edge 3"),
+    ([*IDS, "--dot", "c.json"], "both name c.json"),
+    ([*IDS, "--dot", "a_file/x.dot"], "a_file is no folder"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), PROMPT_FAULTS)
+def test_bad_prompts_are_refused_before_the_weights_are_read(
+    options: list[str], said: str, llama: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    Path("a_file").touch()
+    assert said in refuse("discover", llama, *options, "--out", "c.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            [*TEXT, "--corrupted", "the language of New York is", "--wrong-answer", "Italian"],
+            "6 tokens, the corrupted one 7",
+        ),
+        (["--prompt", "the", "--answer", " French"], "give it without spaces around it"),
+    ],
+)
+def test_bad_texts_are_refused_before_the_weights_are_read(
+    options: list[str], said: str, speaking: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    assert said in refuse("discover", speaking, *options, "--out", "c.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompt,answer,colour\na,b,c\n", "p.csv: unknown columns 'colour'"),
+        ("prompt\na\n", "p.csv: missing columns 'answer'"),
+        ("prompt,prompt,answer\na,a,b\n", "repeated columns 'prompt'"),
+        ("prompt,answer\n", "p.csv holds no prompts"),
+        ("", "p.csv: missing columns 'prompt', 'answer'"),
+        ("prompt,answer\na,b,c\n", "line 2: the number of cells"),
+        ("prompt,answer\na,b\nc,\n", "line 3: column prompt without column answer"),
+        ("ids,answer_id\n1 2,3\n1 z,3\n", "line 3, column ids: '1 z' is no list"),
+        ("ids,answer_id\n1 2,3\n1 100,3\n", "line 3: token id 100 is outside"),
+        ("prompt,answer,corrupted\na,b,c\n", "line 2: column corrupted without column wrong_answer"),
+    ],
+)
+def test_bad_files_of_prompts_are_refused(text: str, said: str, llama: Path, refuse: Errors) -> None:
+    Path("p.csv").write_text(text)
+    assert said in refuse("discover", llama, "--prompts", "p.csv", "--out", "c.json")
+
+
+def test_bad_models_are_refused(tmp_path: Path, llama: Path, refuse: Errors) -> None:
+    assert "absent does not exist" in refuse("discover", "absent", *IDS, "--out", "c.json")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text((llama / "config.json").read_text())
+    (broken / "model.safetensors").write_bytes(b"nothing")
+    assert "broken cannot be read" in refuse("discover", broken, *IDS, "--out", "c.json")
+    (broken / "config.json").write_text('{"model_type": "bert"}')
+    assert "'bert' has no adapter" in refuse("discover", broken, *IDS, "--out", "c.json")
+    assert (
+        "no GPU" in refuse("discover", llama, *IDS, "--out", "c.json", "--device", "cuda") or torch.cuda.is_available()
+    )
+
+
+def test_outputs_that_cannot_be_written_are_refused(llama: Path, tmp_path: Path, refuse: Errors) -> None:
+    assert "is a folder" in refuse("discover", llama, *IDS, "--out", tmp_path)
+    (tmp_path / "file").touch()
+    assert "file is no folder" in refuse("trace", llama, *IDS, "--subject-span", "0:1", "--out", "file/t.csv")
+
+
+def test_circuits_that_do_not_fit_are_refused(llama: Path, gpt2: Path, refuse: Errors) -> None:
+    run("discover", gpt2, *IDS, "--method", "random", "--out", "gpt2.json")
+    assert "2 heads (the model: 4)" in refuse("evaluate", llama, "gpt2.json", *IDS)
+    assert "absent.json does not exist" in refuse("evaluate", llama, "absent.json", *IDS)
+    for text in ("nothing", "[]", '{"cfg": {"n_layers": "2", "n_heads": 4}, "edges": {}}'):
+        Path("bad.json").write_text(text)
+        assert "bad.json is no circuit file" in refuse("evaluate", llama, "bad.json", *IDS)
+    document = json.loads(Path("gpt2.json").read_text())
+    document["edges"] = {"input->m0": {}}
+    Path("bad.json").write_text(json.dumps(document))
+    assert "bad.json is no circuit file" in refuse("evaluate", gpt2, "bad.json", *IDS)
+    assert "replace the circuit" in refuse("evaluate", gpt2, "gpt2.json", *IDS, "--out", "gpt2.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (IDS, "--subject-span is missing"),
+        ([*IDS, "--subject-span", "3:2"], "'3:2' is no token range"),
+        ([*IDS, "--subject-span", "2:9"], "goes beyond the prompt's 4 tokens"),
+        ([*IDS, "--subject-span", "1:2", "--draws", "0"], "'0' is no whole number"),
+        ([*IDS, "--subject-span", "1:2", "--noise-multiplier", "nan"], "'nan' is no number from 0 up"),
+        ([*IDS, "--subject-span", "1:2", "--noise-seed", "-1"], "--noise-seed"),
+    ],
+)
+def test_bad_traces_are_refused(options: list[str], said: str, llama: Path, refuse: Errors) -> None:
+    assert said in refuse("trace", llama, *options, "--out", "t.csv")
+
+
+def test_subject_outside_the_prompt_is_refused(speaking: Path, refuse: Errors) -> None:
+    assert "'Italy' does not occur" in refuse("trace", speaking, *TEXT, "--subject", "Italy", "--out", "t.csv")
+
+
+IDS_EDIT = ["--ids", "5,6,7", "--answer-id", "9"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([*IDS_EDIT, "--editor", "rome", "--layer", "0"], "rome needs texts"),
+        ([*IDS_EDIT, "--target", "x", "--editor", "ft-m"], "exclude each other"),
+        (["--ids", "5", "--editor", "ft-m"], "belong together"),
+        ([*IDS_EDIT, "--editor", "ft-m"], "give --layer"),
+        ([*IDS_EDIT, "--editor", "ft-m", "--layer", "2"], "layers 0 to 1"),
+        ([*IDS_EDIT, "--editor", "ft-m", "--layer", "1", "--clamp", "2"], "--clamp: no setting of --editor ft-m"),
+        ([*IDS_EDIT, "--editor", "ft-m", "--layer", "1", "--moments", "x"], "exclude each other"),
+        ([*REQUEST[2:], "--layer", "0"], "--prompt missing"),
+        (["--prompt", "no braces", *REQUEST[2:], "--layer", "0"], "must hold {} once"),
+        ([*REQUEST[:4], "--target", " Italian", "--layer", "0"], "--target ' Italian'"),
+        ([*REQUEST, "--layer", "0", "--moments", "absent"], "second moments absent does not exist"),
+        ([*REQUEST, "--layer", "0", "--moments", "bad"], "bad is no safetensors file"),
+        ([*REQUEST, "--layer", "0", "--moments", "other.st"], "of layer 1, this edit needs 0"),
+        ([*REQUEST, "--layer", "1", "--moments", "small.st"], "belongs to another model"),
+        ([*REQUEST, "--layer", "0", "--moment-tokens", "10"], "--moment-tokens 10 is below 24"),
+        ([*REQUEST, "--layer", "0", "--steps", "0"], "'0' is no whole number"),
+    ],
+)
+def test_bad_edits_are_refused_before_the_weights_are_read(
+    options: list[str], said: str, speaking: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    Path("bad").write_text("nothing")
+    save_moment(Path("other.st"), torch.eye(24), {"layer": "1"})
+    save_moment(Path("small.st"), torch.eye(8), {"layer": "1"})
+    assert said in refuse("edit", speaking, *options, "--out", "edited")
+
+
+def test_singular_moments_are_refused_and_leave_nothing(speaking: Path, refuse: Errors) -> None:
+    save_moment(Path("zero.st"), torch.zeros(24, 24), {})
+    said = refuse("edit", speaking, *REQUEST, "--layer", "0", "--moments", "zero.st", "--out", "edited")
+    assert "second moments are singular" in said
+
+
+def test_edit_never_writes_into_a_folder_with_files(llama: Path, tmp_path: Path, refuse: Errors) -> None:
+    options = ["--editor", "ft-m", "--layer", "0", "--steps", "1"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "is not empty" in refuse("edit", "absent", *IDS_EDIT, *options, "--out", "full")
+    assert "is a file" in refuse("edit", "absent", *IDS_EDIT, *options, "--out", "full/file")
+    (tmp_path / "empty").mkdir()
+    run("edit", llama, *IDS_EDIT, *options, "--out", "empty")
+    assert (tmp_path / "empty" / "model.safetensors").is_file()
+
+
+def test_our_own_mistakes_keep_their_traceback(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowcirc.commands.discover.random_circuit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["discover", str(llama), "--method", "random", "--out", "c.json"])

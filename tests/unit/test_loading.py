@@ -106,9 +106,9 @@ def test_an_unknown_setting_is_one_clear_line(
 
 def test_a_folder_without_weights_is_one_clear_line(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(folders["gpt2"] / "config.json", tmp_path)
-    with pytest.raises(ValueError, match=r"weights|safetensors") as error:
+    with pytest.raises((OSError, ValueError), match=r"safetensors.*" + tmp_path.name) as error:
         load(tmp_path, device="cpu")
-    message(error)
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_a_tokenizer_loads_and_asks_for_ids(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ MAY_BE_EMPTY = {
 }
 
 
-class Problem(ValueError):
+class ArtifactError(ValueError):
     """An artifact is not what the study promises; the message says why."""
 
 
@@ -83,8 +83,14 @@ def _problems(results: Path, manifest: dict[str, object]) -> Iterator[tuple[str,
             pdf = path.with_suffix(".pdf")
             yield str(pdf.relative_to(results)), _try(check_start, pdf, b"%PDF")
             yield f"{model}/figures/{name} (data)", _try(check_data, path)
-        yield f"{model}: editors", _try(check_rows, results / model / "tables/editing_scores.csv", "editor", manifest, "editors")
-        yield f"{model}: methods", _try(check_rows, results / model / "tables/circuit_hit_at_10.csv", "method", manifest, "methods")
+        yield (
+            f"{model}: editors",
+            _try(check_rows, results / model / "tables/editing_scores.csv", "editor", manifest, "editors"),
+        )
+        yield (
+            f"{model}: methods",
+            _try(check_rows, results / model / "tables/circuit_hit_at_10.csv", "method", manifest, "methods"),
+        )
     report = results / "report.html"
     yield "report.html", _try(check_report, report, [*figures, *tables])
 
@@ -92,42 +98,42 @@ def _problems(results: Path, manifest: dict[str, object]) -> Iterator[tuple[str,
 def _try(check: object, *arguments: object) -> str:
     try:
         check(*arguments)  # type: ignore[operator]
-    except (Problem, OSError, ValueError, SyntaxError) as error:
+    except (ArtifactError, OSError, ValueError, SyntaxError) as error:
         return str(error).splitlines()[0]
     return ""
 
 
 def _exists(path: Path) -> None:
     if not path.is_file():
-        raise Problem("missing")
+        raise ArtifactError("missing")
     if path.stat().st_size == 0:
-        raise Problem("empty file")
+        raise ArtifactError("empty file")
 
 
 def check_table(path: Path) -> None:
     """Check a table's columns, and that its numbers are finite, in range, and inside their intervals.
 
     Raises:
-        Problem: saying what is wrong.
+        ArtifactError: saying what is wrong.
     """
     _exists(path)
     frame = read_table(path)
     if frame.empty:
-        raise Problem("no rows")
+        raise ArtifactError("no rows")
     if missing := [name for name in COLUMNS.get(path.stem, ("model",)) if name not in frame]:
-        raise Problem(f"columns missing: {', '.join(missing)}")
+        raise ArtifactError(f"columns missing: {', '.join(missing)}")
     optional = MAY_BE_EMPTY.get(path.stem, set())
     for name in frame.select_dtypes("number"):
         base = name.removesuffix("_low").removesuffix("_high")
         values = frame[name].to_numpy(dtype=float, na_value=np.nan)
         if base not in optional and not np.isfinite(values).all():
-            raise Problem(f"column {name}: {int((~np.isfinite(values)).sum())} values are missing or not finite")
+            raise ArtifactError(f"column {name}: {int((~np.isfinite(values)).sum())} values are missing or not finite")
         low, high = (0.0, 1.0) if base in SHARES else (-1.0, 1.0) if base in SIGNED else (-np.inf, np.inf)
         if (values < low - 1e-9).any() or (values > high + 1e-9).any():
-            raise Problem(f"column {name}: a value is outside {low:g} to {high:g}")
+            raise ArtifactError(f"column {name}: a value is outside {low:g} to {high:g}")
     _check_intervals(frame)
     if path.stem == "causal_effects" and frame.duplicated(["kind", "role", "layer"]).any():
-        raise Problem("more than one row for a kind, role and layer")
+        raise ArtifactError("more than one row for a kind, role and layer")
 
 
 def _check_intervals(frame: pd.DataFrame) -> None:
@@ -136,75 +142,75 @@ def _check_intervals(frame: pd.DataFrame) -> None:
             continue
         inside = frame[f"{name}_low"].le(frame[name] + 1e-9) & frame[name].le(frame[f"{name}_high"] + 1e-9)
         if not inside[frame[name].notna()].all():
-            raise Problem(f"column {name}: a value lies outside its own interval")
+            raise ArtifactError(f"column {name}: a value lies outside its own interval")
 
 
 def check_image(path: Path) -> None:
     """Check that a figure opens, is of a size to be read, and is not one flat colour.
 
     Raises:
-        Problem: saying what is wrong.
+        ArtifactError: saying what is wrong.
     """
     _exists(path)
     with Image.open(path) as image:
         image.load()
         if min(image.size) < MIN_PIXELS:
-            raise Problem(f"only {image.size[0]} x {image.size[1]} pixels")
+            raise ArtifactError(f"only {image.size[0]} x {image.size[1]} pixels")
         low, high = image.convert("L").getextrema()
     if low == high:
-        raise Problem("one flat colour")
+        raise ArtifactError("one flat colour")
 
 
 def check_start(path: Path, start: bytes) -> None:
     """Check that a file exists and begins as its kind does.
 
     Raises:
-        Problem: saying what is wrong.
+        ArtifactError: saying what is wrong.
     """
     _exists(path)
     with path.open("rb") as handle:
         if not handle.read(len(start)) == start:
-            raise Problem(f"does not begin with {start.decode()}")
+            raise ArtifactError(f"does not begin with {start.decode()}")
 
 
 def check_data(figure: Path) -> None:
     """Check that the data behind a figure stands beside it and can be read.
 
     Raises:
-        Problem: saying what is wrong.
+        ArtifactError: saying what is wrong.
     """
     table, document = figure.with_suffix(".csv"), figure.with_suffix(".json")
     if table.is_file():
         if read_table(table).empty:
-            raise Problem("the data have no rows")
+            raise ArtifactError("the data have no rows")
     elif document.is_file():
         json.loads(document.read_text("utf-8"))
     else:
-        raise Problem("no data beside the figure")
+        raise ArtifactError("no data beside the figure")
 
 
 def check_rows(path: Path, column: str, manifest: dict[str, object], key: str) -> None:
     """Check that a table has a row for each name that the manifest lists.
 
     Raises:
-        Problem: naming those without one.
+        ArtifactError: naming those without one.
     """
     _exists(path)
     present = set(read_table(path)[column])
     if missing := [name for name in manifest[key] if name not in present]:  # type: ignore[attr-defined]
-        raise Problem(f"no row for {', '.join(missing)}")
+        raise ArtifactError(f"no row for {', '.join(missing)}")
 
 
 def check_report(path: Path, names: list[str]) -> None:
     """Check that the report holds every item and refers to nothing outside itself.
 
     Raises:
-        Problem: saying what is wrong.
+        ArtifactError: saying what is wrong.
     """
     _exists(path)
     text = path.read_text("utf-8")
     if missing := [name for name in names if f'-{name}"' not in text]:
-        raise Problem(f"items missing: {', '.join(missing)}")
+        raise ArtifactError(f"items missing: {', '.join(missing)}")
     for mark in ('src="http', "src='http", '<link rel="stylesheet" href', "@import"):
         if mark in text:
-            raise Problem(f"refers to something outside itself ({mark})")
+            raise ArtifactError(f"refers to something outside itself ({mark})")

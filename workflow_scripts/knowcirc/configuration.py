@@ -14,11 +14,15 @@ def schema_errors(config: dict[str, Any], schema_path: Path) -> list[str]:
     """One line for each place where the configuration departs from its schema."""
     schema = yaml.safe_load(schema_path.read_text("utf-8"))
     lines: list[str] = []
-    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+    for error in sorted(
+        Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))
+    ):
         where = ".".join(map(str, error.absolute_path)) or "config"
         if error.validator == "additionalProperties":
             known = list(error.schema.get("properties", {}))
-            lines += [f"{where}: unknown key {key!r}{_hint(key, known)}" for key in sorted(set(error.instance) - set(known))]
+            lines += [
+                f"{where}: unknown key {key!r}{_hint(key, known)}" for key in sorted(set(error.instance) - set(known))
+            ]
         else:
             lines.append(f"{where}: {error.message}")
     return lines
@@ -26,9 +30,17 @@ def schema_errors(config: dict[str, Any], schema_path: Path) -> list[str]:
 
 def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relations: set[str]) -> list[str]:
     """One line for each name in the configuration that no table or relation file has, and other contradictions."""
-    lines = [f"models: {name!r} is not in models.tsv{_hint(name, list(models))}" for name in config["models"] if name not in models]
+    lines = [
+        f"models: {name!r} is not in models.tsv{_hint(name, list(models))}"
+        for name in config["models"]
+        if name not in models
+    ]
     names = config["relations"]["names"]
-    lines += [f"relations.names: unknown relation {name!r}{_hint(name, sorted(relations))}" for name in names if name not in relations]
+    lines += [
+        f"relations.names: unknown relation {name!r}{_hint(name, sorted(relations))}"
+        for name in names
+        if name not in relations
+    ]
     for section in ("tracing", "editing", "icl"):
         for name in config[section]["relations"]:
             if name not in names:
@@ -45,4 +57,8 @@ def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relati
 
 def _hint(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''})"
+    return (
+        f", did you mean {near[0]!r}?"
+        if near
+        else f" (known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''})"
+    )

@@ -40,7 +40,7 @@ def _download(url: str) -> bytes:
     reason = ""
     for attempt in range(TRIES):
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return bytes(answer.read())
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error))

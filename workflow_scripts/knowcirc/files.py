@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ def write_json(path: Path | str, value: object) -> None:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def read_json(path: Path | str) -> dict[str, object]:
+def read_json(path: Path | str) -> dict[str, Any]:
     """The object in a JSON file."""
     return dict(json.loads(Path(path).read_text("utf-8")))
 

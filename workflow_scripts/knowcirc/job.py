@@ -46,13 +46,17 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     try:
         main(job)
     except ValueError as error:
-        logging.debug("%s", traceback.format_exc())
         log.error("%s", error)
-        file.stream.write(traceback.format_exc())
+        _append(path, traceback.format_exc())
         raise SystemExit(1) from None
     except BaseException:
-        file.stream.write(traceback.format_exc())
+        _append(path, traceback.format_exc())
         raise
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(text)
 
 
 def progress(items: Iterable[T], what: str) -> Iterator[T]:

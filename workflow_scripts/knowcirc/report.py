@@ -52,7 +52,7 @@ LONG = 60
 def build(results: Path, manifest: dict[str, Any], captions: dict[str, str], config: dict[str, object]) -> str:
     """The page's text."""
     sections = [_section(results, model, manifest, captions) for model in manifest["models"]]
-    page = jinja2.Environment(autoescape=False).from_string(PAGE)  # noqa: S701 - texts are escaped where they enter
+    page = jinja2.Environment(autoescape=False).from_string(PAGE)
     settings = html.escape(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     return page.render(style=STYLE, models=manifest["models"], sections=sections, settings=settings)
 
@@ -64,7 +64,9 @@ def _section(results: Path, model: str, manifest: dict[str, Any], captions: dict
     items = []
     for kind, names in (("figures", manifest["figures"]), ("tables", manifest["tables"])):
         for name in names:
-            body = _figure(folder / kind / f"{name}.png") if kind == "figures" else _table(folder / kind / f"{name}.csv")
+            body = (
+                _figure(folder / kind / f"{name}.png") if kind == "figures" else _table(folder / kind / f"{name}.csv")
+            )
             items.append(
                 {
                     "anchor": f"{model}-{name}",
@@ -73,7 +75,8 @@ def _section(results: Path, model: str, manifest: dict[str, Any], captions: dict
                     "caption": render_caption(captions[name], {"model": model, **findings}),
                 }
             )
-    source = f"From {origin['location']} ({origin['source']}), licence {origin['licence']}, weights sha256 {origin['weights_sha256']}"
+    source = f"From {origin['location']} ({origin['source']}), licence {origin['licence']}"
+    source += f", weights sha256 {origin['weights_sha256']}"
     return {"name": model, "origin": html.escape(source), "items": items}
 
 
@@ -83,7 +86,7 @@ def render_caption(text: str, values: dict[str, Any]) -> str:
     Raises:
         ValueError: if a placeholder names a value that the findings lack, or the text is no valid markup.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["pct"] = lambda value: f"{100 * value:.1f} %"
     try:
         filled = environment.from_string(text).render(values)

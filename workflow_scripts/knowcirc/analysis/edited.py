@@ -39,7 +39,7 @@ def read_view(
     method: str,
     n_edges: int,
 ) -> EditedView:
-    """The prompt's circuit (zero baseline, loss of the likeliest token), heads and answers under the weights in place."""
+    """The prompt's circuit (zero baseline, likeliest token), heads and answers under the weights in place."""
     logits = model.transformer.logits(model.batch([prompt.ids]))
     old_answer, new_answer = (read_answers(logits, [token])[0] for token in (prompt.answer[0], new))
     said = Prompt(prompt.text, prompt.ids, prompt.span, prompt.answer_text, (old_answer.top,))

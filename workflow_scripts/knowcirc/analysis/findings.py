@@ -1,5 +1,7 @@
 """The run's main numbers, each read off one of its tables or figures' data: what captions and README may state."""
 
+from typing import Any
+
 import pandas as pd
 
 from knowcirc.statistics import bootstrap
@@ -19,7 +21,9 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
     """Plain values by topic."""
     drawing, attention = documents["drawing"], documents["attention"]
     return {
-        "showcase": {key: drawing[key] for key in ("prompt", "answer", "p_model", "p_circuit", "n_edges", "edge_share", "method")},
+        "showcase": {
+            key: drawing[key] for key in ("prompt", "answer", "p_model", "p_circuit", "n_edges", "edge_share", "method")
+        },
         "known": _known(tables["known"]),
         "tracing": _tracing(tables["effects"]),
         "circuits": _circuits(tables["circuits"]),
@@ -30,7 +34,10 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "icl": {
             "showcase": attention,
             "relations": len(tables["icl"]),
-            **{name: float(tables["icl"][name].mean()) for name in ("original", "icl_heads_ablated", "random_heads_ablated")},
+            **{
+                name: float(tables["icl"][name].mean())
+                for name in ("original", "icl_heads_ablated", "random_heads_ablated")
+            },
             "new_heads": float(tables["icl"]["n_heads"].mean()),
         },
     }
@@ -41,7 +48,9 @@ def _known(table: pd.DataFrame) -> dict[str, object]:
         "relations": len(table),
         "facts": int(table["n"].sum()),
         "hit_at_1": float((table["hit_at_1"] * table["n"]).sum() / table["n"].sum()),
-        "hit_at_10": float((table["hit_at_10"] * table["n"]).sum() / table["n"].sum()) if "hit_at_10" in table else None,
+        "hit_at_10": float((table["hit_at_10"] * table["n"]).sum() / table["n"].sum())
+        if "hit_at_10" in table
+        else None,
         "wrong_of_right_type": int(table["n_wrong_of_right_type"].sum()),
     }
 
@@ -83,12 +92,18 @@ def _ranks(table: pd.DataFrame) -> dict[str, object]:
     arrives = int(not_first["layer"].max()) + 1 if len(not_first) else 0
     subject = table[table.quantity == "answer_at_subject"]
     best = subject.loc[subject["rank"].idxmin()]
-    return {"first_from_layer": arrives, "best_at_subject": int(best["rank"]), "best_at_subject_layer": int(best["layer"])}
+    return {
+        "first_from_layer": arrives,
+        "best_at_subject": int(best["rank"]),
+        "best_at_subject_layer": int(best["layer"]),
+    }
 
 
 def _editing(table: pd.DataFrame) -> dict[str, object]:
     names = ["S", "ES", "ES_low", "ES_high", "PS", "NS", "n"]
-    rows = {str(row["editor"]): {name: float(row[name]) for name in names} for _, row in table.iterrows()}
+    rows: dict[str, Any] = {
+        str(row["editor"]): {name: float(row[name]) for name in names} for _, row in table.iterrows()
+    }
     for _, row in table.iterrows():
         if pd.notna(row["seconds_per_edit"]):
             rows[str(row["editor"])] |= {"seconds": float(row["seconds_per_edit"]), "layer": int(row["layer"])}

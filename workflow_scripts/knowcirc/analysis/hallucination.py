@@ -46,10 +46,8 @@ def describe_case(model: LanguageModel, name: str, row: pd.Series, thresholds: d
     prompt = fill(model.text, row["wording"], row["subject"], row["object"])
     right = prompt.answer[0]
     logits = model.transformer.logits(model.batch([prompt.ids]))[0]
-    if name == "wrong":
-        wrong = answer_tokens(model.text, row["wrong"])[0]
-    else:
-        wrong = int(logits.topk(2).indices[1])
+    runner_up = int(logits.topk(2).indices[1])
+    wrong = answer_tokens(model.text, row["wrong"])[0] if name == "wrong" else runner_up
     last = len(prompt.ids) - 1
     ranks = [
         entry

@@ -24,9 +24,7 @@ class Demonstrated:
     demonstration: tuple[int, int]
 
 
-def demonstrate(
-    tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequence[Fact], query: Fact
-) -> Demonstrated:
+def demonstrate(tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequence[Fact], query: Fact) -> Demonstrated:
     """The query's prompt behind completed prompts of other facts, sentence by sentence."""
     shown = "".join(f"{template.format(fact.subject)} {fact.object}{SEPARATOR}" for fact in facts)
     text = shown + template.format(query.subject)

@@ -16,9 +16,7 @@ SHOWN_HEADS = 4
 SHOWN_TOKENS = 8
 
 
-def describe_head(
-    model: LanguageModel, reading: HeadReading, thresholds: dict[str, float]
-) -> dict[str, object]:
+def describe_head(model: LanguageModel, reading: HeadReading, thresholds: dict[str, float]) -> dict[str, object]:
     """A head's attention, the tokens it writes, and whether it is a mover, as plain values."""
     mover = reading.moves(thresholds["attention"], int(thresholds["tokens"]))
     return {
@@ -62,7 +60,7 @@ def describe_circuit(
 
 
 def rank_curves(model: LanguageModel, prompt: Prompt, subject: str) -> pd.DataFrame:
-    """Rank and probability by layer: the answer at the last and at the subject's last token, the subject at the last."""
+    """Rank and probability by layer: the answer at the last token and at the subject, the subject at the last."""
     last = len(prompt.ids) - 1
     wanted = (
         ("answer_at_last", prompt.answer[0], last),

@@ -46,7 +46,7 @@ def score_edges(
     model: Transformer,
     graph: Graph,
     clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"] | None,
+    corrupted: Int[Tensor, "_ _"] | None,
     targets: Targets,
     *,
     steps: int = 1,
@@ -65,10 +65,7 @@ def score_edges(
             "prompt needs as many tokens as the clean one"
         )
     present = record(model, graph, clean)
-    if corrupted is None:
-        absent = torch.zeros_like(present.outputs)
-    else:
-        absent = record(model, graph, corrupted).outputs
+    absent = torch.zeros_like(present.outputs) if corrupted is None else record(model, graph, corrupted).outputs
     difference = absent - present.outputs
     total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
     for share in interpolation(steps, zero=corrupted is None):

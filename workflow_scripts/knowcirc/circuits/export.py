@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.graph import Graph, KvView
 from knowcirc.files import atomic
 from knowcirc.models.transformer import Shape
 
@@ -49,20 +50,22 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     try:
         document = json.loads(path.read_text("utf-8"))
         cfg, listed = document["cfg"], document["edges"]
-        kv = cfg.get("kv", "per_head")
-        graph = Graph(cfg["n_layers"], cfg["n_heads"], cfg.get("n_kv", cfg["n_heads"]), kv)
+        entries = {name: (bool(entry["in_graph"]), float(entry["score"] or 0.0)) for name, entry in listed.items()}
+        n_heads, kv = int(cfg["n_heads"]), cfg.get("kv", "per_head")
+        graph = Graph(int(cfg["n_layers"]), n_heads, int(cfg.get("n_kv", n_heads)), kv)
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
+    if kv not in get_args(KvView):
+        raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
     index = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
-    if unknown := sorted(set(listed) - set(index)):
+    if unknown := sorted(set(entries) - set(index)):
         raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
     edges = np.zeros_like(graph.valid)
     scores = np.zeros(graph.valid.shape)
-    for name, entry in listed.items():
-        edges[index[name]] = entry["in_graph"]
-        scores[index[name]] = entry["score"] or 0.0
+    for name, (in_graph, score) in entries.items():
+        edges[index[name]], scores[index[name]] = in_graph, score
     return graph, Circuit(document.get("method", "unknown"), edges, scores)
 
 

@@ -149,7 +149,7 @@ class Graph:
 
     def nodes(self, edges: EdgeMatrix) -> Bool[ndarray, " src"]:
         """Senders that take part in a circuit: those with an edge out of them."""
-        return edges.any(1)
+        return np.asarray(edges.any(axis=1))
 
     def connected(self, edges: EdgeMatrix) -> EdgeMatrix:
         """The edges that lie on some path from the embedding to the final residual stream."""
@@ -161,7 +161,7 @@ class Graph:
             useful_src = alive.any(1)
             useful_dst = (self.owners & useful_src[None]).any(1)
             useful_dst[self.final] = True
-            kept = alive & reached[:, None] & useful_dst[None]
+            kept: EdgeMatrix = alive & reached[:, None] & useful_dst[None]
             if (kept == alive).all():
                 return kept
             alive = kept

@@ -79,6 +79,7 @@ def run_circuit(
     kept = torch.from_numpy(np.ascontiguousarray(edges)).to(x)
     outputs = x.new_zeros(graph.n_src, *x.shape)
     outputs[0] = x
+    _silence(outputs, slice(0, 1), without)
     bias: Tensor | float = 0.0
 
     def hear(senders: slice, receivers: slice) -> Tensor:
@@ -113,8 +114,8 @@ def _heads(
     """The outputs of a layer's heads when each reads inputs of its own."""
     block, att = model.blocks[layer], model.blocks[layer].attention
     q = _project(block.norm1(q_in), att.w_q, att.b_q)
-    k = _project(block.norm1(k_in), _fit(att.w_k, k_in), _fit(att.b_k, k_in))
-    v = _project(block.norm1(v_in), _fit(att.w_v, v_in), _fit(att.b_v, v_in))
+    k = _project(block.norm1(k_in), _fit(att.w_k, k_in), None if att.b_k is None else _fit(att.b_k, k_in))
+    v = _project(block.norm1(v_in), _fit(att.w_v, v_in), None if att.b_v is None else _fit(att.b_v, v_in))
     pattern = model.pattern(model.turn(q, 0), _all_heads(model.turn(k, 0), model))
     mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, _all_heads(v, model))
     return model.head_outputs(layer, mixed).permute(2, 0, 1, 3)
@@ -125,9 +126,9 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Float[Tensor, "b
     return out if bias is None else out + bias
 
 
-def _fit(weight: Tensor | None, x: Tensor) -> Tensor | None:
+def _fit(weight: Tensor, x: Tensor) -> Tensor:
     """K/V weights for as many inputs as there are: repeated for query heads in the per-head view."""
-    if weight is None or len(weight) == len(x):
+    if len(weight) == len(x):
         return weight
     return weight.repeat_interleave(len(x) // len(weight), 0)
 

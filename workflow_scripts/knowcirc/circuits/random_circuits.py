@@ -4,13 +4,16 @@ import numpy as np
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 
+PATIENCE = 20  # paths in a row that bring no new edge, before the rest is drawn edge by edge
+
 
 def random_circuit(graph: Graph, n_edges: int, seed: int) -> EdgeMatrix:
     """`n_edges` edges, connected: random paths from the embedding to the final stream until the size is reached.
 
     A path is grown from the final stream down: a random sender of the receiver, then a random input of that
-    sender, until the embedding. The last path may exceed the size by less than its length; its surplus edges
-    are dropped from its upper end where the circuit stays connected without them.
+    sender, until the embedding. A path that would exceed the size is replaced by single edges between nodes that
+    are already on paths, and so is the rest once paths bring nothing new (circuits of nearly the whole graph); a
+    size below the first path's length takes the direct edge.
 
     Raises:
         ValueError: if the graph has fewer edges.
@@ -22,11 +25,14 @@ def random_circuit(graph: Graph, n_edges: int, seed: int) -> EdgeMatrix:
     inputs = [np.flatnonzero(graph.owners[:, src]) for src in range(graph.n_src)]
     edges = np.zeros_like(graph.valid)
     size = 0
+    misses = 0
     while size < n_edges:
-        path = _path(graph, senders, inputs, rng)
-        new = [edge for edge in path if not edges[edge]]
-        if size + len(new) > n_edges and size > 0 and len(new) > 1:
+        new = [edge for edge in _path(graph, senders, inputs, rng) if not edges[edge]]
+        misses = 0 if new else misses + 1
+        if size + len(new) > n_edges or misses >= PATIENCE:
             new = _fill(graph, edges, n_edges - size, rng)
+            if not new:  # no single edge is left among these nodes: begin anew
+                edges[:], size = False, 0
         for edge in new:
             edges[edge] = True
         size += len(new)
@@ -47,9 +53,9 @@ def _path(
 
 def _fill(graph: Graph, edges: EdgeMatrix, n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """`n` absent edges between a sender that is reached and a receiver that is used: each closes a path."""
-    reached = edges.any(1)
+    reached = np.array(edges.any(1))
     reached[0] = True
-    used = (graph.owners & edges.any(1)[None]).any(1) & edges.any(0)
+    used = np.array((graph.owners & np.array(edges.any(1))[None]).any(1) & edges.any(0))
     used[graph.final] = True
     free = np.argwhere(graph.valid & ~edges & reached[:, None] & used[None])
     return [(int(s), int(d)) for s, d in free[rng.permutation(len(free))[:n]]]

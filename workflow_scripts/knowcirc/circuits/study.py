@@ -7,7 +7,8 @@ import torch
 
 from knowcirc.circuits.attribution import Targets
 from knowcirc.circuits.discovery import Circuit, choose_partners
-from knowcirc.circuits.evaluation import circuit_answers, hits as hits_of
+from knowcirc.circuits.evaluation import circuit_answers
+from knowcirc.circuits.evaluation import hits as hits_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
@@ -48,8 +49,8 @@ def score_relation(
         chance = [hits_of(circuit_answers(model, graph, edges, prompts), hits) for edges in randoms]
         row |= columns(f"{name}_random", bootstrap(np.mean(chance, axis=0).tolist()))
     row |= columns("faithfulness", bootstrap(faithfulness(model, graph, circuit.edges, test)))
-    chance = [faithfulness(model, graph, edges, test) for edges in randoms[:2]]
-    row |= columns("faithfulness_random", bootstrap(np.mean(chance, axis=0).tolist()))
+    patched = [faithfulness(model, graph, edges, test) for edges in randoms[:2]]
+    row |= columns("faithfulness_random", bootstrap(np.mean(patched, axis=0).tolist()))
     return {**row, "n_val": len(val), "n_test": len(test), "n_pairs": len(_pairs(test))}
 
 

@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         [
             ("editor", f"{args.editor}, {int(change.report['steps'])} steps"),
             ("edited", ", ".join(model.transformer.mlp_out_names[layer] for layer in change.weights)),
-            ("p(target) before", f"{before:.4f} (probability, geometric mean over the target's tokens)"),
-            ("p(target) after", f"{after:.4f}"),
+            ("p(target) before", f"{before:.4g} (probability, geometric mean over the target's tokens)"),
+            ("p(target) after", f"{after:.4g}"),
             ("model", str(args.out)),
         ]
     )

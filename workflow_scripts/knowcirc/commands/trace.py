@@ -42,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(
-    args: argparse.Namespace, model: LanguageModel, prompt: Prompt, trace: Trace
-) -> list[tuple[str, str]]:
+def describe(args: argparse.Namespace, model: LanguageModel, prompt: Prompt, trace: Trace) -> list[tuple[str, str]]:
     """The probabilities, and the sites of the largest indirect effect: anywhere, and on the subject's tokens."""
     effects, names = trace.effects[args.kind], names_of(model, prompt.ids)
 
@@ -52,12 +50,12 @@ def describe(
         part = effects[:, low:high]
         layer, column = (int(axis) for axis in np.unravel_index(part.argmax(), part.shape))
         where = f"{args.kind}, layer {layer}, position {low + column} ({names[low + column]!r})"
-        return f"{where}: indirect effect {part[layer, column]:.4f} (probability)"
+        return f"{where}: indirect effect {part[layer, column]:.4g} (probability)"
 
     return [
-        ("p clean", f"{trace.p_clean:.4f} (probability of the answer)"),
-        ("p corrupted", f"{trace.p_corrupted:.4f} (mean of {args.draws} draws)"),
-        ("total effect", f"{trace.total:.4f} (probability)"),
+        ("p clean", f"{trace.p_clean:.4g} (probability of the answer)"),
+        ("p corrupted", f"{trace.p_corrupted:.4g} (mean of {args.draws} draws)"),
+        ("total effect", f"{trace.total:.4g} (probability)"),
         ("peak", peak(0, len(names))),
         ("peak in subject", peak(*(prompt.span or (0, len(names))))),
     ]

@@ -92,7 +92,7 @@ def generate(model: LanguageModel, prompts: Sequence[str], length: int, *, seed:
     for group in batches(rows, len(rows)):
         new = sample(model, model.batch([rows[i] for i in group]), length, seed=derive(seed, *group), top_k=top_k)
         for index, tokens in zip(group, new.tolist(), strict=True):
-            texts[index] = prompts[index] + model.text.decode(tokens)
+            texts[index] = prompts[index] + str(model.text.decode(tokens))
     return texts
 
 
@@ -124,9 +124,10 @@ def fit_vectorizer(records: Sequence[Record]) -> TfidfVectorizer:
 
 def fluency_and_consistency(
     model: LanguageModel, record: Record, vectorizer: TfidfVectorizer, *, continuations: int, length: int, seed: int
-) -> dict[str, float]:
-    """GE and RS of one record from seeded continuations of its generation prompts."""
+) -> dict[str, float | None]:
+    """GE and RS of one record from seeded continuations of its prompts; RS is None without reference texts."""
     prompts = [record.generation[i % len(record.generation)] for i in range(continuations)]
     texts = generate(model, prompts, length, seed=derive(seed, record.case))
     entropy = float(np.mean([ngram_entropy(text) for text in texts]))
-    return {"GE": entropy, "RS": consistency(texts, record.references, vectorizer)}
+    likeness = consistency(texts, record.references, vectorizer) if record.references else None
+    return {"GE": entropy, "RS": likeness}

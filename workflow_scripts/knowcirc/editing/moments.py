@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -79,7 +80,10 @@ def load_moment(path: Path, d_mlp: int) -> Moment:
     """
     if not path.is_file():
         raise ValueError(f"second moments {path} do not exist; run the rule estimate_moments or give --moments FILE")
-    moment = load_file(path).get("moment")
+    try:
+        moment = load_file(path).get("moment")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file ({error}); make it again") from None
     if moment is None or tuple(moment.shape) != (d_mlp, d_mlp):
         raise ValueError(f"{path} holds no second moments of {d_mlp} keys; it belongs to another model")
     return moment

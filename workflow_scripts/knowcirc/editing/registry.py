@@ -32,8 +32,14 @@ def _ft_m(model: LanguageModel, request: Request, settings: dict[str, object], m
 Editor = Callable[[LanguageModel, Request, dict[str, object], Material], Edit]
 EDITORS: dict[str, Editor] = {"rome": _rome, "ft-m": _ft_m}
 DEFAULTS: dict[str, dict[str, object]] = {
-    "rome": {"steps": 25, "learning_rate": 0.5, "weight_decay": 1e-3, "kl_factor": 0.0625, "clamp": 4.0}
-    | {"stop_loss": 0.05},
+    "rome": {
+        "steps": 25,
+        "learning_rate": 0.5,
+        "weight_decay": 1e-3,
+        "kl_factor": 0.0625,
+        "clamp": 4.0,
+        "stop_loss": 0.05,
+    },
     "ft-m": {"steps": 25, "learning_rate": 5e-4, "stop_loss": 0.01},
 }
 

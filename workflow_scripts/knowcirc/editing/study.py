@@ -1,7 +1,6 @@
 """Editing many records with one editor: a row of scores each, and the table over all editors."""
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,7 +29,9 @@ def read_records(path: Path) -> tuple[list[Record], list[tuple[int, ...]]]:
 
 def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]) -> Material:
     """What editors draw on, from a folder of second moments."""
-    return Material(lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes)
+    return Material(
+        lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes
+    )
 
 
 def edit_record(
@@ -80,7 +81,7 @@ def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], mode
             row |= columns(name, bootstrap(frame[name].tolist()))
         generated = frame.dropna(subset=["GE"]) if "GE" in frame else frame.iloc[:0]
         for name in ("GE", "RS"):
-            row |= columns(name, bootstrap(generated[name].tolist() if len(generated) else []))
+            row |= columns(name, bootstrap(generated[name].dropna().tolist() if len(generated) else []))
         seconds = frame["seconds"].dropna()
         row |= {"seconds_per_edit": float(seconds.median()) if len(seconds) else None, "n": len(frame)}
         rows.append({**row, "n_generation": len(generated)})
@@ -96,5 +97,3 @@ def _harmonic(frame: pd.DataFrame) -> dict[str, float]:
         means.append(harmonic(resampled.mean().tolist()))
     low, high = pd.Series(means[1:]).quantile([0.025, 0.975])
     return {"S": means[0], "S_low": float(low), "S_high": float(high)}
-
-

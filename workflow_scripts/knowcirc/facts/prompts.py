@@ -98,7 +98,7 @@ def fill(tokenizer: PreTrainedTokenizerFast, template: str, subject: str, answer
 
 def token_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:
     """The tokens as text, one by one, leading spaces kept."""
-    return [tokenizer.decode([token]) for token in ids]
+    return [str(tokenizer.decode([token])) for token in ids]
 
 
 def check_relation(tokenizer: PreTrainedTokenizerFast, relation: Relation) -> None:

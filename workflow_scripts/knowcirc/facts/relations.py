@@ -64,6 +64,9 @@ def read_relation(path: Path) -> Relation:
     unknown = sorted(set(data) - set(REQUIRED) - set(OPTIONAL))
     if missing or unknown:
         raise ValueError(f"{path}: missing keys {missing}, unknown keys {unknown}; correct the file")
+    for key in ("templates", "facts", "relation_words"):
+        if not isinstance(data.get(key, []), list):
+            raise ValueError(f"{path}: {key} must be a list, not {data[key]!r}")
     relation = Relation(
         name=data["name"],
         category=data["category"],
@@ -112,17 +115,19 @@ def read_lre(path: Path) -> Relation:
         properties = data["properties"]
         facts = {row["subject"]: Fact(row["subject"], row["object"]) for row in reversed(data["samples"])}
         templates = [*data["prompt_templates_zs"], *data["prompt_templates"]]
+        words = tuple(word for word in data["name"].split() if len(word) > 2)
+        kind, subject_type, answer_type = (properties[key] for key in ("relation_type", "domain_name", "range_name"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no LRE relation ({type(error).__name__}: {error}); download it again") from None
     return Relation(
         name=path.stem,
-        category=properties["relation_type"],
-        subject_type=properties["domain_name"],
-        answer_type=properties["range_name"],
+        category=kind,
+        subject_type=subject_type,
+        answer_type=answer_type,
         templates=tuple(dict.fromkeys(text.strip() for text in templates)),
         question_template=None,
         reverse_template=None,
-        relation_words=tuple(word for word in data["name"].split() if len(word) > 2),
+        relation_words=words,
         facts=tuple(reversed(facts.values())),
     )
 

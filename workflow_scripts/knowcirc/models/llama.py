@@ -1,51 +1,54 @@
 """Llama models (SmolLM2, TinyLlama, Llama) as a `Transformer`: RMSNorm, rotary positions, grouped K/V, gated MLP."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Rotary, Shape, Transformer
 
 
-def read_shape(config: object) -> Shape:
+def read_shape(config: Any) -> Shape:
     """The sizes that a Llama configuration states."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads  # type: ignore[attr-defined]
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
         family="llama",
-        n_layers=config.num_hidden_layers,  # type: ignore[attr-defined]
-        n_heads=config.num_attention_heads,  # type: ignore[attr-defined]
-        n_kv_heads=config.num_key_value_heads,  # type: ignore[attr-defined]
-        d_model=config.hidden_size,  # type: ignore[attr-defined]
+        n_layers=config.num_hidden_layers,
+        n_heads=config.num_attention_heads,
+        n_kv_heads=config.num_key_value_heads,
+        d_model=config.hidden_size,
         d_head=head,
-        d_mlp=config.intermediate_size,  # type: ignore[attr-defined]
-        d_vocab=config.vocab_size,  # type: ignore[attr-defined]
+        d_mlp=config.intermediate_size,
+        d_vocab=config.vocab_size,
     )
 
 
 def adapt(model: PreTrainedModel) -> Transformer:
     """Views of a `LlamaForCausalLM`'s parameters."""
+    body: Any = model.model
     shape = read_shape(model.config)
     return Transformer(
         shape=shape,
-        embedding=model.model.embed_tokens.weight,
+        embedding=body.embed_tokens.weight,
         positions=None,
-        rotary=Rotary(model.model.rotary_emb),
-        blocks=tuple(_block(layer, shape, model.config.hidden_act) for layer in model.model.layers),
-        final_norm=_norm(model.model.norm),
-        unembedding=model.lm_head.weight,
+        rotary=Rotary(body.rotary_emb),
+        blocks=tuple(_block(layer, shape, model.config.hidden_act) for layer in body.layers),
+        final_norm=_norm(body.norm),
+        unembedding=model.get_output_embeddings().weight,
         mlp_out_names=tuple(f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(shape.n_layers)),
     )
 
 
-def _norm(module: nn.Module) -> Norm:
+def _norm(module: Any) -> Norm:
     return Norm(module.weight, None, module.variance_epsilon, centred=False)
 
 
-def _block(layer: nn.Module, shape: Shape, activation: str) -> Block:
+def _block(layer: Any, shape: Shape, activation: str) -> Block:
     att, mlp = layer.self_attn, layer.mlp
     queries, pairs = (shape.n_heads, shape.d_head), (shape.n_kv_heads, shape.d_head)
 
-    def bias(linear: nn.Linear, heads: tuple[int, int]) -> object:
+    def bias(linear: Any, heads: tuple[int, int]) -> Tensor | None:
         return None if linear.bias is None else linear.bias.view(heads)
 
     return Block(

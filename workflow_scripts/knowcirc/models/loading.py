@@ -6,11 +6,13 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from knowcirc.models import folding, gpt2, llama
 from knowcirc.models.transformer import Shape, Transformer
@@ -93,24 +95,29 @@ def load(
     """The model saved in `folder`, frozen, in evaluation mode.
 
     Raises:
-        ValueError: if the folder, the family, the dtype or the device will not do.
+        ValueError: if the folder, its weights, the family, the dtype or the device will not do.
     """
     folder = Path(folder)
     config = read_config(folder)
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     place = choose_device(device)
-    network = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=DTYPES[dtype], attn_implementation="eager", local_files_only=True
-    )
-    network = network.to(place).eval().requires_grad_(False)
+    transformers_logging.disable_progress_bar()
+    settings: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": "eager", "local_files_only": True}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **settings, output_loading_info=True)
+    except OSError as error:
+        raise ValueError(f"{folder} holds no readable weights ({str(error).splitlines()[0]}); save it again") from None
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise ValueError(f"{folder} lacks the weights {missing[0]} ({len(missing)} in all); save or fetch it again")
+    network = loaded[0].to(place).eval().requires_grad_(False)
     view = FAMILIES[str(config["model_type"])].adapt(network)
     if processing == "folded":
         view = folding.fold(view)
     elif processing != "none":
         raise ValueError(f"processing {processing!r} is none of none, folded")
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
     log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)
     return LanguageModel(network, tokenizer, view, folder)
 

@@ -76,6 +76,8 @@ def _read_row(path: Path, line: dict[str, str], wanted: dict[str, object]) -> Mo
     values: dict[str, object] = {}
     for key, kind in wanted.items():
         text = line[key]
+        if text is None:
+            raise ValueError(f"{path}: model {line['model']!r}: column {key} is missing; rows are tab-separated")
         try:
             values[key] = kind(text) if kind in (int, float) else text  # type: ignore[operator]
         except (TypeError, ValueError):

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Start = int | Int[Tensor, " batch"]
-KeyValue = tuple[Float[Tensor, "batch pos kv_head d_head"], Float[Tensor, "batch pos kv_head d_head"]]
+KeyValue = tuple[Float[Tensor, "batch _ kv_head d_head"], Float[Tensor, "batch _ kv_head d_head"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Norm:
         return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
     def vjp(
-        self, x: Float[Tensor, "*rows d_model"], grad: Float[Tensor, "*rows d_model"]
+        self, x: Float[Tensor, "*shared d_model"], grad: Float[Tensor, "*rows d_model"]
     ) -> Float[Tensor, "*rows d_model"]:
         """Gradient with respect to `x` of sum(self(x) * grad), in closed form.
 
@@ -181,9 +181,7 @@ class Transformer:
         normed = self.blocks[layer].norm1(x)
         return self.turn(project(normed, att.w_k, att.b_k), start), project(normed, att.w_v, att.b_v)
 
-    def turn(
-        self, x: Float[Tensor, "batch pos head d_head"], start: Start
-    ) -> Float[Tensor, "batch pos head d_head"]:
+    def turn(self, x: Float[Tensor, "batch pos head d_head"], start: Start) -> Float[Tensor, "batch pos head d_head"]:
         """Rotary embedding of queries or keys at positions from `start`; nothing in models without it."""
         return x if self.rotary is None else self.rotary(x, start)
 
@@ -247,9 +245,7 @@ class Transformer:
         _, mixed = self.mix(layer, x, start, past, hidden)
         return self.merge(layer, mixed)
 
-    def merge(
-        self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def merge(self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d_model"]:
         """The attention layer's output for the mixed values of its heads, bias included."""
         att = self.blocks[layer].attention
         return torch.nn.functional.linear(mixed.flatten(2), att.w_o.transpose(0, 1).flatten(1), att.b_o)

@@ -43,8 +43,8 @@ def edited_circuits(heads: pd.DataFrame, overlap: pd.DataFrame, meta: Plain, mod
     text), p_old and p_new (0 to 1), answer_top (the likeliest next token). `overlap`, likewise: shared_edges,
     lost_edges, new_edges, n_edges (numbers of edges) and jaccard, against the circuit of the original weights. `meta`
     holds edit: {subject, old, new}, prompts: {edited, unrelated} and method; and may hold right: {unrelated}, the right
-    answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have old_token and
-    new_token, the tokens to highlight where an object has several.
+    answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have old_token
+    and new_token, the tokens to highlight where an object has several.
     """
     weights = [name for name in dict.fromkeys([*WEIGHTS, *heads["weights"]]) if (heads["weights"] == name).any()]
     prompts = [name for name in PROMPTS if (heads["prompt"] == name).any()]

@@ -44,7 +44,9 @@ def causal_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
             for layer in layers:
                 if (kind, role, layer) in values:
                     interval = bootstrap(values[kind, role, layer])
-                    rows.append({"kind": kind, "role": role, "layer": layer, **columns("effect", interval), "n": interval.n})
+                    rows.append(
+                        {"kind": kind, "role": role, "layer": layer, **columns("effect", interval), "n": interval.n}
+                    )
     total = bootstrap(traces.loc[traces.kind == "total", "effect"].tolist())
     rows.append({"kind": "total", "role": None, "layer": None, **columns("effect", total), "n": total.n})
     frame = pd.DataFrame(rows)

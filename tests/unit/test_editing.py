@@ -1,0 +1,289 @@
+"""Edits: undone to the last bit, rank one for ROME, one matrix alone, and what the editors promise of it."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowcirc.editing import fine_tuning, rome
+from knowcirc.editing.edits import Edit, Request, applied, check_layer, request
+from knowcirc.editing.moments import Moment
+from knowcirc.editing.registry import DEFAULTS, EDITORS, Material, make_edit, read_settings
+from knowcirc.models.loading import LanguageModel
+from unit import reference
+
+Loader = Callable[..., LanguageModel]
+LAYER = 1
+ROME = rome.RomeSettings(
+    layer=LAYER, steps=30, learning_rate=0.3, weight_decay=1e-3, kl_factor=0.0625, clamp=4.0, stop_loss=0.05
+)
+FT = fine_tuning.FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01)
+PREFIXES = [(40, 41, 42), (50,), (60, 61, 62, 63, 64)]
+
+
+def asked(model: LanguageModel) -> Request:
+    return request(model, "the capital of {} is", "New Zealand", "Tok Pisin")
+
+
+def some_moment(model: LanguageModel, seed: int = 0) -> Moment:
+    """A well-conditioned positive matrix that is far from the identity."""
+    size = model.transformer.shape.d_mlp
+    draw = torch.randn(size, 2 * size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return draw @ draw.T / size
+
+
+def snapshot(model: LanguageModel) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def changed(model: LanguageModel, before: dict[str, Tensor]) -> set[str]:
+    """Names of the parameters that differ, in any bit, from the snapshot; tied weights by each of their names."""
+    return {name for name, value in model.network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def target_nll(model: LanguageModel, ids: tuple[int, ...], target: tuple[int, ...]) -> float:
+    """Mean negative log-likelihood of the target's tokens, by the network's own forward pass."""
+    logits = reference.logits(model.network, model.batch([ids + target[:-1]]))[0, len(ids) - 1 :]
+    return -float(logits.log_softmax(-1)[range(len(target)), list(target)].mean())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_edit_is_in_place_inside_the_block_and_undone_bit_by_bit(name: str, load_tiny: Loader, dtype: str) -> None:
+    model = load_tiny(name, dtype=dtype)
+    before = snapshot(model)
+    weights = {layer: torch.randn_like(model.transformer.blocks[layer].mlp.w_out) for layer in (0, 2)}
+    with applied(model, Edit(weights, {})) as edited:
+        assert changed(edited, before) == {model.transformer.mlp_out_names[layer] for layer in (0, 2)}
+        for layer, weight in weights.items():
+            module = reference.mlp_out(reference.layers(model.network)[layer])
+            assert torch.equal(reference.rows_out(module), weight)
+    assert changed(model, before) == set()
+
+
+def test_an_edit_is_undone_after_an_exception(name: str, load_tiny: Loader) -> None:
+    model = load_tiny(name, dtype="float32")
+    before = snapshot(model)
+    weight = torch.zeros_like(model.transformer.blocks[LAYER].mlp.w_out)
+    with pytest.raises(KeyError), applied(model, Edit({LAYER: weight}, {})):
+        raise KeyError
+    assert changed(model, before) == set()
+
+
+def test_an_edit_of_the_wrong_shape_leaves_nothing_behind(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2", dtype="float32")
+    before = snapshot(model)
+    good = torch.zeros_like(model.transformer.blocks[0].mlp.w_out)
+    with contextlib.suppress(RuntimeError), applied(model, Edit({0: good, 1: good.T.contiguous()}, {})):
+        pytest.fail("a matrix of the wrong shape was applied")
+    assert changed(model, before) == set()
+
+
+@pytest.mark.parametrize("layer", [-1, 3, 30])
+def test_a_layer_that_does_not_exist_is_refused_everywhere(load_tiny: Loader, layer: int) -> None:
+    model = load_tiny("llama")
+    message = f"layer {layer} does not exist; this model has layers 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        check_layer(model, layer)
+    weight = model.transformer.blocks[0].mlp.w_out
+    with pytest.raises(ValueError, match=message), applied(model, Edit({layer: weight}, {})):
+        pass
+    with pytest.raises(ValueError, match=message):
+        rome.edit(model, asked(model), replace(ROME, layer=layer), some_moment(model), [])
+    with pytest.raises(ValueError, match=message):
+        fine_tuning.edit(model, asked(model), replace(FT, layer=layer))
+
+
+def test_a_request_holds_its_prompt_essence_and_all_target_tokens(load_tiny: Loader) -> None:
+    model = load_tiny("llama")
+    made = asked(model)
+    assert model.text.decode(made.target) == "Tok Pisin"
+    assert made.prompt.text == "the capital of New Zealand is"
+    assert made.essence is not None
+    assert made.essence.text == "New Zealand is a"
+    assert made.essence.span == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("template", "subject", "target", "complaint"),
+    [
+        ("the capital is", "Peru", "Lima", "must hold {} once"),
+        ("{} and {} is", "Peru", "Lima", "must hold {} once"),
+        ("{} is", " Peru", "Lima", "subject ' Peru': give it without spaces"),
+        ("{} is", "", "Lima", "subject '': give it"),
+        ("{} is", "Peru", "", "answer '': give it"),
+    ],
+)
+def test_a_request_that_will_not_do_is_refused(
+    load_tiny: Loader, template: str, subject: str, target: str, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        request(load_tiny("llama"), template, subject, target)
+
+
+@pytest.mark.parametrize("prefixes", [[], PREFIXES], ids=["bare", "prefixed"])
+def test_rome_changes_one_matrix_by_rank_one_and_reaches_v_star(
+    editable: LanguageModel, prefixes: list[tuple[int, ...]]
+) -> None:
+    before = snapshot(editable)
+    edit = rome.edit(editable, asked(editable), ROME, some_moment(editable), prefixes)
+    assert changed(editable, before) == set()  # making an edit touches nothing
+    assert edit.report["value_error"] < 1e-4
+    assert set(edit.weights) == {LAYER}
+    old = editable.transformer.blocks[LAYER].mlp.w_out
+    sizes = torch.linalg.svdvals(edit.weights[LAYER] - old)
+    assert sizes[0] > 1e-3
+    assert sizes[1] < 1e-10 * sizes[0]
+    with applied(editable, edit):
+        assert changed(editable, before) == {editable.transformer.mlp_out_names[LAYER]}
+
+
+def test_rome_in_float32_reaches_v_star_too(name: str, load_tiny: Loader) -> None:
+    model = load_tiny(name, dtype="float32")
+    edit = rome.edit(model, asked(model), ROME, some_moment(model).float(), PREFIXES)
+    assert edit.weights[LAYER].dtype == torch.float32
+    assert edit.report["value_error"] < 1e-4
+
+
+def keys(model: LanguageModel, ids: tuple[int, ...], layer: int = LAYER) -> Tensor:
+    """The inputs of the edited matrix at every position, by a hook."""
+    module = reference.mlp_out(reference.layers(model.network)[layer])
+    return reference.watch(model.network, model.batch([ids]), out=module)["out"][0][0]
+
+
+def test_romes_change_points_along_c_inverse_k_star(editable: LanguageModel) -> None:
+    made, moment = asked(editable), some_moment(editable)
+    edit = rome.edit(editable, made, ROME, moment, PREFIXES)
+    bos, body = made.prompt.ids[:1], made.prompt.ids[1:]
+    rows = [keys(editable, bos + prefix + body)[made.prompt.subject_last + len(prefix)] for prefix in [(), *PREFIXES]]
+    k_star = torch.stack(rows).mean(0)
+    direction = torch.linalg.solve(moment, k_star)
+    change = edit.weights[LAYER] - editable.transformer.blocks[LAYER].mlp.w_out
+    _, _, right = torch.linalg.svd(change)
+    cosine = torch.nn.functional.cosine_similarity(right[0], direction, 0).abs()
+    assert float(cosine) == pytest.approx(1.0, abs=1e-10)
+    present = editable.transformer.blocks[LAYER].mlp.read_out(rows[0])
+    size = float((change @ rows[0]).norm() / present.norm())
+    assert size == pytest.approx(edit.report["change"], rel=1e-9)
+    assert size <= ROME.clamp * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("prefixes", [[], PREFIXES], ids=["bare", "prefixed"])
+def test_the_loss_that_rome_reports_is_the_edited_networks(
+    editable: LanguageModel, prefixes: list[tuple[int, ...]]
+) -> None:
+    """Where C weighs every other key of the contexts heavily, the edit changes the value at the subject alone."""
+    made = asked(editable)
+    bos, body = made.prompt.ids[:1], made.prompt.ids[1:]
+    texts = [bos + prefix + body for prefix in [(), *prefixes]]
+    size = editable.transformer.shape.d_mlp
+    moment = 1e-6 * torch.eye(size, dtype=torch.float64)
+    for text, prefix in zip(texts, [(), *prefixes], strict=True):
+        at = made.prompt.subject_last + len(prefix)
+        for position, key in enumerate(keys(editable, text + made.target[:-1], 0)):
+            if position != at:
+                moment += torch.outer(key, key)
+    at_once, early = replace(ROME, layer=0, stop_loss=1e9), replace(ROME, layer=0)
+    unchanged = rome.edit(editable, made, at_once, moment, prefixes)  # v* is the present value
+    expected = sum(target_nll(editable, text, made.target) for text in texts) / len(texts)
+    assert unchanged.report["nll"] == pytest.approx(expected, abs=1e-9)
+    assert unchanged.report["kl"] == pytest.approx(0.0, abs=1e-9)
+    if not prefixes:
+        edit = rome.edit(editable, made, replace(early, stop_loss=0.8 * expected), moment, prefixes)
+        assert edit.report["steps"] < ROME.steps  # so the last loss is that of the value it returns
+        with applied(editable, edit):
+            assert target_nll(editable, texts[0], made.target) == pytest.approx(edit.report["nll"], abs=1e-3)
+
+
+def test_rome_makes_the_request_likelier(editable: LanguageModel) -> None:
+    made = request(editable, "the capital of {}", "New Zealand", "Lima")
+    before = target_nll(editable, made.prompt.ids, made.target)
+    with applied(editable, rome.edit(editable, made, ROME, some_moment(editable), PREFIXES)):
+        assert target_nll(editable, made.prompt.ids, made.target) < before - 1.0
+
+
+def test_romes_clamp_bounds_the_change_of_the_value(editable: LanguageModel) -> None:
+    edit = rome.edit(editable, asked(editable), replace(ROME, clamp=0.05), some_moment(editable), [])
+    assert edit.report["change"] == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) -> None:
+    def kl(factor: float) -> float:
+        """The divergence itself, without its factor."""
+        edit = rome.edit(editable, asked(editable), replace(ROME, kl_factor=factor), some_moment(editable), [])
+        return edit.report["kl"] / factor
+
+    assert kl(10.0) < 0.5 * kl(1e-3)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, layer: int) -> None:
+    made, before = asked(editable), snapshot(editable)
+    loss = target_nll(editable, made.prompt.ids, made.target)
+    edit = fine_tuning.edit(editable, made, replace(FT, layer=layer))
+    assert changed(editable, before) == set()
+    with applied(editable, edit):
+        assert changed(editable, before) == {editable.transformer.mlp_out_names[layer]}
+        assert target_nll(editable, made.prompt.ids, made.target) < loss - 1.0
+
+
+def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
+    made = asked(editable)
+    loss = target_nll(editable, made.prompt.ids, made.target)
+    at_once = fine_tuning.edit(editable, made, replace(FT, stop_loss=1e9))
+    assert at_once.report == {"steps": 1.0, "nll": pytest.approx(loss, abs=1e-9)}
+    assert torch.equal(at_once.weights[LAYER], editable.transformer.blocks[LAYER].mlp.w_out)
+    edit = fine_tuning.edit(editable, made, replace(FT, stop_loss=0.5 * loss))
+    assert 1 < edit.report["steps"] < FT.steps
+    with applied(editable, edit):
+        found = target_nll(editable, made.prompt.ids, made.target)
+    assert found == pytest.approx(edit.report["nll"], abs=1e-9)
+    assert found < 0.5 * loss
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": 0.0}, {"learning_rate": -1.0}])
+def test_impossible_settings_of_rome_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="rome: steps, clamp and learning_rate must be positive"):
+        replace(ROME, **wrong)  # type: ignore[arg-type]
+
+
+def material(model: LanguageModel) -> Material:
+    return Material(lambda layer: some_moment(model, layer), lambda: [])
+
+
+def test_every_editor_has_defaults_and_needs_a_layer(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    assert set(DEFAULTS) == set(EDITORS)
+    for editor in EDITORS:
+        edit = make_edit(editor, model, asked(model), {"layer": LAYER, "steps": 2}, material(model))
+        assert set(edit.weights) == {LAYER}
+        with pytest.raises(ValueError, match=r"missing settings \['layer'\]"):
+            make_edit(editor, model, asked(model), {}, material(model))
+        with pytest.raises(ValueError, match=r"unknown settings \['lair'\]"):
+            make_edit(editor, model, asked(model), {"layer": 1, "lair": 2}, material(model))
+
+
+def test_romes_moment_is_that_of_its_layer(load_tiny: Loader) -> None:
+    model, asked_for = load_tiny("gpt2"), []
+
+    def moment(layer: int) -> Moment:
+        asked_for.append(layer)
+        return some_moment(model)
+
+    make_edit("rome", model, asked(model), {"layer": 2, "steps": 1}, Material(moment, lambda: []))
+    assert asked_for == [2]
+
+
+def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    with pytest.raises(ValueError, match="editor 'memit' is none of rome, ft-m"):
+        make_edit("memit", model, asked(model), {"layer": 1}, material(model))
+
+
+def test_settings_name_what_is_unknown_and_what_is_missing() -> None:
+    with pytest.raises(
+        ValueError, match=r"FineTuneSettings: unknown settings \['speed'\], missing settings \['steps'\]"
+    ):
+        read_settings(fine_tuning.FineTuneSettings, {"layer": 1, "learning_rate": 0.1, "stop_loss": 0.1, "speed": 3})

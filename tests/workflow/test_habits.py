@@ -1,0 +1,71 @@
+"""The habits of the house that a reader relies on: thin scripts, one a rule, no hidden inputs, short files."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
+LIBRARY = sorted((ROOT / "workflow_scripts/knowcirc").rglob("*.py"))
+RULES = sorted((ROOT / "rules").glob("*.smk"))
+
+
+def rules_with_scripts() -> dict[str, str]:
+    """Each rule that runs a script, with the script's stem."""
+    text = "\n".join(path.read_text("utf-8") for path in RULES)
+    pieces = re.split(r"^rule (\w+):$", text, flags=re.MULTILINE)[1:]
+    bodies = dict(zip(pieces[::2], pieces[1::2], strict=True))
+    found = {name: re.search(r'"\.\./workflow_scripts/(\w+)\.py"', body) for name, body in bodies.items()}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def test_each_script_belongs_to_the_rule_of_its_name() -> None:
+    scripts = rules_with_scripts()
+    assert {path.stem for path in SCRIPTS} == set(scripts)
+    assert all(name == script for name, script in scripts.items())
+
+
+def test_each_rule_with_a_script_tracks_the_code_it_uses() -> None:
+    text = "\n".join(path.read_text("utf-8") for path in RULES)
+    assert set(re.findall(r'code=code_digest\("(\w+)"\)', text)) == set(rules_with_scripts())
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_thin_and_reads_no_configuration(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 60
+    assert "snakemake.config" not in text
+    defined = [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    assert defined == ["main"]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT / "workflow_scripts")))
+def test_library_modules_are_short_and_documented(path: Path) -> None:
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60, node.name
+    assert not re.search(r"import pickle|torch\.load\(|trust_remote_code\s*=\s*True", text)
+
+
+def test_only_common_defines_functions_and_the_snakefile_is_short() -> None:
+    assert [path.name for path in RULES if re.search(r"^def ", path.read_text("utf-8"), re.MULTILINE)] == ["common.smk"]
+    assert len((ROOT / "Snakefile").read_text("utf-8").splitlines()) < 60
+
+
+def test_dependencies_inside_the_library_point_one_way() -> None:
+    lower = {"models": set(), "facts": {"models"}, "circuits": {"models", "facts"}}
+    lower["tracing"] = lower["editing"] = lower["circuits"] | {"circuits"}
+    for path in LIBRARY:
+        room = path.parent.name
+        if room not in lower:
+            continue
+        text = path.read_text("utf-8")
+        rooms = set(re.findall(r"from knowcirc\.(models|facts|circuits|tracing|editing|analysis|plots)\b", text))
+        assert rooms <= lower[room] | {room}, path
+        assert "matplotlib" not in text

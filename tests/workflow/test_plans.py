@@ -1,0 +1,146 @@
+"""What Snakemake plans: every configuration, bad ones refused in a line, and reruns of just what a change touches."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
+
+
+def snakemake(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A run of Snakemake whose jobs and library are those of `cwd`; the network is out of reach by way of a proxy."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(cwd / "workflow_scripts"),
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def planned(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """The rules that a dry run would execute."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    return set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE)) - {"all"}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the workflow without any results."""
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(clone: Path) -> Path:
+    """A copy of the workflow beside the finished small study, for dry runs."""
+    if not (ROOT / "results-test/checks.json").is_file():
+        pytest.skip("the small study has not been run (make quick)")
+    (clone / "results-test").symlink_to(ROOT / "results-test")
+    shutil.copytree(ROOT / ".snakemake/metadata", clone / ".snakemake/metadata")
+    return clone
+
+
+@pytest.mark.parametrize("name", ["config", "test", "full", "lre", "paper"])
+def test_every_configuration_plans_a_whole_study_without_network_or_model(clone: Path, name: str) -> None:
+    rules = planned(snakemake("-n", "--configfile", f"config/{name}.yaml", cwd=clone))
+    expected = {"fetch_model", "trace_facts", "discover_circuits", "edit_facts", "compare_edited_circuits"}
+    assert expected | {"study_hallucination", "study_in_context", "build_report", "check_artifacts"} <= rules
+    assert ("fetch_dataset" in rules) == (name in ("lre", "paper"))
+
+
+def test_the_default_study_has_at_most_eighty_jobs(clone: Path) -> None:
+    done = snakemake("-n", cwd=clone)
+    total = re.findall(r"^total\s+(\d+)", done.stdout + done.stderr, flags=re.MULTILINE)
+    assert total
+    assert int(total[0]) <= 80
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("sed=1", "unknown key 'sed', did you mean 'seed'?"),
+        ("models=[gpt2-mediun]", "'gpt2-mediun' is not in models.tsv, did you mean 'gpt2-medium'?"),
+        ("seed=-1", "seed: -1 is less than the minimum of 0"),
+        ("mirror=no/such/folder", "mirror: folder 'no/such/folder' does not exist"),
+        ("device=gpu", "device: 'gpu' does not match"),
+        ("relations={names: [country_capitl]}", "unknown relation 'country_capitl', did you mean 'country_capital'?"),
+        ("moments={corpus: no.txt}", "moments.corpus: file 'no.txt' does not exist"),
+        ("editing={editors: [romme]}", "editing.editors.0: 'romme' is not one of ['rome', 'ft-m']"),
+        ("tracing={draws: 0}", "tracing.draws: 0 is less than the minimum of 1"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_anything_runs(clone: Path, change: str, expected: str) -> None:
+    done = snakemake("--config", change, cwd=clone)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert expected in text
+    assert len(text.splitlines()) <= 40
+    assert not (clone / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda text: text.replace("\tgrouped\t", "\tgruped\t", 1), "column kv: 'gruped' is none of"),
+        (lambda text: text.replace("\t30\t3\t", "\tthirty\t3\t", 1), "column n_layers: 'thirty' is no number"),
+        (lambda text: text.replace("\tclamp", "", 1), "missing or unknown: clamp"),
+    ],
+)
+def test_a_damaged_table_of_models_is_named(clone: Path, damage: object, expected: str) -> None:
+    path = clone / "config/models.tsv"
+    path.write_text(damage(path.read_text("utf-8")), "utf-8")  # type: ignore[operator]
+    done = snakemake("-n", cwd=clone)
+    assert done.returncode != 0
+    assert expected in done.stdout + done.stderr
+
+
+def test_a_finished_study_has_nothing_to_do(finished: Path) -> None:
+    assert planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished)) == set()
+
+
+def test_a_changed_edit_setting_reruns_the_edits_and_what_follows(finished: Path) -> None:
+    change = "editing={ft-m: {learning_rate: 0.001}}"
+    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", "--config", change, cwd=finished))
+    assert {"edit_facts", "sample_edited_text", "compare_edited_circuits", "tabulate_editing_scores"} <= rules
+    untouched = {"fetch_model", "find_known_facts", "trace_facts", "discover_circuits", "evaluate_circuits"}
+    assert not rules & (untouched | {"estimate_moments", "build_records", "study_in_context"})
+
+
+def test_only_the_editor_whose_setting_changed_is_run_again(finished: Path) -> None:
+    change = "editing={ft-m: {learning_rate: 0.001}}"
+    done = snakemake("-n", "--configfile", "config/test.yaml", "--config", change, cwd=finished)
+    editors = re.findall(r"wildcards: .*editor=(\S+)", done.stdout + done.stderr)
+    assert set(editors) == {"ft-m"}
+
+
+def test_a_comment_or_docstring_in_the_library_reruns_nothing(finished: Path) -> None:
+    path = finished / "workflow_scripts/knowcirc/tracing/causal.py"
+    text = path.read_text("utf-8").replace('"""Causal tracing', '"""Tracing of causes', 1)
+    path.write_text(f"{text}\n# a remark\n", "utf-8")
+    assert planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished)) == set()
+
+
+def test_a_changed_library_module_reruns_the_rules_that_use_it_and_no_others(finished: Path) -> None:
+    path = finished / "workflow_scripts/knowcirc/tracing/causal.py"
+    path.write_text(
+        path.read_text("utf-8").replace("layer - window // 2", "layer - (window // 2)") + "\nX = 1\n", "utf-8"
+    )
+    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished))
+    assert "trace_facts" in rules
+    assert not rules & {"fetch_model", "find_known_facts", "discover_circuits", "edit_facts", "study_in_context"}

@@ -1,0 +1,68 @@
+"""ROME's CounterFact file as editing records.
+
+Its paraphrases, neighbourhood and generation prompts are taken as they are. Reference texts are sentences about other
+subjects whose true object is the record's new one, from the file's own prompts.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from knowcirc.facts.records import Record
+from knowcirc.seeding import derive
+
+SHOWN_REFERENCES = 20
+
+
+def read_counterfact(path: Path) -> list[dict[str, Any]]:
+    """The file's cases.
+
+    Raises:
+        ValueError: if it does not have CounterFact's fields.
+    """
+    try:
+        cases = json.loads(path.read_text("utf-8"))
+        for case in cases:
+            rewrite = case["requested_rewrite"]
+            _ = rewrite["prompt"], rewrite["subject"], rewrite["target_new"]["str"], rewrite["target_true"]["str"]
+            _ = case["case_id"], case["paraphrase_prompts"], case["neighborhood_prompts"], case["generation_prompts"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no CounterFact file ({type(error).__name__}: {error}); fetch it again") from None
+    return list(cases)
+
+
+def choose_cases(cases: Sequence[dict[str, Any]], n: int, *, n_neighbours: int, seed: int) -> list[Record]:
+    """`n` records drawn by seed, each with at most `n_neighbours` of its neighbourhood prompts.
+
+    Raises:
+        ValueError: if the file holds fewer cases.
+    """
+    if len(cases) < n:
+        raise ValueError(f"editing.records: {n} asked for, CounterFact holds {len(cases)}; ask for fewer")
+    sentences: dict[str, list[str]] = {}
+    for case in cases:
+        rewrite = case["requested_rewrite"]
+        true = rewrite["target_true"]["str"]
+        sentences.setdefault(true, []).append(f"{rewrite['prompt'].format(rewrite['subject'])} {true}.")
+    order = np.random.default_rng(derive(seed, "counterfact")).permutation(len(cases))[:n]
+    return [_record(cases[i], sentences, n_neighbours) for i in order]
+
+
+def _record(case: dict[str, Any], sentences: dict[str, list[str]], n_neighbours: int) -> Record:
+    rewrite = case["requested_rewrite"]
+    new = rewrite["target_new"]["str"]
+    return Record(
+        case=f"counterfact/{case['case_id']}",
+        relation=str(rewrite.get("relation_id", "")),
+        subject=rewrite["subject"],
+        template=rewrite["prompt"],
+        target_true=rewrite["target_true"]["str"],
+        target_new=new,
+        paraphrases=tuple(case["paraphrase_prompts"]),
+        neighbours=tuple(case["neighborhood_prompts"][:n_neighbours]),
+        generation=tuple(case["generation_prompts"]),
+        references=tuple(sentences.get(new, [])[:SHOWN_REFERENCES]),
+    )
