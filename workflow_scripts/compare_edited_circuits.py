@@ -21,13 +21,13 @@ def main(job: Job) -> None:
     params, showcase = job.params, job.params.showcase
     survey = read_table(job.input.facts)
     subjects = {"edited": showcase["subject"], "unrelated": showcase["unrelated_subject"]}
-    rows = {name: fact_row(survey, showcase["relation"], subject) for name, subject in subjects.items()}
+    relation, wording = showcase["relation"], showcase["template"]
+    rows = {name: fact_row(survey, relation, subject, wording) for name, subject in subjects.items()}
     model = load(Path(job.input.model).parent, **params.numerics)
     graph = Graph.of(model.transformer.shape, params.kv)
     _, prefixes = read_records(Path(job.input.records))
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
-    wording = rows["edited"]["wording"].iloc[0]
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
     size = round(params.share * graph.n_edges)
     views: list[EditedView] = []

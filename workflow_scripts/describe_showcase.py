@@ -16,11 +16,11 @@ def main(job: Job) -> None:
     """Find the circuit of the one prompt against a partner of the relation, and describe it."""
     params, showcase = job.params, job.params.showcase
     survey = read_table(job.input.facts)
-    row = fact_row(survey, showcase["relation"], showcase["subject"])
+    row = fact_row(survey, showcase["relation"], showcase["subject"], showcase["template"])
     model = load(Path(job.input.model).parent, **params.numerics)
     graph = Graph.of(model.transformer.shape, params.kv)
     others = survey[(survey.relation == showcase["relation"]) & (survey.template == 0) & (survey["rank"] == 0)]
-    prompts = prompts_of(model, row) + prompts_of(model, others)
+    prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
     prompt, partner = prompts[0], choose_partners(prompts, params.seed)[0]
     method = params.circuits["methods"][0]
     circuit = discover(

@@ -63,7 +63,8 @@ def _tracing(table: pd.DataFrame) -> dict[str, object]:
         found[kind] = {**numbers, "layer": peak["layer"], "role": peak["role"], "where": ROLE_TEXTS[str(peak["role"])]}
     early = table[(table.role == "subject_last") & (table.kind == "mlp")]
     late = table[(table.role == "last") & (table.kind == "attention")]
-    for name, group in (("mlp_at_subject", early), ("attention_at_last", late)):
+    state = table[(table.role == "subject_last") & (table.kind == "state")]
+    for name, group in (("state_at_subject", state), ("mlp_at_subject", early), ("attention_at_last", late)):
         best = group.loc[group["effect"].idxmax()]
         found[name] = {"layer": int(best["layer"]), "effect": float(best["effect"])}
     return {**found, "n": int(total["n"])}

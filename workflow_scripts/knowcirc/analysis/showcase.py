@@ -13,7 +13,7 @@ from knowcirc.facts.prompts import Prompt, answer_tokens, token_texts
 from knowcirc.models.loading import LanguageModel
 
 SHOWN_HEADS = 4
-SHOWN_TOKENS = 8
+SHOWN_TOKENS = 5
 
 
 def describe_head(model: LanguageModel, reading: HeadReading, thresholds: dict[str, float]) -> dict[str, object]:

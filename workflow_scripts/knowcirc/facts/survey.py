@@ -94,8 +94,8 @@ def split_rows(frame: pd.DataFrame, relation: str, split: str) -> pd.DataFrame:
     return frame[(frame.relation == relation) & (frame.split == split)]
 
 
-def fact_row(frame: pd.DataFrame, relation: str, subject: str) -> pd.DataFrame:
-    """The survey row of one fact in the first wording.
+def fact_row(frame: pd.DataFrame, relation: str, subject: str, wording: str) -> pd.DataFrame:
+    """The survey row of one fact, put in another wording.
 
     Raises:
         ValueError: if the relation has no such subject.
@@ -103,7 +103,7 @@ def fact_row(frame: pd.DataFrame, relation: str, subject: str) -> pd.DataFrame:
     found = frame[(frame.relation == relation) & (frame.subject == subject) & (frame.template == 0)]
     if found.empty:
         raise ValueError(f"showcase: relation {relation} has no subject {subject!r}; choose one of its file")
-    return found
+    return found.assign(wording=wording)
 
 
 def draw_in_turn(frame: pd.DataFrame, relations: Sequence[str], n: int, seed: int) -> pd.DataFrame:

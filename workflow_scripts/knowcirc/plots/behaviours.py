@@ -93,7 +93,8 @@ def _hallucination_column(
 def _mover_row(bars: Axes, words: Axes, mover: Plain, fact: Plain) -> None:
     attention_bars(bars, mover["tokens"], mover["attention"], color=GREEN)
     ranks = f"right at rank {mover['right_rank']:,}, wrong at {mover['wrong_rank']:,}"
-    bars.set_title(f"mover head {mover['name']}: {ranks}", loc="left", pad=12)
+    role = "mover head" if mover.get("is_mover", True) else "no mover; strongest writer"
+    bars.set_title(f"{role} {mover['name']}: {ranks}", loc="left", pad=12)
     colors = {str(fact.get(f"{name}_token", fact[name])): c for name, c in (("right", BLUE), ("wrong", VERMILION))}
     token_list(words, mover["top_tokens"], colors)
 
