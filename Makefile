@@ -12,6 +12,8 @@ SNAKEMAKE_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 SNAKEMAKE := $(BIN)/snakemake
+# One run at a time; unlike Snakemake's own lock, this one goes with a killed process.
+RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml
 
@@ -23,14 +25,14 @@ export PATH := $(CURDIR)/$(BIN):$(OUTER_PATH)
 
 .PHONY: study
 study: $(STAMP) ## the whole study: results/report.html (the default)
-	$(SNAKEMAKE) $(SNAKEMAKE_ARGS)
+	$(RUN) $(SNAKEMAKE_ARGS)
 
 .PHONY: quick
 quick: $(STAMP) ## the small study: results-test/report.html
-	$(SNAKEMAKE) $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
+	$(RUN) $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
 
 .PHONY: test
-test: lint unit workflow quick check ## all checks, then the small study and the check of its results
+test: lint unit quick workflow check ## all checks, then the small study and the check of its results
 
 .PHONY: lint
 lint: $(STAMP) ## format, style, types, workflow style
@@ -43,7 +45,7 @@ lint: $(STAMP) ## format, style, types, workflow style
 # The parity tests read the small study's model.
 .PHONY: unit
 unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
-	$(SNAKEMAKE) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
+	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
 	$(BIN)/pytest --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
 
 .PHONY: workflow

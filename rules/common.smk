@@ -121,6 +121,11 @@ def model_row(wildcards) -> dict[str, object]:
     return {key: getattr(row, key) for key in keys}
 
 
+def tracing_settings(wildcards) -> dict[str, object]:
+    """What traces depend on: all of `tracing` but how many examples are shown."""
+    return {key: value for key, value in config["tracing"].items() if key != "examples"}
+
+
 def editor_settings(wildcards) -> dict[str, object]:
     """The settings of one editor for one model; empty for the unedited model."""
     return (

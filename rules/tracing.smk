@@ -15,7 +15,7 @@ rule trace_facts:
         gpu=1,
     params:
         numerics=numerics,
-        tracing=lookup(within=config, dpath="tracing"),
+        tracing=tracing_settings,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("trace_facts"),
     script:

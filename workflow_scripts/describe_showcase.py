@@ -22,14 +22,13 @@ def main(job: Job) -> None:
     others = survey[(survey.relation == showcase["relation"]) & (survey.template == 0) & (survey["rank"] == 0)]
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
     prompt, partner = prompts[0], choose_partners(prompts, params.seed)[0]
-    method = params.circuits["methods"][0]
     circuit = discover(
         model,
         graph,
         [prompt],
         [None if partner is None else prompts[partner]],
-        method=method,
-        n_edges=round(params.circuits["share"] * graph.n_edges),
+        method=params.method,
+        n_edges=round(params.share * graph.n_edges),
         seed=params.seed,
     )
     about = {
@@ -37,11 +36,11 @@ def main(job: Job) -> None:
         "answer": prompt.answer_text,
         "corrupted": None if partner is None else prompts[partner].text,
         "answer_type": row["answer_type"].iloc[0],
-        "method": method,
+        "method": params.method,
     }
     write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
     write_dot(Path(job.output.dot), graph, circuit)
-    drawing = describe_circuit(model, graph, circuit, prompt, params.circuits["drawn_edges"], params.heads)
+    drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, params.heads)
     write_json(job.output.drawing, {**about, **drawing})
     write_table(job.output.ranks, rank_curves(model, prompt, showcase["subject"]))
     write_json(job.output.meta, {**about, "subject": showcase["subject"]})

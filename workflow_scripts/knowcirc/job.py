@@ -31,7 +31,8 @@ class Job(Protocol):
 def run(main: Callable[[Job], None], job: Any) -> None:
     """Run a script's `main`; its log ends with the error if there is one.
 
-    A user's mistake (ValueError) leaves as one line; anything else with its traceback.
+    A user's mistake (ValueError) leaves as one line, its traceback in a file beside the log; anything else leaves
+    with its traceback in the log.
     """
     path = Path(str(job.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,16 +48,12 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         main(job)
     except ValueError as error:
         log.error("%s", error)
-        _append(path, traceback.format_exc())
+        path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
         raise SystemExit(1) from None
     except BaseException:
-        _append(path, traceback.format_exc())
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(traceback.format_exc())
         raise
-
-
-def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write(text)
 
 
 def progress(items: Iterable[T], what: str) -> Iterator[T]:

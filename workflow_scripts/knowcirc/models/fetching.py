@@ -106,9 +106,11 @@ def _find_wheel(requirement: str, mirror: Path | None, offline: bool, folder: Pa
     log.info("downloading %s from the package index", requirement)
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
     if done.returncode or not (found := sorted(folder.glob(pattern))):
-        reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        unreachable = "connection" in done.stderr.lower()
+        reason = "the package index cannot be reached" if unreachable else (done.stderr.strip() or "no wheel")
         raise ValueError(
-            f"cannot download {requirement}: {reason}; check the network, or put the wheel into the mirror's wheels/"
+            f"cannot download {requirement}: {reason.splitlines()[-1].removeprefix('ERROR: ')}; check the network, or "
+            "put the wheel into the mirror's wheels/"
         )
     return found[0]
 

@@ -53,24 +53,31 @@ def attention_bars(
 
 
 def token_list(
-    axis: Axes, tokens: Sequence[str], colors: Mapping[str, str], *, title: str = "writes", most: int = 8
+    axis: Axes,
+    tokens: Sequence[str],
+    colors: Mapping[str, str],
+    *,
+    title: str = "writes",
+    most: int = 8,
+    height: float = 1.0,
 ) -> None:
     """List the tokens that a head's output raises most, the first on top, in an axis without frame.
 
-    `colors` gives tokens (compared without spaces around them) a coloured, bold label.
+    `colors` gives tokens (compared without spaces around them) a coloured, bold label. The list begins at `height`
+    of the axis, above 1 where the axis is low.
     """
     axis.set_axis_off()
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
-    axis.text(0, 1, title, size=SMALL, color="#555555", va="top")
-    step = 1 / (most + 1)
+    axis.text(0, height, title, size=SMALL, color="#555555", va="top")
+    step = height / (most + 1)
     for row, token in enumerate(list(tokens)[:most]):
         color = next((c for key, c in colors.items() if _same(token, key)), None)
         box = {"boxstyle": "round,pad=0.18", "facecolor": color, "edgecolor": "none"} if color else None
-        axis.text(0, 1 - step * (row + 1.1), f"{row + 1}", size=SMALL - 1, color=GREY, va="top")
+        axis.text(0, height - step * (row + 1.1), f"{row + 1}", size=SMALL - 1, color=GREY, va="top")
         axis.text(
             0.13,
-            1 - step * (row + 1.1),
+            height - step * (row + 1.1),
             token_label(token, 15),
             size=SMALL,
             va="top",

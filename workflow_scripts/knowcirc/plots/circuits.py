@@ -226,7 +226,8 @@ def _draw_heads(panel: SubFigure, heads: list[Plain], drawing: Plain) -> None:
         bars, words = axes[row]
         attention_bars(bars, drawing["tokens"], head["attention"], color=BLUE)
         bars.set_title(f"{head['name']}, {head['role']}: answer at rank {head['answer_rank']:,}", loc="left", pad=11)
-        token_list(words, head["top_tokens"], {str(drawing.get("answer_token", drawing["answer"])): VERMILION})
+        answer = str(drawing.get("answer_token", drawing["answer"]))
+        token_list(words, head["top_tokens"], {answer: VERMILION}, most=len(head["top_tokens"]), height=1.45)
         if row < len(heads) - 1:
             bars.tick_params(axis="x", labelbottom=False)
 
