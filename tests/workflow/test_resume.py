@@ -1,0 +1,158 @@
+"""A job that was cut short goes on from what it has finished, and ends as one that ran through."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import edit_facts
+import trace_facts
+from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.facts.records import Record
+from knowcirc.files import write_json, write_table
+from knowcirc.models.loading import load
+
+SUBJECTS = ("France", "Spain", "Italy")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
+    """A tiny model with provenance, and a survey in which it knows three facts."""
+    provenance = folders["llama"] / "provenance.json"
+    write_json(provenance, {"weights_sha256": "tiny"})
+    rows = [
+        {
+            "relation": "language",
+            "wording": "the language of {} is",
+            "template": 1,
+            "subject": subject,
+            "object": "French",
+            "rank": 0,
+        }
+        for subject in SUBJECTS
+    ]
+    write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
+    return SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
+
+
+def tracing_job(inputs: SimpleNamespace, output: Path, draws: int = 2) -> Any:
+    """A job of the rule trace_facts."""
+    tracing = {"template": 1, "relations": ["language"], "facts": 3, "draws": draws, "noise_multiplier": 3.0}
+    params = SimpleNamespace(
+        numerics={"dtype": "float32", "processing": "none"},
+        tracing={**tracing, "window": 2, "noise_seed": 1},
+        seed=0,
+        code="code",
+    )
+    return SimpleNamespace(input=inputs, output=SimpleNamespace(traces=str(output)), params=params)
+
+
+def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
+    inputs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    trace_facts.main(tracing_job(inputs, whole))
+    traced: list[str] = []
+    real = trace_facts.trace_rows
+
+    def stops_at_the_second(model: Any, prompt: Any, settings: Any) -> Any:
+        if len(traced) == 1:
+            raise KeyboardInterrupt
+        traced.append(prompt.text)
+        return real(model, prompt, settings)
+
+    monkeypatch.setattr(trace_facts, "trace_rows", stops_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        trace_facts.main(tracing_job(inputs, cut))
+    assert not cut.exists()
+
+    def counts(model: Any, prompt: Any, settings: Any) -> Any:
+        traced.append(prompt.text)
+        return real(model, prompt, settings)
+
+    monkeypatch.setattr(trace_facts, "trace_rows", counts)
+    trace_facts.main(tracing_job(inputs, cut))
+    assert len(traced) == len(set(traced)) == len(SUBJECTS)
+    pd.testing.assert_frame_equal(pd.read_parquet(cut), pd.read_parquet(whole), check_exact=True)
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_parts_made_under_other_settings_are_not_taken(
+    inputs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, real, done = tmp_path / "traces.parquet", trace_facts.trace_rows, []
+
+    def stops_after_one(model: Any, prompt: Any, settings: Any) -> Any:
+        if done:
+            raise KeyboardInterrupt
+        done.append(prompt.text)
+        return real(model, prompt, settings)
+
+    monkeypatch.setattr(trace_facts, "trace_rows", stops_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        trace_facts.main(tracing_job(inputs, output, draws=2))
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        trace_facts.main(tracing_job(inputs, output, draws=3))
+    assert len(done) == 1  # the first fact was traced again: its part had two draws
+
+
+def test_a_killed_editing_job_ends_the_same(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(folders["llama"], device="cpu")
+    records = [
+        Record(
+            case=f"language/{subject}",
+            relation="language",
+            subject=subject,
+            template="the language of {} is",
+            target_true="French",
+            target_new="Spanish",
+            paraphrases=(f"{subject} is the language of",),
+            neighbours=("the language of Spain is",),
+            generation=(f"the {subject}",),
+            references=("the language of Spain is Spanish",),
+        )
+        for subject in SUBJECTS
+    ]
+    prefixes = sample_prefixes(model, [(2, 2)], 0)
+    listed = {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]}
+    write_json(tmp_path / "records.json", listed)
+    write_json(tmp_path / "moments.json", {"tokens": "0"})
+    write_json(folders["llama"] / "provenance.json", {"weights_sha256": "tiny"})
+
+    def job(output: Path) -> Any:
+        params = SimpleNamespace(
+            numerics={"dtype": "float32", "processing": "none"},
+            settings={"layer": 1, "steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
+            generation_records=1,
+            continuations=2,
+            generation_tokens=3,
+            seed=0,
+            code="code",
+        )
+        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments")}
+        given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), **files)
+        made = SimpleNamespace(scores=str(output))
+        return SimpleNamespace(input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m"))
+
+    edit_facts.main(job(tmp_path / "whole.csv"))
+    real, calls = edit_facts.edit_record, []
+
+    def stops_at_the_third(*arguments: Any, **options: Any) -> Any:
+        if len(calls) == 2:
+            calls.append("cut")
+            raise KeyboardInterrupt
+        calls.append("edit")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(edit_facts, "edit_record", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        edit_facts.main(job(tmp_path / "cut.csv"))
+    edit_facts.main(job(tmp_path / "cut.csv"))
+    assert calls == ["edit", "edit", "cut", "edit"]
+    whole, cut = (pd.read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("whole", "cut"))
+    pd.testing.assert_frame_equal(cut, whole, check_exact=True)
