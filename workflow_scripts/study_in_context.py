@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
+from knowcirc.analysis.in_context_study import IclSettings, enough, showcase_attention, study_relation
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.relations import READERS
 from knowcirc.files import read_table, write_json, write_table
@@ -28,9 +28,7 @@ def main(job: Job) -> None:
         seed=params.seed,
     )
     studied = []
-    for name in progress(
-        [name for name in params.icl["relations"] if name in set(asked.relation)], "in-context: relations"
-    ):
+    for name in progress(enough(asked, params.icl), "in-context: relations"):
         studied.append(study_relation(model, graph, relations[name], asked[asked.relation == name], settings))
     write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
     attention, meta = showcase_attention(model, graph, studied, settings)

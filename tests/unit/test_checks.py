@@ -47,7 +47,7 @@ def study(tmp_path: Path) -> Path:
         path = figure(tmp_path, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (310, 320, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(path)
+        Image.fromarray(noise).save(path, compress_level=1)
         path.with_suffix(".pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")
     write_table(figure(tmp_path, "causal_trace").with_suffix(".csv"), pd.DataFrame({"x": [1, 2]}))
     write_json(figure(tmp_path, "circuit_graph").with_suffix(".json"), {"nodes": []})
@@ -238,12 +238,12 @@ def edit_report(study: Path, old: str, new: str) -> None:
 def test_a_report_that_lacks_items_is_named(study: Path) -> None:
     for name in ("causal_trace", "editing_scores"):
         edit_report(study, f'id="{MODEL}-{name}"', f'id="{MODEL}-{name}s"')
-    assert problems(study) == {"report.html": "items missing: causal_trace, editing_scores"}
+    assert problems(study) == {"report.html": f"items missing: {MODEL}-causal_trace, {MODEL}-editing_scores"}
 
 
 def test_a_report_that_only_links_to_an_item_lacks_it(study: Path) -> None:
     edit_report(study, f'<h3 id="{MODEL}-causal_trace">', f'<a href="#{MODEL}-causal_trace">')
-    assert problems(study) == {"report.html": "items missing: causal_trace"}
+    assert problems(study) == {"report.html": f"items missing: {MODEL}-causal_trace"}
 
 
 def test_a_report_that_holds_an_item_of_one_model_alone_is_named(study: Path) -> None:

@@ -4,6 +4,7 @@ What a study promises stands in its `manifest.json`; the columns that readers an
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from knowcirc.files import read_json, read_table
 
 INTERVAL = ("_low", "_high")
 MIN_PIXELS = 300
+KEYS = ("models", "figures", "tables", "methods", "editors")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "known_facts": ("model", "category", "relation", "n", "hit_at_1", "p_answer", "n_val", "n_test"),
     "causal_effects": ("model", "kind", "role", "layer", "effect", "effect_low", "effect_high", "n"),
@@ -45,6 +47,9 @@ MAY_BE_EMPTY = {
 }
 
 
+OUTSIDE = re.compile(r"<(?:link|script|iframe)\b[^>]*(?:href|src)=|src=[\"']?https?:|url\(\s*[\"']?https?:|@import")
+
+
 class ArtifactError(ValueError):
     """An artifact is not what the study promises; the message says why."""
 
@@ -60,8 +65,11 @@ def check_results(results: Path) -> list[dict[str, object]]:
         raise ValueError(f"{path} does not exist; give the folder of a finished study (its config's outdir)")
     try:
         manifest = read_json(path)
-    except ValueError:
-        raise ValueError(f"{path} is no JSON; run the study again") from None
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is no JSON object; run the study again") from None
+    for key in KEYS:
+        if not (isinstance(manifest.get(key), list) and all(isinstance(name, str) for name in manifest[key])):
+            raise ValueError(f"{path}: {key} is no list of names; run the study again")
     return [_row(name, problem) for name, problem in _problems(results, manifest)]
 
 
@@ -69,8 +77,8 @@ def _row(name: str, problem: str) -> dict[str, object]:
     return {"name": name, "ok": not problem, "reason": problem}
 
 
-def _problems(results: Path, manifest: dict[str, object]) -> Iterator[tuple[str, str]]:
-    models, figures, tables = (list(map(str, manifest[key])) for key in ("models", "figures", "tables"))  # type: ignore[call-overload]
+def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    models, figures, tables = (manifest[key] for key in ("models", "figures", "tables"))
     for model in models:
         for name in tables:
             path = results / model / "tables" / f"{name}.csv"
@@ -85,14 +93,15 @@ def _problems(results: Path, manifest: dict[str, object]) -> Iterator[tuple[str,
             yield f"{model}/figures/{name} (data)", _try(check_data, path)
         yield (
             f"{model}: editors",
-            _try(check_rows, results / model / "tables/editing_scores.csv", "editor", manifest, "editors"),
+            _try(check_rows, results / model / "tables/editing_scores.csv", "editor", manifest["editors"]),
         )
         yield (
             f"{model}: methods",
-            _try(check_rows, results / model / "tables/circuit_hit_at_10.csv", "method", manifest, "methods"),
+            _try(check_rows, results / model / "tables/circuit_hit_at_10.csv", "method", manifest["methods"]),
         )
     report = results / "report.html"
-    yield "report.html", _try(check_report, report, [*figures, *tables])
+    anchors = [f"{model}-{name}" for model in models for name in (*figures, *tables)]
+    yield "report.html", _try(check_report, report, anchors)
 
 
 def _try(check: object, *arguments: object) -> str:
@@ -123,6 +132,12 @@ def check_table(path: Path) -> None:
     if missing := [name for name in COLUMNS.get(path.stem, ("model",)) if name not in frame]:
         raise ArtifactError(f"columns missing: {', '.join(missing)}")
     optional = MAY_BE_EMPTY.get(path.stem, set())
+    bases = {name: name.removesuffix("_low").removesuffix("_high") for name in map(str, frame.columns)}
+    numeric = set(frame.select_dtypes("number").columns)
+    if words := [
+        n for n, b in bases.items() if (b in SHARES | SIGNED or b != n) and n not in numeric and b not in optional
+    ]:
+        raise ArtifactError(f"column {words[0]}: a value is no number")
     for name in frame.select_dtypes("number"):
         base = name.removesuffix("_low").removesuffix("_high")
         values = frame[name].to_numpy(dtype=float, na_value=np.nan)
@@ -181,7 +196,7 @@ def check_data(figure: Path) -> None:
     """
     table, document = figure.with_suffix(".csv"), figure.with_suffix(".json")
     if table.is_file():
-        if read_table(table).empty:
+        if read_table(table).empty and not document.is_file():
             raise ArtifactError("the data have no rows")
     elif document.is_file():
         json.loads(document.read_text("utf-8"))
@@ -189,19 +204,21 @@ def check_data(figure: Path) -> None:
         raise ArtifactError("no data beside the figure")
 
 
-def check_rows(path: Path, column: str, manifest: dict[str, object], key: str) -> None:
-    """Check that a table has a row for each name that the manifest lists.
+def check_rows(path: Path, column: str, names: list[str]) -> None:
+    """Check that a table has a row for each name in a column.
 
     Raises:
         ArtifactError: naming those without one.
     """
     _exists(path)
-    present = set(read_table(path)[column])
-    if missing := [name for name in manifest[key] if name not in present]:  # type: ignore[attr-defined]
+    frame = read_table(path)
+    if column not in frame:
+        raise ArtifactError(f"columns missing: {column}")
+    if missing := [name for name in names if name not in set(frame[column])]:
         raise ArtifactError(f"no row for {', '.join(missing)}")
 
 
-def check_report(path: Path, names: list[str]) -> None:
+def check_report(path: Path, anchors: list[str]) -> None:
     """Check that the report holds every item and refers to nothing outside itself.
 
     Raises:
@@ -209,8 +226,7 @@ def check_report(path: Path, names: list[str]) -> None:
     """
     _exists(path)
     text = path.read_text("utf-8")
-    if missing := [name for name in names if f'-{name}"' not in text]:
+    if missing := [anchor for anchor in anchors if f'id="{anchor}"' not in text]:
         raise ArtifactError(f"items missing: {', '.join(missing)}")
-    for mark in ('src="http', "src='http", '<link rel="stylesheet" href', "@import"):
-        if mark in text:
-            raise ArtifactError(f"refers to something outside itself ({mark})")
+    if found := OUTSIDE.search(text):
+        raise ArtifactError(f"refers to something outside itself ({found[0]})")

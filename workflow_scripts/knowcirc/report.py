@@ -6,6 +6,8 @@ Snakemake's own report.
 
 import base64
 import html
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import jinja2
 import pandas as pd
 import yaml
 from docutils.core import publish_parts
+from docutils.utils import SystemMessage
 
 from knowcirc.files import read_json, read_table
 
@@ -47,6 +50,7 @@ intervals. Layers and heads count from 0.</p>
 </body></html>
 """
 LONG = 60
+MARKUP = re.compile(r"([*`_|\\<>])")
 
 
 def build(results: Path, manifest: dict[str, Any], captions: dict[str, str], config: dict[str, object]) -> str:
@@ -86,14 +90,28 @@ def render_caption(text: str, values: dict[str, Any]) -> str:
     Raises:
         ValueError: if a placeholder names a value that the findings lack, or the text is no valid markup.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_plain)
     environment.filters["pct"] = lambda value: f"{100 * value:.1f} %"
     try:
         filled = environment.from_string(text).render(values)
     except jinja2.UndefinedError as error:
         raise ValueError(f"caption names a value that the findings do not hold: {error}") from None
-    settings = {"report_level": 2, "halt_level": 2, "raw_enabled": False, "file_insertion_enabled": False}
-    return str(publish_parts(filled, writer="html5", settings_overrides=settings)["body"])
+    settings = {
+        "report_level": 2,
+        "halt_level": 2,
+        "raw_enabled": False,
+        "file_insertion_enabled": False,
+        "warning_stream": io.StringIO(),
+    }
+    try:
+        return str(publish_parts(filled, writer="html5", settings_overrides=settings)["body"])
+    except SystemMessage as error:
+        raise ValueError(f"caption is no valid reStructuredText: {error}") from None
+
+
+def _plain(value: object) -> object:
+    """A value as text that reStructuredText takes as it is."""
+    return MARKUP.sub(r"\\\1", value) if isinstance(value, str) else value
 
 
 def _figure(path: Path) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 
 
-def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, float]:
+def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, int | float]:
     """Counts of edges and nodes shared, lost and new, and their Jaccard indices (0 to 1)."""
-    result: dict[str, float] = {}
+    result: dict[str, int | float] = {}
     sets = (("edges", before, after), ("nodes", graph.nodes(before), graph.nodes(after)))
     for name, old, new in sets:
         union = int((old | new).sum())

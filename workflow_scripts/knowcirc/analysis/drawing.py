@@ -55,7 +55,7 @@ def strongest(graph: Graph, circuit: Circuit, n_edges: int) -> Circuit:
 def draw(graph: Graph, circuit: Circuit, n_edges: int) -> dict[str, object]:
     """Nodes and edges of the simplified circuit, and edge counts between layers of the whole one.
 
-    K/V inputs of a group are drawn at the group's first query head that is in the drawing.
+    K/V inputs of a group are drawn at every query head of the group that is in the drawing.
     """
     small = strongest(graph, circuit, n_edges)
     alive = {graph.src_names[i] for i in np.flatnonzero(graph.nodes(small.edges))} | {"logits"}

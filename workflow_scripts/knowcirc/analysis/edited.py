@@ -65,7 +65,8 @@ def view_rows(
         name: find_mover(view.heads.values(), thresholds["attention"], int(thresholds["tokens"]))
         for name, view in originals.items()
     }
-    heads, overlaps = [], []
+    heads: list[dict[str, object]] = []
+    overlaps: list[dict[str, object]] = []
     for view in views:
         mover, is_mover = movers[view.prompt]
         reading, prompt = view.heads[mover.name], prompts[view.prompt]

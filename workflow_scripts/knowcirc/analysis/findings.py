@@ -90,7 +90,9 @@ def _circuits(table: pd.DataFrame) -> dict[str, object]:
 def _ranks(table: pd.DataFrame) -> dict[str, object]:
     last = table[table.quantity == "answer_at_last"].sort_values("layer")
     not_first = last[last["rank"] > 1]
-    arrives = int(not_first["layer"].max()) + 1 if len(not_first) else 0
+    arrives: int | None = int(not_first["layer"].max()) + 1 if len(not_first) else 0
+    if arrives > last["layer"].max():
+        arrives = None
     subject = table[table.quantity == "answer_at_subject"]
     best = subject.loc[subject["rank"].idxmin()]
     return {

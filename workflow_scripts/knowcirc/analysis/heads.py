@@ -49,7 +49,7 @@ def read_heads(model: LanguageModel, prompt: Prompt) -> list[HeadReading]:
     network, span, answer = model.transformer, prompt.span, prompt.answer[0]
     streams = list(network.stream(model.batch([prompt.ids])))
     norm, final = network.final_norm, streams[-1][0, -1]
-    direction = norm.vjp(final, network.unembedding[answer] - network.unembedding.mean(0))
+    direction = norm.linear(final, network.unembedding[answer] - network.unembedding.mean(0))
     readings = []
     for layer in range(network.shape.n_layers):
         pattern, mixed = network.mix(layer, streams[layer])

@@ -31,7 +31,7 @@ def demonstrate(tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequen
     prompt = tokenise(tokenizer, text, query.object, query.subject, len(shown) + template.index("{}"))
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     inside = [index for index, (low, high) in enumerate(offsets) if low < high <= len(shown.rstrip())]
-    return Demonstrated(prompt, (inside[0], inside[-1] + 1))
+    return Demonstrated(prompt, (inside[0], inside[-1] + 1) if inside else (0, 0))
 
 
 def choose_demonstrations(relation: Relation, query: Fact, known: set[str], n: int, seed: int) -> list[Fact]:

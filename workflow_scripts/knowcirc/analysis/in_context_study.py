@@ -7,8 +7,10 @@
    those of as many other heads of the same layers; hit@k on demonstrated prompts of other facts.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,8 @@ from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, proportion
 
 SHOWN_HEADS = 10
+log = logging.getLogger(__name__)
+ATTENTION_COLUMNS = ("head", "position", "token", "in_demonstration", "attention", "share_on_demonstration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,23 @@ class IclStudy:
     demonstrated: Demonstrated
     p_zero: float
     p_demonstrated: float
+
+
+def enough(asked: pd.DataFrame, wanted: dict[str, Any]) -> list[str]:
+    """The wanted relations of which the model knows more facts than a prompt has demonstrations.
+
+    The others are left out, and named in the log.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    known = asked[asked["rank"] == 0].groupby("relation")["object"].nunique()
+    left = [name for name in wanted["relations"] if known.get(name, 0) > wanted["demonstrations"]]
+    for name in sorted(set(wanted["relations"]) - set(left)):
+        log.warning("in-context: %s is left out, too few of its facts are known to demonstrate", name)
+    if not left:
+        raise ValueError("icl.relations: the model knows too few facts of all of them; name others")
+    return left
 
 
 def study_relation(
@@ -176,7 +197,7 @@ def showcase_attention(
         "method": settings.method,
         "n_edges": settings.n_edges,
     }
-    return pd.DataFrame(rows), meta
+    return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta
 
 
 def _last_attention(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], ndarray]:

@@ -69,6 +69,15 @@ class Norm:
             out = out - inner.mean(-1, keepdim=True)
         return out * scale
 
+    def linear(self, x: Float[Tensor, " d_model"], direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+        """What reads `direction` off self(x), part by part of x: the norm with the scale that it has at `x`.
+
+        A part's dot product with the result, summed over the parts of `x`, is self(x) . direction, less the bias.
+        """
+        centred = x - x.mean() if self.centred else x
+        read = direction * self.weight * (centred.pow(2).mean() + self.eps).rsqrt()
+        return read - read.mean() if self.centred else read
+
 
 @dataclass(frozen=True, slots=True)
 class Mlp:

@@ -122,6 +122,10 @@ def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
     `meta` holds prompt_zero, prompt_icl, answer, p_zero, p_icl, n_new_heads, method and n_edges.
     """
     heads = list(dict.fromkeys(attention["head"]))
+    if not heads:
+        figure = new_figure(9.5, 2.0)
+        heading(figure, f"A demonstration adds no head to the circuit of {model}", str(meta["prompt_icl"]))
+        return figure
     tokens = attention.drop_duplicates("position").sort_values("position")
     table = attention.pivot(index="head", columns="position", values="attention").loc[heads, tokens["position"]]
     figure = new_figure(max(9.5, min(15.0, 3.4 + 0.26 * len(tokens))), 3.3 + 0.3 * len(heads))

@@ -253,7 +253,7 @@ def _draw_overview(panel: SubFigure, layer_edges: Sequence[Plain]) -> None:
     axis.set_title(f"the whole circuit: {counts.sum():,.0f} edges by layer", loc="left")
     axis.grid(color="#eeeeee")
     axis.set_axisbelow(True)
-    steps = [step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if step <= counts.max()]
+    steps = [float(step) for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if step <= counts.max()]
     bar = panel.colorbar(image, ax=axis, ticks=steps, format=FuncFormatter(decimal_text), pad=0.02)
     bar.minorticks_off()
     bar.set_label("edges (log)")

@@ -1,0 +1,623 @@
+"""What circuits are read with: the logit lens, heads, comparisons, drawings, demonstrations, edited views, cases."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from knowcirc.analysis import in_context_study
+from knowcirc.analysis.comparison import compare, edge_share_rows, frequency_rows
+from knowcirc.analysis.drawing import draw, strongest
+from knowcirc.analysis.edited import EditedView, read_view, view_rows
+from knowcirc.analysis.hallucination import describe_case, pick_cases
+from knowcirc.analysis.heads import HeadReading, find_mover, read_heads
+from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads, random_heads
+from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
+from knowcirc.analysis.lens import curve_rows, token_curve
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.editing.edits import Edit, applied
+from knowcirc.facts.knowledge import Answer
+from knowcirc.facts.prompts import Prompt, fill, tokenise
+from knowcirc.facts.relations import Fact, Relation
+from knowcirc.models.loading import LanguageModel
+from unit import reference
+
+Loader = Callable[..., LanguageModel]
+SMALL = Graph(2, 2, 2, "per_head")
+GROUPED = Graph(3, 4, 2, "grouped")
+TEMPLATE = "the capital of {} is"
+FACTS = tuple(
+    Fact(*pair.split(":"))
+    for pair in (
+        "France:Paris",
+        "Italy:Rome",
+        "Spain:Madrid",
+        "Peru:Lima",
+        "Chile:Santiago",
+        "New Zealand:Wellington",
+        "Papua:Lima",
+        "Guinea:Rome",
+    )
+)
+RELATION = Relation("capital", "factual", "country", "city", (TEMPLATE, "{} a", "{} the"), None, None, (), FACTS)
+
+
+@pytest.fixture
+def prompt(model: LanguageModel) -> Prompt:
+    return tokenise(model.text, "the capital of New Zealand is in", "Wellington", "New Zealand")
+
+
+def last_p(model: LanguageModel, prompt: Prompt) -> Tensor:
+    """The network's own probabilities of the next token."""
+    return reference.logits(model.network, model.batch([prompt.ids]))[0, -1].softmax(-1)
+
+
+def matrix(graph: Graph, *names: str) -> EdgeMatrix:
+    """The set of the named edges."""
+    edges = np.zeros_like(graph.valid)
+    for name in names:
+        sender, receiver = name.split("->")
+        edges[graph.src_names.index(sender), graph.dst_names.index(receiver)] = True
+    return edges & graph.valid
+
+
+def named(graph: Graph, nodes: ndarray) -> set[str]:
+    return {graph.src_names[i] for i in np.flatnonzero(nodes)}
+
+
+# The logit lens
+
+
+@pytest.mark.parametrize("at", [2, -1])
+def test_a_curve_reads_every_layers_stream_through_the_norm_and_the_vocabulary(
+    model: LanguageModel, prompt: Prompt, at: int
+) -> None:
+    position, token = at % len(prompt.ids), prompt.answer[0]
+    layers = {f"l{i}": layer for i, layer in enumerate(reference.layers(model.network))}
+    seen = reference.watch(model.network, model.batch([prompt.ids]), **layers)
+    streams = [seen["l0"][0], *(seen[name][1] for name in layers)]
+    curve = token_curve(model, prompt, token, position)
+    assert len(curve) == len(streams) == 4
+    for (rank, p), stream in zip(curve, streams, strict=True):
+        with torch.no_grad():
+            normed = reference.final_norm(model.network)(stream[0, position])
+            expected = model.network.get_output_embeddings()(normed).softmax(-1)
+        assert p == pytest.approx(float(expected[token]), rel=1e-9)
+        assert rank == 1 + int((expected > expected[token]).sum())
+
+
+def test_a_curve_ends_with_the_models_own_answer(model: LanguageModel, prompt: Prompt) -> None:
+    p = last_p(model, prompt)
+    top, last = int(p.argmax()), len(prompt.ids) - 1
+    assert token_curve(model, prompt, top, last)[-1] == (1, pytest.approx(float(p.max()), rel=1e-9))
+
+
+def test_a_curves_rows_count_layers_from_the_embedding() -> None:
+    rows = curve_rows([(7, 0.1), (1, 0.9)], case="x")
+    assert rows == [
+        {"case": "x", "layer": 0, "rank": 7, "probability": 0.1},
+        {"case": "x", "layer": 1, "rank": 1, "probability": 0.9},
+    ]
+
+
+# Heads
+
+
+def written(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], Tensor]:
+    """What each head writes at the last position: its slice of the output matrix's input, by a hook."""
+    found = {}
+    for layer, module in enumerate(reference.layers(model.network)):
+        out = reference.heads_out(module)
+        mixed = reference.watch(model.network, model.batch([prompt.ids]), out=out)["out"][0][0, -1]
+        for head, part in enumerate(mixed.view(4, 8)):
+            found[layer, head] = reference.rows_out(out)[:, 8 * head : 8 * head + 8] @ part
+    return found
+
+
+def test_attention_is_the_networks_and_sums_to_one(model: LanguageModel, prompt: Prompt) -> None:
+    with torch.no_grad():
+        patterns = model.network(model.batch([prompt.ids]), output_attentions=True, use_cache=False).attentions
+    readings = read_heads(model, prompt)
+    assert [(r.layer, r.head) for r in readings] == [(layer, head) for layer in range(3) for head in range(4)]
+    assert prompt.span == (4, 6)
+    for reading in readings:
+        row = patterns[reading.layer][0, reading.head, -1]
+        assert reading.attention == pytest.approx(row.tolist(), abs=1e-12)
+        assert sum(reading.attention) == pytest.approx(1.0)
+        assert reading.to_subject == pytest.approx(float(row[4] + row[5]))
+        assert reading.name == f"a{reading.layer}.h{reading.head}"
+
+
+def test_what_a_head_writes_is_read_by_the_logit_lens(model: LanguageModel, prompt: Prompt) -> None:
+    answer, parts = prompt.answer[0], written(model, prompt)
+    for reading in read_heads(model, prompt):
+        with torch.no_grad():
+            normed = reference.final_norm(model.network)(parts[reading.layer, reading.head])
+            logits = model.network.get_output_embeddings()(normed)
+        assert reading.top == tuple(logits.topk(10).indices.tolist())
+        assert reading.rank == int((logits > logits[answer]).sum())
+
+
+def test_attribution_is_what_a_head_adds_to_the_answers_logit_under_the_final_norms_scale(
+    model: LanguageModel, prompt: Prompt
+) -> None:
+    """With the scale held, the parts of all writers add up to the logit less the vocabulary's mean."""
+    norm, table = model.transformer.final_norm, model.transformer.unembedding
+    last = reference.layers(model.network)[-1]
+    final = reference.watch(model.network, model.batch([prompt.ids]), last=last)["last"][1][0, -1]
+
+    def centred(x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True) if norm.centred else x
+
+    scale = (centred(final).pow(2).mean() + norm.eps).rsqrt()
+    direction = norm.weight * (table[prompt.answer[0]] - table.mean(0))
+    logits = reference.logits(model.network, model.batch([prompt.ids]))[0, -1]
+    whole = float(centred(final) * scale @ direction)
+    if norm.bias is not None:
+        whole += float(norm.bias @ (table[prompt.answer[0]] - table.mean(0)))
+    assert whole == pytest.approx(float(logits[prompt.answer[0]] - logits.mean()))
+    parts = written(model, prompt)
+    expected = [float(centred(parts[r.layer, r.head]) * scale @ direction) for r in read_heads(model, prompt)]
+    assert [reading.attribution for reading in read_heads(model, prompt)] == pytest.approx(expected)
+
+
+def test_heads_of_a_prompt_without_subject_are_refused(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    with pytest.raises(ValueError, match="prompt 'the city of' has no subject"):
+        read_heads(model, tokenise(model.text, "the city of", "Lima"))
+
+
+def reading(head: int, to_subject: float, rank: int, attribution: float) -> HeadReading:
+    return HeadReading(0, head, (1.0 - to_subject, to_subject), to_subject, (5,), rank, attribution)
+
+
+def test_the_mover_is_the_strongest_head_that_meets_both_thresholds() -> None:
+    heads = [
+        reading(0, to_subject=0.9, rank=0, attribution=1.0),
+        reading(1, to_subject=0.3, rank=9, attribution=2.0),  # just meets both
+        reading(2, to_subject=0.29, rank=0, attribution=7.0),
+        reading(3, to_subject=0.9, rank=10, attribution=8.0),
+    ]
+    mover, found = find_mover(heads, 0.3, 10)
+    assert (mover.head, found) == (1, True)
+
+
+def test_without_a_mover_the_strongest_writer_is_given_and_the_flag_says_so() -> None:
+    heads = [reading(0, 0.1, 0, -3.0), reading(1, 0.9, 50, -1.0), reading(2, 0.0, 5, -2.0)]
+    mover, found = find_mover(heads, 0.3, 10)
+    assert (mover.head, found) == (1, False)
+
+
+# Comparisons
+
+
+def test_edges_and_nodes_are_counted_as_shared_lost_and_new() -> None:
+    before = matrix(SMALL, "input->m0", "m0->logits", "input->a1.h0<q>", "a1.h0->logits")
+    after = matrix(SMALL, "input->m0", "m0->logits", "input->a1.h1<v>", "a1.h1->m1", "m1->logits")
+    found = compare(SMALL, before, after)
+    assert {key: found[f"{key}_edges"] for key in ("shared", "lost", "new")} == {"shared": 2, "lost": 2, "new": 3}
+    assert {key: found[f"{key}_nodes"] for key in ("shared", "lost", "new")} == {"shared": 2, "lost": 1, "new": 2}
+    assert found["jaccard_edges"] == pytest.approx(2 / 7)
+    assert found["jaccard_nodes"] == pytest.approx(2 / 5)
+    assert compare(SMALL, before, before)["jaccard_edges"] == 1.0
+    nothing = np.zeros_like(before)
+    assert compare(SMALL, nothing, nothing)["jaccard_nodes"] == 1.0
+    assert compare(SMALL, before, nothing)["jaccard_nodes"] == 0.0
+
+
+def test_frequencies_are_shares_of_a_layers_heads_and_of_its_mlp() -> None:
+    circuits = [matrix(SMALL, "input->m0", "m0->logits", "a0.h0->logits", "a0.h1->m1"), matrix(SMALL, "a0.h1->logits")]
+    rows = {(str(row["component"]), row["layer"]): row for row in frequency_rows(SMALL, "bias", circuits)}
+    assert len(rows) == 4
+    shares = {place: row["frequency"] for place, row in rows.items()}
+    assert shares == {("head", 0): 0.75, ("mlp", 0): 0.5, ("head", 1): 0.0, ("mlp", 1): 0.0}
+    assert all((row["category"], row["n_relations"]) == ("bias", 2) for row in rows.values())
+
+
+def test_edge_shares_are_of_the_edges_that_could_leave_the_layer() -> None:
+    circuits = [matrix(SMALL, "m0->logits", "a0.h0->logits", "a0.h1->m1"), matrix(SMALL, "a1.h0->m1")]
+    rows = {(row["component"], row["layer"]): row["edge_share"] for row in edge_share_rows(SMALL, "bias", circuits)}
+    late = 2 * 3 + 1 + 1  # q, k, v of two heads, the next MLP, the logits
+    shares = {("head", 0): 2 / (2 * (late + 1)), ("mlp", 0): 1 / late, ("head", 1): 1 / 4, ("mlp", 1): 0.0}
+    assert rows == pytest.approx({place: share / 2 for place, share in shares.items()})
+
+
+# Drawings
+
+
+def some_circuit(graph: Graph, n_edges: int, seed: int = 0) -> Circuit:
+    scores = np.random.default_rng(seed).standard_normal(graph.valid.shape).astype(np.float32) * graph.valid
+    return Circuit("eap", top_edges(graph, scores, n_edges), scores)
+
+
+@pytest.mark.parametrize("n_edges", [10, 25, 60])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_strongest_edges_form_a_small_circuit_of_their_own(n_edges: int, seed: int) -> None:
+    circuit = some_circuit(GROUPED, 150, seed)
+    small = strongest(GROUPED, circuit, n_edges)
+    assert 0 < small.n_edges <= n_edges
+    assert not (small.edges & ~circuit.edges).any()
+    assert (GROUPED.connected(small.edges) == small.edges).all()
+    assert circuit.scores is not None
+    strength = np.abs(circuit.scores)
+    ranked = np.sort(strength[circuit.edges])[::-1]
+    whole = [int(GROUPED.connected(circuit.edges & (strength >= least)).sum()) for least in ranked[4::5]]
+    assert small.n_edges == max(size for size in whole if size <= n_edges)  # edges are taken as long as they fit
+    weakest = strength[small.edges].min()
+    stronger = circuit.edges & (strength > weakest)
+    assert (GROUPED.connected(stronger | small.edges) == small.edges).all()  # none that is stronger was passed over
+
+
+def test_all_edges_are_drawn_where_there_are_few() -> None:
+    circuit = some_circuit(GROUPED, 150)
+    assert (strongest(GROUPED, circuit, 1000).edges == circuit.edges).all()
+
+
+def test_a_circuit_without_scores_has_no_strongest_edges() -> None:
+    with pytest.raises(ValueError, match="without scores"):
+        strongest(GROUPED, Circuit("random", GROUPED.valid, None), 10)
+
+
+def test_a_drawing_names_nodes_that_exist_and_counts_the_whole() -> None:
+    circuit = some_circuit(GROUPED, 180)
+    drawing: dict[str, Any] = draw(GROUPED, circuit, 40)
+    nodes = {node["name"]: node for node in drawing["nodes"]}
+    assert set(nodes) <= {*GROUPED.src_names, "logits"}
+    assert {"input", "logits"} <= set(nodes)
+    assert len(nodes) == len(drawing["nodes"])
+    for edge in drawing["edges"]:
+        assert edge["src"] in nodes
+        assert edge["dst"] in nodes
+        assert (edge["kind"] in ("q", "k", "v")) == (nodes[edge["dst"]]["kind"] == "head")
+        assert nodes[edge["src"]]["layer"] <= nodes[edge["dst"]]["layer"]
+    assert {name for edge in drawing["edges"] for name in (edge["src"], edge["dst"])} == set(nodes)
+    assert sum(pair["count"] for pair in drawing["whole"]["layer_edges"]) == circuit.n_edges
+    json.dumps(drawing, allow_nan=False)
+
+
+def test_a_shared_input_is_drawn_at_each_head_of_its_group_that_lives() -> None:
+    edges = matrix(
+        GROUPED,
+        *("input->a0.h0<k>", "input->a0.h1<v>", "input->a0.h3<q>", "a0.h0->m0", "a0.h1->logits", "a0.h3->m2"),
+        *("m0->logits", "m2->logits"),
+    )
+    rng = np.random.default_rng(0)
+    circuit = Circuit("eap", edges, (1 + rng.random(edges.shape)).astype(np.float32))
+    drawing: dict[str, Any] = draw(GROUPED, circuit, 100)
+    drawn = {(edge["src"], edge["dst"], edge["kind"]) for edge in drawing["edges"]}
+    assert drawn == {
+        ("input", "a0.h0", "k"),
+        ("input", "a0.h1", "k"),
+        ("input", "a0.h3", "v"),  # its K/V head also serves head 2, which is not drawn
+        ("input", "a0.h3", "q"),
+        ("a0.h0", "m0", None),
+        ("a0.h1", "logits", None),
+        ("a0.h3", "m2", None),
+        ("m0", "logits", None),
+        ("m2", "logits", None),
+    }
+    layers = {(pair["src_layer"], pair["dst_layer"]): pair["count"] for pair in drawing["whole"]["layer_edges"]}
+    assert layers == {(-1, 0): 3, (0, 0): 1, (0, 2): 1, (0, 3): 2, (2, 3): 1}
+
+
+# Demonstrations
+
+
+def test_the_demonstrations_tokens_are_exactly_those_before_the_query(load_tiny: Loader) -> None:
+    text = load_tiny("llama").text
+    shown = demonstrate(text, TEMPLATE, FACTS[:2], FACTS[5])
+    assert shown.prompt.text == (
+        "the capital of France is Paris. the capital of Italy is Rome. the capital of New Zealand is"
+    )
+    assert shown.demonstration == (1, 13)  # <s>, then two sentences of six words
+    assert shown.prompt.span == (16, 18)
+    assert shown.prompt.ids[18:] == tuple(text("is", add_special_tokens=False)["input_ids"])
+    assert shown.prompt.ids[13:] == fill(text, TEMPLATE, "New Zealand", "Wellington").ids[1:]
+    assert shown.prompt.answer_text == "Wellington"
+
+
+def test_the_subject_is_the_querys_though_a_demonstration_names_it(load_tiny: Loader) -> None:
+    text = load_tiny("llama").text
+    shown = demonstrate(text, "{} and", [Fact("Peru", "Chile and Peru"), Fact("Chile", "Peru")], Fact("Peru", "Lima"))
+    assert shown.prompt.text == "Peru and Chile and Peru. Chile and Peru. Peru and"
+    assert shown.demonstration == (1, 9)
+    assert shown.prompt.span == (9, 10)
+    after = demonstrate(text, "{} and Peru", [Fact("Chile", "Lima")], Fact("Peru", "Lima"))
+    assert after.prompt.span == (5, 6)  # its place in the template, not its last occurrence
+
+
+def test_a_prompt_without_demonstrations_is_the_plain_one(load_tiny: Loader) -> None:
+    """A relation of which the model knows nothing has none to give."""
+    text = load_tiny("llama").text
+    shown = demonstrate(text, TEMPLATE, [], FACTS[5])
+    assert shown.prompt == fill(text, TEMPLATE, "New Zealand", "Wellington")
+    assert shown.demonstration[0] == shown.demonstration[1]
+
+
+def test_demonstrations_are_known_and_have_other_answers() -> None:
+    known = {"France", "Italy", "Peru", "Papua", "Guinea"}
+    for query in FACTS:
+        chosen = choose_demonstrations(RELATION, query, known, 2, seed=0)
+        assert chosen == choose_demonstrations(RELATION, query, known, 2, seed=0)
+        assert len(set(chosen)) == 2
+        assert {fact.subject for fact in chosen} <= known - {query.subject}
+        assert query.object not in {fact.object for fact in chosen}
+    everything = choose_demonstrations(RELATION, FACTS[3], known, 99, seed=0)
+    assert {fact.subject for fact in everything} == {"France", "Italy", "Guinea"}
+    draws = {tuple(choose_demonstrations(RELATION, FACTS[0], known, 3, seed=seed)) for seed in range(9)}
+    assert len(draws) > 3
+
+
+def test_new_heads_are_heads_of_the_second_circuit_alone() -> None:
+    zero = matrix(SMALL, "input->m0", "m0->logits", "a0.h0->m0", "a1.h1->logits")
+    shown = matrix(SMALL, "a0.h0->m1", "a0.h1->logits", "m1->logits", "a1.h0->m1", "input->a1.h1<q>")
+    assert named(SMALL, new_heads(SMALL, zero, shown)) == {"a0.h1", "a1.h0"}
+    assert not new_heads(SMALL, shown, shown).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_heads_are_as_many_others_of_the_same_layers(seed: int) -> None:
+    chosen = np.zeros(GROUPED.n_src, dtype=bool)
+    for layer, heads in ((0, [1]), (1, [0, 3]), (2, [0, 1, 3])):
+        chosen[[GROUPED.head(layer, head) for head in heads]] = True
+    picked = random_heads(GROUPED, chosen, seed)
+    counts = [int(picked[GROUPED.heads(layer)].sum()) for layer in range(3)]
+    assert counts == [1, 2, 3]
+    assert picked.sum() == 6
+    assert not (picked & chosen)[: GROUPED.mlp(1)].any()
+    assert (picked & chosen).sum() == 2  # the last layer has one other head alone
+    assert picked[GROUPED.head(2, 2)]
+    assert (picked == random_heads(GROUPED, chosen, seed)).all()
+
+
+def test_random_heads_differ_by_seed() -> None:
+    chosen = np.zeros(GROUPED.n_src, dtype=bool)
+    chosen[[GROUPED.head(layer, 0) for layer in range(3)]] = True
+    assert len({random_heads(GROUPED, chosen, seed).tobytes() for seed in range(10)}) > 4
+
+
+SETTINGS = IclSettings(demonstrations=2, d_val=2, d_test=3, random_seeds=3, method="eap", n_edges=16, hits=30, seed=0)
+
+
+def survey(known: Sequence[int]) -> pd.DataFrame:
+    """Survey rows of the relation's first wording; the facts in `known` rank first."""
+    rows = [(index, fact.subject, 0 if index in known else 5) for index, fact in enumerate(FACTS)]
+    return pd.DataFrame(rows, columns=["fact", "subject", "rank"])
+
+
+class Heard:
+    """Prompts and ablated heads that the study asks for, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[Prompt]] = []
+        self.without: list[ndarray] = []
+        self.tested: list[list[Prompt]] = []
+        answer, run = in_context_study.answer_prompts, in_context_study.circuit_answers
+
+        def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
+            self.asked.append(list(prompts))
+            return answer(model, prompts)
+
+        def circuit_answers(
+            model: LanguageModel, graph: Graph, edges: EdgeMatrix, prompts: Sequence[Prompt], *, without: ndarray
+        ) -> list[Answer]:
+            assert (edges == graph.valid).all()
+            self.without.append(without)
+            self.tested.append(list(prompts))
+            return run(model, graph, edges, prompts, without=without)
+
+        monkeypatch.setattr(in_context_study, "answer_prompts", answer_prompts)
+        monkeypatch.setattr(in_context_study, "circuit_answers", circuit_answers)
+
+
+def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, heard = Graph.of(model.transformer.shape, "grouped"), Heard(monkeypatch)
+    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
+    zero, shown = heard.asked[:2]
+    assert len(zero) == len(shown) == 5
+    unknown = {TEMPLATE.format(fact.subject) for fact in FACTS[4:]}
+    assert unknown < {prompt.text for prompt in zero}  # facts to mend come first
+    for plain, full in zip(zero, shown, strict=True):
+        assert full.text.endswith(f". {plain.text}")
+        assert full.answer == plain.answer
+        assert full.text.count(". ") == 2
+    row, (*others, fresh) = study.row, heard.without
+    assert (row["relation"], row["method"], row["n"]) == ("capital", "eap", 3)
+    assert all(prompts == shown[2:] for prompts in heard.tested)  # not those that the circuits were found on
+    circuits = [
+        discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=16, seed=0) for prompts in (zero, shown)
+    ]
+    assert (fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)).all()
+    assert row["n_heads"] == fresh.sum() > 0
+    assert len(others) == 3
+    for picked in others:
+        assert [picked[graph.heads(i)].sum() for i in range(3)] == [fresh[graph.heads(i)].sum() for i in range(3)]
+    ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in shown[2:] for p in [last_p(model, prompt)]]
+    assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
+    gains = [
+        float(last_p(model, b)[b.answer[0]] - last_p(model, a)[a.answer[0]]) for a, b in zip(zero, shown, strict=True)
+    ]
+    assert study.p_demonstrated - study.p_zero == pytest.approx(gains[zero.index(study.zero_shot)], abs=1e-9)
+    if not row["n_mended"]:
+        assert study.p_demonstrated - study.p_zero == pytest.approx(max(gains), abs=1e-9)
+
+
+def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph.of(model.transformer.shape, "grouped")
+    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
+    fresh = np.zeros(graph.n_src, dtype=bool)
+    for layer in range(3):
+        fresh[graph.heads(layer)] = True
+    fresh[graph.head(1, 2)] = False
+    monkeypatch.setattr(in_context_study, "new_heads", lambda *_: fresh)
+    worse = replace(study, p_demonstrated=study.p_zero - 1.0, row={**study.row, "relation": "worse"})
+    frame, meta = showcase_attention(model, graph, [worse, study], SETTINGS)
+    assert (meta["relation"], meta["prompt_icl"]) == ("capital", study.demonstrated.prompt.text)
+    assert (meta["p_zero"], meta["p_icl"]) == (study.p_zero, study.p_demonstrated)
+    heads = list(dict.fromkeys(frame["head"]))
+    assert (meta["n_new_heads"], len(heads)) == (11, 10)
+    readings = {one.name: one for one in read_heads(model, study.demonstrated.prompt)}
+    low, high = study.demonstrated.demonstration
+    shares = []
+    for head in heads:
+        rows = frame[frame["head"] == head]
+        assert rows["attention"].tolist() == pytest.approx(readings[head].attention, abs=1e-12)
+        assert rows["position"].tolist() == list(range(len(study.demonstrated.prompt.ids)))
+        assert rows.loc[rows.in_demonstration, "position"].tolist() == list(range(low, high))
+        share = rows.loc[rows.in_demonstration, "attention"].sum()
+        assert rows["share_on_demonstration"].tolist() == pytest.approx([share] * len(rows))
+        shares.append(share)
+    assert shares == sorted(shares, reverse=True)
+    assert "a1.h2" not in heads
+    (left_out,) = set(readings) - {*heads, "a1.h2"}
+    assert sum(readings[left_out].attention[low:high]) <= shares[-1]
+
+
+def test_a_showcase_without_new_heads_has_its_columns_all_the_same(load_tiny: Loader, exact_llama: None) -> None:
+    model = load_tiny("llama")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
+    frame, meta = showcase_attention(model, graph, [replace(study, zero_shot=study.demonstrated.prompt)], SETTINGS)
+    assert meta["n_new_heads"] == len(frame) == 0
+    assert {"head", "position", "token", "in_demonstration", "attention", "share_on_demonstration"} == set(frame)
+
+
+# Edits seen in circuits
+
+
+def test_views_are_read_under_the_weights_in_place_and_compared_with_the_original(editable: LanguageModel) -> None:
+    model, graph = editable, Graph.of(editable.transformer.shape, "grouped")
+    text = model.text
+    prompts = {
+        "edited": fill(text, TEMPLATE, "Peru", "Lima"),
+        "unrelated": fill(text, TEMPLATE, "New Zealand", "Wellington"),
+    }
+    new = int(text("Paris", add_special_tokens=False)["input_ids"][0])
+    generator = torch.Generator().manual_seed(0)
+    old = model.transformer.blocks[0].mlp.w_out
+    noise = torch.randn(old.shape, generator=generator, dtype=old.dtype)
+    edit = Edit({0: old + noise * old.std()}, {})
+
+    def views(weights: str) -> list[EditedView]:
+        found = []
+        for name, prompt in prompts.items():
+            p = last_p(model, prompt)
+            view = read_view(model, graph, name, weights, prompt, new, "eap", 50)
+            assert (view.prompt, view.weights) == (name, weights)
+            assert (view.old.p, view.new.p) == pytest.approx((float(p[prompt.answer[0]]), float(p[new])))
+            assert view.old.top == int(p.argmax())
+            said = replace(prompt, answer=(int(p.argmax()),))
+            circuit = discover(model, graph, [said], [None], method="eap", n_edges=50, seed=0)
+            assert (view.circuit.edges == circuit.edges).all()
+            assert list(view.heads.values()) == read_heads(model, prompt)
+            found.append(view)
+        return found
+
+    before = views("none")
+    with applied(model, edit):
+        after = views("noise")
+    heads, overlaps = view_rows(model, graph, [*before, *after], prompts, new, {"attention": 0.2, "tokens": 20})
+    assert [(row["prompt"], row["weights"]) for row in heads] == [
+        (name, weights) for weights in ("none", "noise") for name in prompts
+    ]
+    for row, view in zip(heads, [*before, *after], strict=True):
+        original = before[0] if row["prompt"] == "edited" else before[1]
+        mover, found = find_mover(original.heads.values(), 0.2, 20)
+        assert (row["head"], row["is_mover"]) == (mover.name, found)
+        assert json.loads(str(row["attention"])) == pytest.approx(view.heads[mover.name].attention)
+        assert json.loads(str(row["top_tokens"])) == [text.decode([t]) for t in view.heads[mover.name].top[:8]]
+        assert json.loads(str(row["tokens"]))[0] == "<s>"
+        assert (row["p_old"], row["p_new"], row["new_token"]) == (view.old.p, view.new.p, "Paris")
+        assert row["answer_top"] == text.decode([view.old.top])
+    assert [row["old_token"] for row in heads] == ["Lima", "Wellington"] * 2
+    for row, view, original in zip(overlaps, [*before, *after], [*before, *before], strict=True):
+        shared = int((view.circuit.edges & original.circuit.edges).sum())
+        assert row["shared_edges"] == shared
+        assert row["n_edges"] == view.circuit.n_edges == shared + row["new_edges"]
+        assert row["jaccard"] == pytest.approx(shared / (view.circuit.edges | original.circuit.edges).sum())
+    assert [row["jaccard"] for row in overlaps[:2]] == [1.0, 1.0]
+    assert all(row["jaccard"] < 1.0 for row in overlaps[2:])  # type: ignore[operator]
+
+
+# Hallucination
+
+CASES = (
+    # relation, template, object, rank, p_top, wrong
+    ("capital", 0, "Lima", 0, 0.90, ""),
+    ("capital", 0, "Rome", 0, 0.50, ""),
+    ("capital", 0, "Paris", 0, 0.61, ""),
+    ("capital", 0, "Madrid", 3, 0.60, "Paris"),
+    ("capital", 0, "Santiago", 1, 0.40, "Rome"),
+    ("capital", 0, "Wellington", 2, 0.95, ""),  # wrong, but of no right type
+    ("capital", 1, "Madrid", 5, 0.99, "Lima"),  # another wording
+    ("language", 0, "Greek", 4, 0.98, "French"),  # a relation without right answers
+)
+
+
+def cases(rows: Sequence[tuple[str, int, str, int, float, str]] = CASES) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["relation", "template", "object", "rank", "p_top", "wrong"])
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_the_most_confident_wrong_answer_stands_beside_the_nearest_right_one(empty: str | None) -> None:
+    frame = cases()
+    frame["wrong"] = frame["wrong"].where(frame["wrong"] != "", empty)
+    chosen = pick_cases(frame)
+    assert chosen["wrong"]["object"] == "Madrid"
+    assert chosen["right"]["object"] == "Rome"  # Paris is nearer, but is the wrong case's own answer
+
+
+def test_the_right_case_may_share_the_wrong_answer_where_there_is_no_other() -> None:
+    chosen = pick_cases(cases([CASES[2], CASES[3]]))
+    assert (chosen["wrong"]["object"], chosen["right"]["object"]) == ("Madrid", "Paris")
+
+
+@pytest.mark.parametrize("rows", [CASES[:3], CASES[3:5], CASES[5:], CASES[:1] + CASES[7:]])
+def test_a_survey_without_a_wrong_beside_a_right_answer_is_refused(
+    rows: Sequence[tuple[str, int, str, int, float, str]],
+) -> None:
+    with pytest.raises(ValueError, match="no wrong answer of the right type; add relations"):
+        pick_cases(cases(rows))
+
+
+@pytest.mark.parametrize("name", ["wrong", "right"])
+def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_said(
+    load_tiny: Loader, exact_llama: None, name: str
+) -> None:
+    model = load_tiny("llama")
+    row = pd.Series(
+        {"wording": TEMPLATE, "subject": "Peru", "object": "Lima", "wrong": "Tok Pisin", "relation": "capital"}
+    )
+    prompt = fill(model.text, TEMPLATE, "Peru", "Lima")
+    p = last_p(model, prompt)
+    other = (
+        model.text("Tok", add_special_tokens=False)["input_ids"][0] if name == "wrong" else int(p.topk(2).indices[1])
+    )
+    case = describe_case(model, name, row, {"attention": 0.2, "tokens": 20})
+    frame = pd.DataFrame(case.ranks)
+    assert frame.groupby("token")["layer"].apply(list).to_dict() == {
+        "right_answer": [0, 1, 2, 3],
+        "wrong_answer": [0, 1, 2, 3],
+    }
+    last = frame[frame["layer"] == 3].set_index("token")["probability"]
+    expected = (float(p[prompt.answer[0]]), float(p[other]))
+    assert (last["right_answer"], last["wrong_answer"]) == pytest.approx(expected)
+    assert (case.meta["p_right"], case.meta["p_wrong"]) == pytest.approx(expected)
+    assert (case.meta["right_token"], case.meta["wrong_token"]) == ("Lima", model.text.decode([other]))
+    said = prompt.answer[0] if name == "right" else other
+    mover, found = find_mover(read_heads(model, replace(prompt, answer=(said,))), 0.2, 20)
+    assert (case.head["name"], case.head["is_mover"]) == (mover.name, found)
+    assert case.head["right_rank" if name == "right" else "wrong_rank"] == mover.rank + 1

@@ -1,0 +1,195 @@
+"""Jobs: what their logs hold, how errors leave, how progress is told; and the lock that lets one run work alone."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from knowcirc import job
+from knowcirc.job import Job, progress, run
+
+SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> SimpleNamespace:
+    """What a script uses of its Snakemake job; the log's folder does not exist yet."""
+    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3))
+
+
+@contextlib.contextmanager
+def own_logging() -> Iterator[None]:
+    """A process of its own, as far as logging goes: pytest's handlers are back afterwards, the job's are closed."""
+    root, httpx = logging.getLogger(), logging.getLogger("httpx")
+    kept, levels = root.handlers, (root.level, httpx.level)
+    root.handlers = []
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = kept
+        logging.captureWarnings(False)
+        root.setLevel(levels[0])
+        httpx.setLevel(levels[1])
+
+
+def log_of(fake: SimpleNamespace) -> str:
+    return Path(fake.log[0]).read_text("utf-8")
+
+
+def failing(error: BaseException) -> Callable[[Job], None]:
+    """A script's `main` that says something and fails."""
+
+    def main(_: Job) -> None:
+        logging.getLogger("knowcirc.elsewhere").info("at work")
+        raise error
+
+    return main
+
+
+def test_a_script_is_given_its_job_and_its_log_holds_what_it_says(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(given: Job) -> None:
+        logging.getLogger("knowcirc.elsewhere").info("read ünits")
+        logging.getLogger("knowcirc.elsewhere").warning("left out: x")
+        assert list(progress(range(given.params.n), "facts")) == [0, 1, 2]
+
+    with own_logging():
+        run(main, fake)
+    lines = log_of(fake).splitlines()
+    assert [line.split(": ", 1)[1] for line in lines[:2]] == ["read ünits", "left out: x"]
+    assert "facts: 3 of 3 in 0 s, 0 s left" in lines[-1]
+    screen = capsys.readouterr().err
+    assert "left out: x" in screen
+    assert "facts: 3 of 3" in screen
+    assert "read ünits" not in screen
+
+
+def test_a_new_run_begins_a_new_log(fake: SimpleNamespace) -> None:
+    with own_logging():
+        run(lambda _: logging.info("first"), fake)
+    with own_logging():
+        run(lambda _: logging.info("second"), fake)
+    assert "second" in log_of(fake)
+    assert "first" not in log_of(fake)
+
+
+def test_a_users_mistake_leaves_as_one_line_with_its_traceback_beside_the_log(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with own_logging(), pytest.raises(SystemExit) as left:
+        run(failing(ValueError("config: 3 is too few %s; give more")), fake)
+    assert left.value.code == 1
+    assert left.value.__suppress_context__
+    screen = capsys.readouterr().err.splitlines()
+    assert len(screen) == 1
+    assert screen[0].endswith("config: 3 is too few %s; give more")
+    assert log_of(fake).splitlines()[-1].endswith("config: 3 is too few %s; give more")
+    assert "Traceback" not in log_of(fake)
+    beside = Path(fake.log[0]).with_suffix(".traceback.txt").read_text("utf-8")
+    assert beside.startswith("Traceback")
+    assert "in main" in beside
+
+
+@pytest.mark.parametrize("kind", [KeyError, ZeroDivisionError, KeyboardInterrupt])
+def test_any_other_error_leaves_as_it_is_with_its_traceback_in_the_log(
+    fake: SimpleNamespace, kind: type[BaseException]
+) -> None:
+    with own_logging(), pytest.raises(kind, match="broken part"):
+        run(failing(kind("broken part")), fake)
+    text = log_of(fake)
+    assert "at work" in text.splitlines()[0]
+    assert "Traceback" in text
+    assert "broken part" in text.splitlines()[-1]
+    assert not list(Path(fake.log[0]).parent.glob("*.traceback.txt"))
+
+
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that the test moves."""
+    time = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(job, "time", SimpleNamespace(monotonic=lambda: time.now))
+    return time
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "knowcirc.job"]
+
+
+def test_progress_tells_how_long_the_rest_will_take(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "knowcirc.job")
+    time = clock(monkeypatch)
+    for _ in progress(["a", "b", "c", "d"], "facts"):
+        time.now += 20
+    assert told(caplog) == [
+        "facts: 1 of 4 in 20 s, 60 s left",
+        "facts: 2 of 4 in 40 s, 40 s left",
+        "facts: 3 of 4 in 60 s, 20 s left",
+        "facts: 4 of 4 in 80 s, 0 s left",
+    ]
+
+
+def test_progress_is_told_now_and_then_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "knowcirc.job")
+    time = clock(monkeypatch)
+    for _ in progress(range(9), "facts"):
+        time.now += 3
+    assert [line.split(" in ")[0] for line in told(caplog)] == ["facts: 4 of 9", "facts: 8 of 9", "facts: 9 of 9"]
+
+
+def test_progress_over_items_of_unknown_number_gives_them_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "knowcirc.job")
+    time = clock(monkeypatch)
+    found = []
+    for item in progress(iter("abc"), "batches"):
+        time.now += 11
+        found.append(item)
+    assert found == ["a", "b", "c"]
+    assert told(caplog)[-1] == "batches: 3 in 33 s"
+    assert list(progress([], "nothing")) == []
+
+
+def locked(folder: Path, *command: str) -> list[str]:
+    return [sys.executable, "-m", "knowcirc.runlock", str(folder / "state" / "lock"), *command]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+
+
+def test_a_second_run_is_refused_until_the_first_is_gone_even_if_killed(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        locked(tmp_path, "sh", "-c", "echo ready; exec sleep 60"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        second = subprocess.run(
+            locked(tmp_path, "touch", "ran"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        assert second.returncode == 1
+        assert second.stderr == f"another run is at work in {tmp_path}; wait for it, or stop it\n"
+        assert not (tmp_path / "ran").exists()
+        elsewhere = subprocess.run(locked(tmp_path / "other", "true"), env=environment(), check=False)
+        assert elsewhere.returncode == 0
+    finally:
+        holder.kill()
+        holder.communicate()
+    third = subprocess.run(locked(tmp_path, "sh", "-c", "exit 7"), env=environment(), check=False)
+    assert third.returncode == 7

@@ -1,0 +1,259 @@
+"""Figures: each draws from a small input, is written whole as PNG and PDF, twice the same, and without global state."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from knowcirc.checks import check_image
+from knowcirc.plots import style
+from knowcirc.plots.attention import bar_limit
+from knowcirc.plots.behaviours import hallucination, icl_attention
+from knowcirc.plots.circuits import circuit_graph, component_distribution
+from knowcirc.plots.edits import edited_circuits
+from knowcirc.plots.layout import place
+from knowcirc.plots.ranks import answer_rank_by_layer
+from knowcirc.plots.tracing import causal_trace, causal_trace_facts
+
+SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
+TOKENS = ["<s>", " the", " language", " of", " $Fr_an^ce$", " is"]
+ATTENTION = [0.7, 0.05, 0.05, 0.05, 0.1, 0.05]
+ROLES = ("subject_first", "subject_last", "last")
+KINDS = ("state", "mlp", "attention")
+LAYERS = range(4)
+
+
+def effects() -> pd.DataFrame:
+    rows = [
+        {"kind": kind, "role": role, "layer": layer, "effect": 0.1 * (i + 1) * (layer + 1) / 4 - 0.02}
+        for kind in KINDS
+        for i, role in enumerate(ROLES)
+        for layer in LAYERS
+    ]
+    frame = pd.DataFrame([*rows, {"kind": "total", "role": None, "layer": None, "effect": 0.4}])
+    frame["layer"] = frame["layer"].astype("Int64")
+    return frame.assign(effect_low=frame.effect - 0.05, effect_high=frame.effect + 0.05, n=3)
+
+
+def trace() -> Figure:
+    return causal_trace(effects(), "tiny", 3)
+
+
+def trace_facts() -> Figure:
+    fact = {"prompt": "the language of $Fr_an^ce$ is", "answer": "French", "p_clean": 0.6, "p_corrupted": 0.1}
+    rows = [
+        {**fact, "case": case, "kind": kind, "layer": layer, "position": i, "token": token, "in_subject": i == 4}
+        for case in range(2)
+        for kind in KINDS
+        for layer in LAYERS
+        for i, token in enumerate(TOKENS)
+    ]
+    frame = pd.DataFrame(rows)
+    return causal_trace_facts(frame.assign(effect=np.linspace(-0.05, 0.5, len(frame))), "tiny", 1)
+
+
+def distribution() -> Figure:
+    rows = [
+        {"category": category, "component": component, "layer": layer, "frequency": layer / 4, "n_relations": 2}
+        for category in ("factual", "bias", "own")
+        for component in ("head", "mlp")
+        for layer in LAYERS
+    ]
+    return component_distribution(pd.DataFrame(rows), "tiny", "eap")
+
+
+NODES = [
+    {"name": "input", "layer": -1, "kind": "input", "shown": True},
+    {"name": "a0.h1", "layer": 0, "kind": "head", "shown": True},
+    {"name": "a0.h3", "layer": 0, "kind": "head", "shown": True},
+    {"name": "m0", "layer": 0, "kind": "mlp", "shown": True},
+    {"name": "a2.h0", "layer": 2, "kind": "head", "shown": True},
+    {"name": "m2", "layer": 2, "kind": "mlp", "shown": False},
+    {"name": "logits", "layer": 4, "kind": "logits", "shown": True},
+]
+EDGES = [
+    {"src": "input", "dst": "a0.h1", "kind": "q", "score": 0.5},
+    {"src": "input", "dst": "a0.h3", "kind": "k", "score": -0.2},
+    {"src": "a0.h1", "dst": "m0", "kind": None, "score": 0.1},
+    {"src": "a0.h3", "dst": "logits", "kind": None, "score": 0.1},
+    {"src": "m0", "dst": "a2.h0", "kind": "v", "score": 0.9},
+    {"src": "a2.h0", "dst": "m2", "kind": None, "score": None},
+    {"src": "a2.h0", "dst": "logits", "kind": None, "score": 1.5},
+]
+
+
+def graph() -> Figure:
+    head = {"name": "a2.h0", "layer": 2, "role": "mover", "attention": ATTENTION, "top_tokens": [" French", " $x$"]}
+    layer_edges = [{"src_layer": -1, "dst_layer": 0, "weight": 9, "count": 9}]
+    drawing = {
+        **{"prompt": "the language of $Fr_an^ce$ is", "answer": "French", "method": "eap", "n_edges": 60},
+        **{"edge_share": 0.05, "p_model": 0.6, "p_circuit": 0.00001, "tokens": TOKENS, "nodes": NODES, "edges": EDGES},
+        "whole": {"layer_edges": [*layer_edges, {"src_layer": 2, "dst_layer": 4, "weight": 2, "count": 2}]},
+        "heads": [{**head, "answer_rank": 1}, {**head, "name": "a0.h1", "role": "no role", "answer_rank": 4321}],
+    }
+    return circuit_graph(drawing, "tiny")
+
+
+def ranks() -> Figure:
+    rows = [
+        {"quantity": quantity, "layer": layer, "rank": 5000 // (layer + 1) ** 3, "probability": layer / 5}
+        for quantity in ("answer_at_last", "answer_at_subject", "subject_at_last")
+        for layer in range(5)
+    ]
+    meta = {"prompt": "the language of France is", "answer": " French", "subject": "France"}
+    return answer_rank_by_layer(pd.DataFrame(rows), meta, "tiny")
+
+
+def edits() -> Figure:
+    cell = {"head": "a2.h0", "tokens": json.dumps(TOKENS), "attention": json.dumps(ATTENTION)}
+    cell |= {"top_tokens": json.dumps([" French", " German"]), "answer_top": " French"}
+    places = [(prompt, weights) for prompt in ("edited", "unrelated") for weights in ("none", "rome", "own")]
+    heads = [{**cell, "prompt": p, "weights": w, "p_old": 0.6, "p_new": 0.2} for p, w in places]
+    counts = {"shared_edges": 40, "lost_edges": 10, "new_edges": 1, "n_edges": 41, "jaccard": 40 / 51}
+    overlap = [{**counts, "prompt": p, "weights": w} for p, w in places]
+    meta = {"edit": {"subject": "France", "old": "French", "new": "German"}, "method": "eap"}
+    meta |= {"prompts": {"edited": "the language of France is", "unrelated": "the language of Japan is"}}
+    return edited_circuits(pd.DataFrame(heads), pd.DataFrame(overlap), {**meta, "right": {"unrelated": "J"}}, "tiny")
+
+
+def wrong_answer() -> Figure:
+    rows, heads, meta = [], [], []
+    for case in ("wrong", "right"):
+        for token in ("right_answer", "wrong_answer"):
+            rows += [{"case": case, "token": token, "layer": i, "rank": 100 - i, "probability": i / 9} for i in LAYERS]
+        head = {"case": case, "name": "a1.h2", "layer": 1, "tokens": TOKENS, "attention": ATTENTION, "is_mover": True}
+        heads.append({**head, "top_tokens": [" Peru", " Chile"], "right_rank": 3, "wrong_rank": 1})
+        fact = {"case": case, "prompt": "Lima lies in", "right": " Peru", "wrong": " Chile", "relation": "city"}
+        meta.append({**fact, "p_right": 0.2, "p_wrong": 0.5})
+    return hallucination(pd.DataFrame(rows), heads, meta, "tiny")
+
+
+def demonstration() -> Figure:
+    rows = [
+        {"head": head, "position": i, "token": token, "in_demonstration": 1 <= i <= 3, "attention": ATTENTION[i]}
+        for head in ("a3.h1", "a0.h2")
+        for i, token in enumerate(TOKENS)
+    ]
+    meta = {"prompt_zero": "of $Fr_an^ce$ is", "prompt_icl": "x", "answer": "French", "p_zero": 0.1, "p_icl": 0.7}
+    frame = pd.DataFrame(rows).assign(share_on_demonstration=0.15)
+    return icl_attention(frame, {**meta, "n_new_heads": 19, "method": "eap", "n_edges": 3000}, "tiny")
+
+
+FIGURES = (trace, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration)
+Make = Callable[[], Figure]
+
+
+def words(figure: Figure) -> str:
+    """All that is written in a figure, on one line."""
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    return " ".join(" ".join(texts).replace("\u00a0", " ").split())
+
+
+@pytest.mark.parametrize("make", FIGURES, ids=lambda make: make.__name__)
+def test_a_figure_is_drawn_and_written_twice_the_same_whatever_the_caller_has_set(tmp_path: Path, make: Make) -> None:
+    before = dict(mpl.rcParams)
+    style.save(make(), tmp_path / "deep" / "one.png", tmp_path / "one.pdf")
+    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 30, "text.parse_math": True, "axes.spines.top": True}):
+        style.save(make(), tmp_path / "two.png", tmp_path / "two.pdf")
+    assert (tmp_path / "deep" / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
+    assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
+    check_image(tmp_path / "two.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "one.pdf", "two.png", "two.pdf"}
+
+
+def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
+    style.save(style.new_figure(4.0, 3.0), tmp_path / "x.png", tmp_path / "x.pdf")
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.size == (4 * style.DPI, 3 * style.DPI)
+        assert "Software" not in image.info
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (trace, ["n = 3 facts", "average total effect 40.0 pp [35.0, 45.0]", "MLP, window of 3 layers"]),
+        (trace, ["peak 28.0 pp: last token, layer 3", "then 18.0 pp: last subject token, layer 3"]),
+        (trace_facts, ["Causal traces of 2 facts", "60.0 % clean, 10.0 % with", "MLP, single layer", "$Fr_an^ce$*"]),
+        (distribution, ["factual (n = 2 relations)", "found by eap", "own (n = 2 relations)"]),
+        (graph, ["a2.h0, mover: answer at rank 1", "a0.h1, no role: answer at rank 4,321", "circuit: 11 edges"]),
+        (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
+        (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
+        (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
+        (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
+    ],
+)
+def test_a_figure_tells_its_numbers(make: Make, told: list[str]) -> None:
+    found = words(make())
+    assert [text for text in told if text not in found] == []
+
+
+def test_a_study_with_fewer_roles_and_kinds_is_drawn() -> None:
+    few = effects()
+    few = few[(few["kind"] == "mlp") & (few["role"] == "last")]
+    assert "n = 3 facts." in words(causal_trace(few, "tiny", 1))
+
+
+def test_an_answer_that_comes_first_is_said_to_since_when() -> None:
+    frame = pd.DataFrame(
+        {"layer": range(5), "rank": [90, 1, 2, 1, 1], "probability": 0.1, "quantity": "answer_at_last"}
+    )
+    found = words(answer_rank_by_layer(frame, {"prompt": "p", "answer": "a", "subject": "s"}, "tiny"))
+    assert "the answer is on top once 3 layers are passed" in found
+
+
+def test_the_layout_stacks_layers_and_parts_nodes_and_is_the_same_each_time() -> None:
+    placed = place(NODES, EDGES)
+    assert set(placed) == {node["name"] for node in NODES if node["shown"]}
+    heights = [placed[name].y for name in ("input", "a0.h1", "m0", "a2.h0", "logits")]
+    assert heights == sorted(set(heights))
+    assert placed["a0.h1"].y == placed["a0.h3"].y
+    assert abs(placed["a0.h1"].x - placed["a0.h3"].x) >= 0.9
+    assert placed == place(NODES, EDGES)
+    with pytest.raises(ValueError, match="no node is shown"):
+        place([{**node, "shown": False} for node in NODES], EDGES)
+
+
+def test_more_heads_than_columns_are_still_apart() -> None:
+    heads = [{"name": f"a0.h{i}", "layer": 0, "kind": "head", "shown": True} for i in range(14)]
+    edges = [{"src": "input", "dst": head["name"], "kind": "q", "score": 1.0} for head in heads]
+    placed = place([NODES[0], *heads, NODES[-1]], edges)
+    xs = sorted(placed[str(head["name"])].x for head in heads)
+    assert min(np.diff(xs)) >= 0.9
+
+
+def test_attention_on_the_first_token_does_not_squeeze_the_rest() -> None:
+    assert bar_limit([[0.9, 0.1, 0.04], [0.2, 0.2, 0.05]]) == pytest.approx(25.0)  # the rest's largest, and a quarter
+    assert bar_limit([[0.3, 0.25, 0.2]]) == pytest.approx(37.5)
+    assert bar_limit([[1.0, 0.0]]) == pytest.approx(125.0)
+
+
+def test_text_is_no_markup_and_what_the_font_lacks_is_escaped() -> None:
+    assert style.token_label("  a$_2$ ") == "␣␣a$_2$␣"
+    assert style.token_label("\n") == "\\n"
+    assert style.token_label("中国") == "\\u4e2d\\u56fd"
+    assert style.token_label("abcdefghijklmnop", 5) == "abcd…"
+    assert style.percent(float("nan")) == "–"
+    assert [style.percent(p) for p in (0.0, 0.0004, 0.0006, 0.999, 0.9996)] == [
+        *("0.0 %", "<0.1 %", "0.1 %", "99.9 %", "100 %"),
+    ]
+
+
+def test_figures_need_neither_pyplot_nor_torch() -> None:
+    names = sorted(f"knowcirc.plots.{path.stem}" for path in (SCRIPTS / "knowcirc/plots").glob("[!_]*.py"))
+    assert len(names) > 5
+    code = f"import sys, {', '.join(names)}; print(*[m for m in ('matplotlib.pyplot', 'torch') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""

@@ -1,0 +1,161 @@
+"""The report: captions filled and set, every item in one page that loads nothing, texts escaped."""
+
+import base64
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from knowcirc.analysis.findings import collect
+from knowcirc.files import write_json, write_table
+from knowcirc.report import build, render_caption
+from unit import test_findings as study
+
+CAPTIONS = sorted((Path(__file__).parents[2] / "rules" / "captions").glob("*.rst"))
+MODELS = ("tiny", "other")
+MANIFEST: dict[str, Any] = {"models": list(MODELS), "figures": ["circuit_graph"], "tables": ["known_facts", "scores"]}
+TEXTS = {
+    "circuit_graph": '**Fig.** The circuit of "{{ prompt }}" in {{ model }}.',
+    "known_facts": "{{ known.facts }} facts, {{ known.share | pct }} known.",
+    "scores": "Plain words.",
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The files of a small study of two models."""
+    for number, model in enumerate(MODELS):
+        findings = {"prompt": f"prompt {number}", "known": {"facts": 12 + number, "share": 0.5}}
+        write_json(tmp_path / model / "findings.json", findings)
+        origin = {"location": f"{model}/<repository>", "source": "hub", "licence": "MIT", "weights_sha256": "ab" * 32}
+        write_json(tmp_path / "models" / model / "provenance.json", origin)
+        figure = tmp_path / model / "figures" / "circuit_graph.png"
+        figure.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 3), (10 * number, 20, 30)).save(figure)
+        known = {"model": model, "relation": ["<script>alert(1)</script>", "b & c"], "n": [3, 4], "layer": [2, np.nan]}
+        known |= {"hit_at_1": [0.25, 0.5], "hit_at_1_low": [0.125, np.nan], "hit_at_1_high": [0.75, np.nan]}
+        write_table(tmp_path / model / "tables" / "known_facts.csv", pd.DataFrame(known))
+        scores = {"model": model, "text": ["short", "long " * 30], "S": [1.0, 0.0]}
+        write_table(tmp_path / model / "tables" / "scores.csv", pd.DataFrame(scores))
+    return tmp_path
+
+
+@pytest.fixture
+def page(results: Path) -> str:
+    return build(results, MANIFEST, TEXTS, {"outdir": "a <b> & ü", "seed": 3})
+
+
+def plain(text: str) -> str:
+    """HTML without its tags, on one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def test_placeholders_are_filled_and_markup_is_set() -> None:
+    text = render_caption("**Fig. 2.** {{ a.b }} of {{ c }}: {{ 'x' if c > 2 else 'y' }}.", {"a": {"b": 3}, "c": 5})
+    assert "<strong>Fig. 2.</strong>" in text
+    assert plain(text) == "Fig. 2. 3 of 5: x."
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.1234, "12.3 %"), (1, "100.0 %"), (0.0, "0.0 %"), (-0.0567, "-5.7 %"), (0.0004, "0.0 %")]
+)
+def test_shares_are_given_in_percent(share: float, text: str) -> None:
+    assert plain(render_caption("{{ share | pct }}", {"share": share})) == text
+
+
+@pytest.mark.parametrize("text", ["{{ absent }}", "{{ known.absent }}", "{{ absent.facts | pct }}"])
+def test_a_caption_that_names_an_unknown_value_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(ValueError, match="absent"):
+        render_caption(text, {"known": {"facts": 3}})
+
+
+@pytest.mark.parametrize("text", ["**never closed", ".. nonsense:: x", "`text", ".. include:: /etc/hostname"])
+def test_a_caption_that_is_no_markup_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"[Cc]aption|line 1|<string>:1"):
+        render_caption(text, {})
+
+
+@pytest.mark.parametrize("value", ["*NSYNC", "a `quoted` word", "name_", "R&B <b>", "x ** y", "|bars|", "a\\b"])
+def test_a_value_stands_in_a_caption_as_it_is(value: str) -> None:
+    """Subjects, answers and tokens are any text; none is markup."""
+    assert plain(render_caption('Of "{{ prompt }}".', {"prompt": value})) == f'Of "{value}".'
+
+
+@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
+def test_every_caption_is_filled_from_a_runs_findings(path: Path) -> None:
+    findings = {"model": "tiny", **collect(study.tables(), study.documents())}
+    text = plain(render_caption(path.read_text("utf-8"), findings))
+    assert len(text) > 60
+    assert not re.search(r"\{\{|\}\}|\{%|None|nan|\*\*", text)
+
+
+def test_captions_state_the_numbers_of_the_run() -> None:
+    findings = {"model": "tiny", **collect(study.tables(), study.documents())}
+    texts = {path.stem: plain(render_caption(path.read_text("utf-8"), findings)) for path in CAPTIONS}
+    assert "40 facts of 2 relations" in texts["known_facts"]
+    assert "rome at layer 3: 100.0 % of the edits take (20 edits, median 5.5 s)" in texts["editing_scores"]
+    assert "none at" not in texts["editing_scores"]
+    assert "largest effect of MLPs at the subject's last token is 25.0 % (layer 1)" in texts["causal_effects"]
+    assert "on 1 of 3 relations" in texts["circuit_hit_at_10"]
+
+
+def test_a_caption_stands_for_every_figure_and_table_of_the_study() -> None:
+    rules = "\n".join(path.read_text("utf-8") for path in (CAPTIONS[0].parents[1]).glob("*.smk"))
+    used = set(re.findall(r"captions/(\w+)\.rst", rules))
+    assert used <= {path.stem for path in CAPTIONS}
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|#)""", page)
+    assert not re.search(r"@import|url\(|<script|<link|<iframe", page)
+
+
+def test_figures_are_in_the_page_bit_by_bit(page: str, results: Path) -> None:
+    images = [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    assert images == [(results / model / "figures" / "circuit_graph.png").read_bytes() for model in MODELS]
+
+
+def test_every_item_of_every_model_has_an_anchor_and_a_link_to_it(page: str) -> None:
+    names = [f"{model}-{name}" for model in MODELS for name in ("circuit_graph", "known_facts", "scores")]
+    assert re.findall(r'<h3 id="([^"]+)"', page) == names
+    assert re.findall(r'<a href="#([^"]+)"', page) == names
+
+
+def test_each_model_has_its_own_numbers_and_origin(page: str) -> None:
+    first, second = page.split('id="other-circuit_graph"')
+    assert "prompt 0" in first
+    assert "12 facts, 50.0 % known" in plain(first)
+    assert "prompt 1" in second
+    assert "13 facts" in plain(second)
+    assert "From tiny/<repository> (hub), licence MIT, weights sha256 abab" in plain(first)
+    assert "<repository>" not in page
+
+
+def test_texts_of_tables_and_settings_are_escaped(page: str) -> None:
+    assert "<script>" not in page
+    assert '<td class="text">&lt;script&gt;alert(1)&lt;/script&gt;</td>' in page
+    assert "b &amp; c" in page
+    assert "a &lt;b&gt; &amp; ü" in page
+
+
+def test_a_tables_cells_hold_numbers_with_their_intervals(page: str) -> None:
+    tables = re.findall(r"<table>(.*?)</table>", page)
+    assert re.findall(r"<th[^>]*>([^<]*)</th>", tables[0]) == ["relation", "n", "layer", "hit_at_1"]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", tables[0])[1:]]
+    assert [plain(cell) for cell in rows[0][1:]] == ["3", "2", "0.250 [0.125, 0.750]"]
+    assert [plain(cell) for cell in rows[1][1:]] == ["4", "", "0.500"]  # no interval, no brackets
+    assert re.findall(r'<td class="(\w+)">', tables[1]) == ["text", "long"]
+    assert plain(tables[1]).endswith("0.000")
+
+
+def test_a_missing_caption_or_figure_is_an_error(results: Path) -> None:
+    with pytest.raises(KeyError, match="scores"):
+        build(results, MANIFEST, {name: TEXTS[name] for name in ("circuit_graph", "known_facts")}, {})
+    (results / "other" / "figures" / "circuit_graph.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"other/figures/circuit_graph\.png"):
+        build(results, MANIFEST, TEXTS, {})
