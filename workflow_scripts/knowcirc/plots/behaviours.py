@@ -53,7 +53,8 @@ def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], mo
         figure,
         f"Where {model} goes wrong: a wrong answer beside a right one",
         "Top: right and wrong answer under the logit lens at the last position. Bottom: what the mover head attends to "
-        "and the tokens it raises most. Dotted line: output of the mover head's layer. n = 1 fact each.",
+        "and the tokens it raises most; where no head meets the thresholds of a mover, the head that attends to the "
+        "subject and adds most to what is said. Dotted line: output of that head's layer. n = 1 fact each.",
     )
     return figure
 
@@ -93,7 +94,7 @@ def _hallucination_column(
 def _mover_row(bars: Axes, words: Axes, mover: Plain, fact: Plain) -> None:
     attention_bars(bars, mover["tokens"], mover["attention"], color=GREEN)
     ranks = f"right at rank {mover['right_rank']:,}, wrong at {mover['wrong_rank']:,}"
-    role = "mover head" if mover.get("is_mover", True) else "no mover; strongest writer"
+    role = "mover head" if mover.get("is_mover", True) else "no mover; nearest:"
     bars.set_title(f"{role} {mover['name']}: {ranks}", loc="left", pad=12)
     colors = {str(fact.get(f"{name}_token", fact[name])): c for name, c in (("right", BLUE), ("wrong", VERMILION))}
     token_list(words, mover["top_tokens"], colors)
