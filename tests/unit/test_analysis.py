@@ -191,14 +191,14 @@ def test_the_mover_is_the_strongest_head_that_meets_both_thresholds() -> None:
     assert (mover.head, found) == (1, True)
 
 
-def test_without_a_mover_the_strongest_head_on_the_subject_is_given_and_the_flag_says_so() -> None:
-    heads = [reading(0, 0.1, 0, 3.0), reading(1, 0.9, 50, -1.0), reading(2, 0.4, 50, -2.0)]
+def test_without_a_mover_the_best_ranking_head_on_the_subject_is_given_and_the_flag_says_so() -> None:
+    heads = [reading(0, 0.1, 0, 3.0), reading(1, 0.9, 40, -2.0), reading(2, 0.4, 50, -1.0)]
     mover, found = find_mover(heads, 0.3, 10)
     assert (mover.head, found) == (1, False)
 
 
-def test_where_no_head_attends_to_the_subject_the_strongest_of_all_is_given() -> None:
-    mover, found = find_mover([reading(0, 0.1, 0, -3.0), reading(1, 0.2, 50, -1.0)], 0.3, 10)
+def test_where_no_head_attends_to_the_subject_the_best_ranking_of_all_is_given() -> None:
+    mover, found = find_mover([reading(0, 0.2, 50, -1.0), reading(1, 0.1, 0, -3.0)], 0.3, 10)
     assert (mover.head, found) == (1, False)
 
 

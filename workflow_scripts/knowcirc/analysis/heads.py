@@ -75,9 +75,11 @@ def read_heads(model: LanguageModel, prompt: Prompt) -> list[HeadReading]:
 def find_mover(readings: Collection[HeadReading], attention: float, rank: int) -> tuple[HeadReading, bool]:
     """The mover head with the largest attribution, and whether any head meets the thresholds.
 
-    Where none does, the head that adds most to the answer among those that attend to the subject (or among all) is
-    given instead, and the flag says so.
+    Where none does, the head whose output ranks the answer best among those that attend to the subject (or among
+    all) is given instead, and the flag says so.
     """
     movers = [reading for reading in readings if reading.moves(attention, rank)]
+    if movers:
+        return max(movers, key=lambda reading: reading.attribution), True
     near = [reading for reading in readings if reading.to_subject >= attention]
-    return max(movers or near or readings, key=lambda reading: reading.attribution), bool(movers)
+    return min(near or readings, key=lambda reading: reading.rank), False

@@ -54,7 +54,7 @@ def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], mo
         f"Where {model} goes wrong: a wrong answer beside a right one",
         "Top: right and wrong answer under the logit lens at the last position. Bottom: what the mover head attends to "
         "and the tokens it raises most; where no head meets the thresholds of a mover, the head that attends to the "
-        "subject and adds most to what is said. Dotted line: output of that head's layer. n = 1 fact each.",
+        "subject and ranks what is said best. Dotted line: output of that head's layer. n = 1 fact each.",
     )
     return figure
 
