@@ -1,6 +1,7 @@
 """Circuits as files: JSON in the notation of EAP-IG and MIB, DOT for graphviz, NPZ between rules."""
 
 import json
+from operator import index
 from pathlib import Path
 from typing import get_args
 
@@ -51,21 +52,21 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
         document = json.loads(path.read_text("utf-8"))
         cfg, listed = document["cfg"], document["edges"]
         entries = {name: (bool(entry["in_graph"]), float(entry["score"] or 0.0)) for name, entry in listed.items()}
-        n_heads, kv = int(cfg["n_heads"]), cfg.get("kv", "per_head")
-        graph = Graph(int(cfg["n_layers"]), n_heads, int(cfg.get("n_kv", n_heads)), kv)
+        n_heads, kv = index(cfg["n_heads"]), cfg.get("kv", "per_head")
+        graph = Graph(index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads)), kv)
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
-    index = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
-    if unknown := sorted(set(entries) - set(index)):
+    places = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
+    if unknown := sorted(set(entries) - set(places)):
         raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
     edges = np.zeros_like(graph.valid)
     scores = np.zeros(graph.valid.shape)
     for name, (in_graph, score) in entries.items():
-        edges[index[name]], scores[index[name]] = in_graph, score
+        edges[places[name]], scores[places[name]] = in_graph, score
     return graph, Circuit(document.get("method", "unknown"), edges, scores)
 
 
