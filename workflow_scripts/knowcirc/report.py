@@ -22,7 +22,7 @@ from knowcirc.files import read_json, read_table
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;margin:0 auto;max-width:1180px;padding:0 1.5rem 4rem}
 h1{font-size:1.7rem;margin:2rem 0 .3rem}h2{font-size:1.3rem;margin:2.6rem 0 .4rem;border-bottom:1px solid #ccc}
-h3{font-size:1.05rem;margin:2rem 0 .4rem}nav a{margin-right:1rem;white-space:nowrap}a{color:#0b5394}
+h3{font-size:1.05rem;margin:2rem 0 .4rem}nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem}a{color:#0b5394}
 figure{margin:1rem 0 2rem}img{max-width:100%;height:auto;display:block}figcaption{max-width:56rem}
 .wide{overflow-x:auto;max-height:34rem;overflow-y:auto;border:1px solid #ddd}
 table{border-collapse:collapse;font-size:.82rem;font-variant-numeric:tabular-nums}
