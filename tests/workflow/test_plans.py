@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FASTER = "editing: { ft-m: { learning_rate: 0.001 } }"
 PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
 
 
@@ -56,6 +57,12 @@ def finished(clone: Path) -> Path:
     return clone
 
 
+def changed(folder: Path, text: str) -> list[str]:
+    """The small study's configuration with a further file on top."""
+    (folder / "change.yaml").write_text(text, "utf-8")
+    return ["config/test.yaml", "change.yaml"]
+
+
 @pytest.mark.parametrize("name", ["config", "test", "full", "lre", "paper"])
 def test_every_configuration_plans_a_whole_study_without_network_or_model(clone: Path, name: str) -> None:
     rules = planned(snakemake("-n", "--configfile", f"config/{name}.yaml", cwd=clone))
@@ -82,7 +89,6 @@ def test_the_default_study_has_at_most_eighty_jobs(clone: Path) -> None:
         ("relations={names: [country_capitl]}", "unknown relation 'country_capitl', did you mean 'country_capital'?"),
         ("moments={corpus: no.txt}", "moments.corpus: file 'no.txt' does not exist"),
         ("editing={editors: [romme]}", "editing.editors.0: 'romme' is not one of ['rome', 'ft-m']"),
-        ("tracing={draws: 0}", "tracing.draws: 0 is less than the minimum of 1"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_anything_runs(clone: Path, change: str, expected: str) -> None:
@@ -110,21 +116,37 @@ def test_a_damaged_table_of_models_is_named(clone: Path, damage: object, expecte
     assert expected in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tracing: { draws: 0 }", "tracing.draws: 0 is less than the minimum of 1"),
+        ("editing: { ft-m: { learning_rate: 5e-4 } }", "editing.ft-m.learning_rate: '5e-4' is not of type 'number'"),
+        ("showcase: { template: no place }", "showcase.template: 'no place' does not match"),
+        (
+            "icl: { relations: [name_religion, country_language] }",
+            "icl.relations: 'name_religion' is not in relations.names",
+        ),
+    ],
+)
+def test_a_wrong_value_in_a_further_file_is_refused(clone: Path, text: str, expected: str) -> None:
+    done = snakemake("-n", "--configfile", *changed(clone, text), cwd=clone)
+    assert done.returncode != 0
+    assert expected in done.stdout + done.stderr
+
+
 def test_a_finished_study_has_nothing_to_do(finished: Path) -> None:
     assert planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished)) == set()
 
 
 def test_a_changed_edit_setting_reruns_the_edits_and_what_follows(finished: Path) -> None:
-    change = "editing={ft-m: {learning_rate: 0.001}}"
-    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", "--config", change, cwd=finished))
+    rules = planned(snakemake("-n", "--configfile", *changed(finished, FASTER), cwd=finished))
     assert {"edit_facts", "sample_edited_text", "compare_edited_circuits", "tabulate_editing_scores"} <= rules
     untouched = {"fetch_model", "find_known_facts", "trace_facts", "discover_circuits", "evaluate_circuits"}
     assert not rules & (untouched | {"estimate_moments", "build_records", "study_in_context"})
 
 
 def test_only_the_editor_whose_setting_changed_is_run_again(finished: Path) -> None:
-    change = "editing={ft-m: {learning_rate: 0.001}}"
-    done = snakemake("-n", "--configfile", "config/test.yaml", "--config", change, cwd=finished)
+    done = snakemake("-n", "--configfile", *changed(finished, FASTER), cwd=finished)
     editors = re.findall(r"wildcards: .*editor=(\S+)", done.stdout + done.stderr)
     assert set(editors) == {"ft-m"}
 
