@@ -1,6 +1,5 @@
 """Circuits of the edited fact and of an unrelated one in the original and the edited models (KC Fig. 4)."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +32,7 @@ def main(job: Job) -> None:
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *params.settings], "edited circuits: models"):
         edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
-        with applied(model, edit) if edit is not None else nullcontext(model):
+        with applied(model, edit):
             for name, prompt in prompts.items():
                 views.append(read_view(model, graph, name, editor, prompt, asked.target[0], params.method, size))
     heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], params.heads)

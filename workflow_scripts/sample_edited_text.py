@@ -1,6 +1,5 @@
 """What the model writes after the same prompts before and after each edit (ROME Fig. 6)."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +26,7 @@ def main(job: Job) -> None:
         prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
         for editor in (UNEDITED, *params.settings):
             edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
-            with applied(model, edit) if edit is not None else nullcontext(model):
+            with applied(model, edit):
                 texts = generate(model, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
             for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
                 rows.append(

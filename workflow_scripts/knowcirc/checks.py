@@ -14,7 +14,6 @@ from PIL import Image
 
 from knowcirc.files import read_json, read_table
 
-INTERVAL = ("_low", "_high")
 MIN_PIXELS = 300
 KEYS = ("models", "figures", "tables", "methods", "editors")
 COLUMNS: dict[str, tuple[str, ...]] = {

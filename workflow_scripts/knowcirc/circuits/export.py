@@ -8,8 +8,9 @@ from typing import get_args
 import numpy as np
 
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.graph import Graph, KvView
+from knowcirc.circuits.graph import Graph
 from knowcirc.files import atomic
+from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Shape
 
 

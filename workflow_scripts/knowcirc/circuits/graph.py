@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Shape
 
 EdgeMatrix = Bool[ndarray, "src dst"]
-KvView = Literal["grouped", "per_head"]
 
 
 @dataclass(frozen=True)

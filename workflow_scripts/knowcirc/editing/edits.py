@@ -52,19 +52,20 @@ def request(model: LanguageModel, template: str, subject: str, target: str) -> R
 
 
 @contextlib.contextmanager
-def applied(model: LanguageModel, edit: Edit) -> Iterator[LanguageModel]:
-    """The model with the edit's matrices in place; on leaving, the old ones are back, bit by bit.
+def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
+    """The model with the edit's matrices in place (none: as it is); on leaving, the old ones are back, bit by bit.
 
     Raises:
         ValueError: if an edited layer does not exist.
     """
     blocks = model.transformer.blocks
-    for layer in edit.weights:
+    weights = {} if edit is None else edit.weights
+    for layer in weights:
         check_layer(model, layer)
-    old = {layer: blocks[layer].mlp.w_out.clone() for layer in edit.weights}
+    old = {layer: blocks[layer].mlp.w_out.clone() for layer in weights}
     try:
         with torch.no_grad():
-            for layer, weight in edit.weights.items():
+            for layer, weight in weights.items():
                 blocks[layer].mlp.w_out.copy_(weight)
         yield model
     finally:

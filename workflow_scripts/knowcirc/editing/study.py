@@ -1,7 +1,6 @@
 """Editing many records with one editor: a row of scores each, and the table over all editors."""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +49,7 @@ def edit_record(
         wanted = request(model, record.template, record.subject, record.target_new)
         edit = make_edit(editor, model, wanted, settings, stuff)
     seconds = time.perf_counter() - start
-    with applied(model, edit) if edit is not None else nullcontext(model):
+    with applied(model, edit):
         pairs = judge(model, record)
         row: dict[str, object] = {
             "case": record.case,

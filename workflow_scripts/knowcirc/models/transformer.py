@@ -186,8 +186,10 @@ class Transformer:
 
     def keys_values(self, layer: int, x: Float[Tensor, "batch pos d_model"], start: Start = 0) -> KeyValue:
         """Keys (turned to their positions) and values that `layer` reads from the residual stream `x`."""
+        return self._keys_values(layer, self.blocks[layer].norm1(x), start)
+
+    def _keys_values(self, layer: int, normed: Float[Tensor, "batch pos d_model"], start: Start) -> KeyValue:
         att = self.blocks[layer].attention
-        normed = self.blocks[layer].norm1(x)
         return self.turn(project(normed, att.w_k, att.b_k), start), project(normed, att.w_v, att.b_v)
 
     def turn(self, x: Float[Tensor, "batch pos head d_head"], start: Start) -> Float[Tensor, "batch pos head d_head"]:
@@ -227,10 +229,10 @@ class Transformer:
         `x` is the residual stream at positions from `start` (one number, or one a row); `past` holds the keys and
         values before them, of which those marked in `hidden` are not seen.
         """
-        block = self.blocks[layer]
-        att = block.attention
-        q = self.turn(project(block.norm1(x), att.w_q, att.b_q), start)
-        k, v = self.keys_values(layer, x, start)
+        att = self.blocks[layer].attention
+        normed = self.blocks[layer].norm1(x)
+        q = self.turn(project(normed, att.w_q, att.b_q), start)
+        k, v = self._keys_values(layer, normed, start)
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
         pattern = self.pattern(q, self.expand(k), hidden)

@@ -28,10 +28,9 @@ from knowcirc.files import atomic
 Plain = Mapping[str, Any]
 """A dictionary as JSON gives it."""
 
-BLACK, GREY, LIGHT = "#000000", "#8a8a8a", "#d9d9d9"
+BLACK, GREY = "#000000", "#8a8a8a"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW)
 SMALL, NORMAL, LARGE = 7.0, 8.5, 12.0
 FONT = "DejaVu Sans"
 DPI = 160
