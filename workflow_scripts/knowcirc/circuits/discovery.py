@@ -14,7 +14,8 @@ from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.models.loading import LanguageModel
 
 STEPS = {"eap": 1, "eap-ig": 5}
-METHODS = (*STEPS, "random")
+SCORING = tuple(STEPS)  # methods that score every edge by attribution
+METHODS = ("acdc", *SCORING, "eap-ig+acdc", "random")
 BATCH = 8
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def attribute(
         ValueError: for an unknown method.
     """
     if method not in STEPS:
-        raise ValueError(f"method {method!r} gives no scores; choose one of {', '.join(STEPS)}")
+        raise ValueError(f"method {method!r} gives no scores; choose one of {', '.join(SCORING)}")
     total = np.zeros((graph.n_src, graph.n_dst))
     for paired in (True, False):
         chosen = [i for i, partner in enumerate(partners) if (partner is not None) == paired]

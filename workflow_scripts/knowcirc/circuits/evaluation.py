@@ -1,18 +1,37 @@
-"""What a circuit can do alone: hit@k under zero ablation (KC section 3.2), on prompts of any length."""
+"""What a circuit can do, one definition a measure: hit@k and NLL alone, faithfulness and its kin under patching.
+
+| measure | absent edges deliver | value |
+|---|---|---|
+| hit@k (KC section 3.2) | nothing | the answer is among the k likeliest next tokens |
+| faithfulness | the partner's run | (m(circuit) - m(empty)) / (m(model) - m(empty)) |
+| completeness | the partner's run | faithfulness of the complement; near 0: nothing is left outside |
+| CPR, CMD (MIB, arXiv 2504.13151) | the partner's run | areas of f and of abs(1 - f) over the circuit's size |
+
+m is the logit difference between the prompt's and its partner's answer. The empty circuit is the partner's run, so
+faithfulness is 0 for no edges and 1 for all of them; values outside 0 to 1 occur.
+"""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 
+from knowcirc.circuits.attribution import Targets, top_edges
+from knowcirc.circuits.discovery import STEPS, Circuit, choose_partners
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.patched import run_circuit
+from knowcirc.circuits.patched import record, run_circuit
+from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.models.loading import LanguageModel
+from knowcirc.seeding import derive
 
 BATCH = 20
+PATCHED_BATCH = 8
+SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""MIB's grid of circuit sizes, as shares of the graph's edges."""
 
 
 def circuit_answers(
@@ -41,3 +60,109 @@ def nll(answers: Sequence[Answer]) -> float:
     """Mean negative log-likelihood of the answers, in nats."""
     p = torch.tensor([answer.p for answer in answers], dtype=torch.float64)
     return float(-p.clamp_min(1e-300).log().mean())
+
+
+def pairs_of(prompts: Sequence[Prompt], most: int | None = None, seed: int = 0) -> list[tuple[int, int]]:
+    """(prompt, partner) for each prompt that has a partner among the others; at most `most`, drawn by `seed`."""
+    pairs = [(i, j) for i, j in enumerate(choose_partners(prompts, 0)) if j is not None]
+    if most is None or most >= len(pairs):
+        return pairs
+    return [pairs[k] for k in sorted(np.random.default_rng(seed).permutation(len(pairs))[:most])]
+
+
+def faithfulness(
+    model: LanguageModel,
+    graph: Graph,
+    circuits: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    pairs: Sequence[tuple[int, int]],
+) -> Float[ndarray, "circuit pair"]:
+    """(m(circuit) - m(empty)) / (m(model) - m(empty)) of each circuit on each pair of (prompt, partner).
+
+    The partners' runs are recorded once a batch, for all circuits.
+    """
+    values = np.empty((len(circuits), len(pairs)))
+    for group in batches([prompts[i].ids for i, _ in pairs], PATCHED_BATCH):
+        firsts, seconds = ([prompts[pairs[k][side]] for k in group] for side in (0, 1))
+        clean, other = (model.batch([prompt.ids for prompt in side]) for side in (firsts, seconds))
+        answers, others = (
+            torch.tensor([prompt.answer[0] for prompt in side], device=model.device) for side in (firsts, seconds)
+        )
+        targets = Targets(answers, others)
+        with torch.no_grad():
+            whole, empty = (-targets.loss(model.transformer.logits(ids)) for ids in (clean, other))
+        absent = record(model.transformer, graph, other).outputs
+        for row, edges in enumerate(circuits):
+            m = -targets.loss(run_circuit(model.transformer, graph, edges, clean, ablated=absent))
+            values[row, group] = ((m - empty) / (whole - empty)).cpu().numpy()
+    return values
+
+
+def complement(graph: Graph, edges: EdgeMatrix) -> EdgeMatrix:
+    """All edges of the graph that are not in the circuit: its faithfulness is the circuit's completeness."""
+    rest: EdgeMatrix = graph.valid & ~edges
+    return rest
+
+
+def edge_count(graph: Graph, share: float) -> int:
+    """How many edges a share of the graph is, at least one."""
+    return max(1, round(share * graph.n_edges))
+
+
+def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed: int) -> list[EdgeMatrix]:
+    """Circuits of each size (share of the graph's edges) by the circuit's method, disconnected parts dropped.
+
+    Attribution methods: the strongest edges. `random`: circuits drawn by `seed`, anew for each size. A method that
+    finds one circuit: `nested_circuits`.
+
+    Raises:
+        ValueError: if a method other than `random` gave no scores.
+    """
+    counts = [edge_count(graph, size) for size in sizes]
+    if circuit.method == "random":
+        return [
+            graph.valid if n == graph.n_edges else random_circuit(graph, n, derive(seed, "size", n)) for n in counts
+        ]
+    if circuit.method not in STEPS:
+        return nested_circuits(graph, circuit, sizes)
+    if circuit.scores is None:
+        raise ValueError(f"the circuit of method {circuit.method} has no scores; find it anew")
+    scores = np.nan_to_num(circuit.scores, nan=0.0)
+    return [top_edges(graph, scores, n) for n in counts]
+
+
+def nested_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float]) -> list[EdgeMatrix]:
+    """Circuits of each size (share of the graph's edges) around a method's one circuit, disconnected parts dropped.
+
+    Edges are ranked by whether they are in the circuit, then by absolute score; an edge without a score (NaN: never
+    tested) counts as 0. Ties keep the graph's order.
+
+    Raises:
+        ValueError: if the circuit has no scores.
+    """
+    if circuit.scores is None:
+        raise ValueError(f"the circuit of method {circuit.method} has no scores to rank its edges by")
+    strength = np.abs(np.nan_to_num(circuit.scores, nan=0.0)).ravel()
+    order = np.lexsort((-strength, ~circuit.edges.ravel(), ~graph.valid.ravel()))
+    nested = []
+    for size in sizes:
+        chosen = np.zeros(graph.valid.size, dtype=bool)
+        chosen[order[: edge_count(graph, size)]] = True
+        nested.append(graph.connected(chosen.reshape(graph.valid.shape)))
+    return nested
+
+
+def areas(
+    sizes: Sequence[float], values: Shaped[ndarray, "*rows size"]
+) -> tuple[Float[ndarray, "*rows"], Float[ndarray, "*rows"]]:
+    """(CPR, CMD): the areas under f and under abs(1 - f) over the share of edges, trapezoids between the sizes.
+
+    `values` are faithfulness at each of the `sizes`. Unlike MIB's code, which begins at the first size, the curve
+    begins at share 0 with f = 0, the empty circuit. The best CPR is large, the best CMD is 0.
+
+    >>> areas((0.5, 1.0), np.array([1.0, 1.0]))
+    (array(0.75), array(0.25))
+    """
+    x = np.array([0.0, *sizes])
+    f = np.concatenate([np.zeros((*values.shape[:-1], 1)), values], axis=-1)
+    return np.asarray(np.trapezoid(f, x)), np.asarray(np.trapezoid(np.abs(1 - f), x))

@@ -1,6 +1,7 @@
 """Circuits as files: JSON in the notation of EAP-IG and MIB, DOT for graphviz, NPZ between rules."""
 
 import json
+import math
 from operator import index
 from pathlib import Path
 from typing import get_args
@@ -15,7 +16,7 @@ from knowcirc.models.transformer import Shape
 
 
 def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
-    """Write every edge of the graph with its score and whether it is in the circuit.
+    """Write every edge of the graph with its score (null: it has none, or NaN) and whether it is in the circuit.
 
     `cfg.kv` says which K/V inputs the names mean: query heads' (`per_head`, as EAP-IG and MIB read them) or K/V
     heads' (`grouped`). `extra` (method, prompts, settings) stands beside.
@@ -31,9 +32,10 @@ def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extr
     alive = graph.nodes(circuit.edges)
     nodes = {name: {"in_graph": bool(alive[i])} for i, name in enumerate(graph.src_names)}
     nodes["logits"] = {"in_graph": bool(circuit.edges[:, graph.final].any())}
+    scores = np.full(graph.valid.shape, np.nan) if circuit.scores is None else circuit.scores
     edges = {
         graph.edge_name(src, dst): {
-            "score": None if circuit.scores is None else float(circuit.scores[src, dst]),
+            "score": None if math.isnan(scores[src, dst]) else float(scores[src, dst]),
             "in_graph": bool(circuit.edges[src, dst]),
         }
         for src, dst in graph.edges()

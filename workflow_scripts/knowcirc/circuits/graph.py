@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from knowcirc.models.table import KvView
@@ -124,6 +124,15 @@ class Graph:
         return [*names, "logits"]
 
     @cached_property
+    def node_names(self) -> tuple[list[str], list[str]]:
+        """Senders and receivers as ACDC's code names them: `embed`, `a5.h3`, `m7`; `a5.h3.q_in`, `m7.in`, `final`."""
+        receivers = []
+        for name in self.dst_names[:-1]:
+            node, _, kind = name.rstrip(">").partition("<")
+            receivers.append(f"{node}.{kind}_in" if kind else f"{node}.in")
+        return ["embed", *self.src_names[1:]], [*receivers, "final"]
+
+    @cached_property
     def owners(self) -> Bool[ndarray, "dst src"]:
         """Which senders compute their output from each receiver (several heads of a group share a K/V input)."""
         owners = np.zeros((self.n_dst, self.n_src), dtype=bool)
@@ -136,6 +145,18 @@ class Graph:
                     owners[self.reads(layer, kind).start + head // group, source] = True  # type: ignore[arg-type]
             owners[self.mlp_in(layer), self.mlp(layer)] = True
         return owners
+
+    @cached_property
+    def projections(self) -> Bool[ndarray, " dst"]:
+        """Receivers with an edge of their own to a head's query, key or value: all of them in the per-head view."""
+        return np.array([self.kv == "per_head" and "<" in name for name in self.dst_names])
+
+    @cached_property
+    def latest_first(self) -> Int[ndarray, " src"]:
+        """Senders from the last layer to the embedding, in a layer the MLP, then the heads upward (ACDC's order)."""
+        layers = range(self.n_layers - 1, -1, -1)
+        order = [i for at in layers for i in (self.mlp(at), *range(self.head(at, 0), self.mlp(at)))]
+        return np.array([*order, 0])
 
     def edge_name(self, src: int, dst: int) -> str:
         """An edge as EAP-IG writes it: `a5.h3->m7`, `m2->a4.h1<q>`."""

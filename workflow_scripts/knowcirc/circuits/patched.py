@@ -113,24 +113,13 @@ def _heads(
 ) -> Float[Tensor, "head batch pos d_model"]:
     """The outputs of a layer's heads when each reads inputs of its own."""
     block, att = model.blocks[layer], model.blocks[layer].attention
-    q = _project(block.norm1(q_in), att.w_q, att.b_q)
-    k = _project(block.norm1(k_in), _fit(att.w_k, k_in), None if att.b_k is None else _fit(att.b_k, k_in))
-    v = _project(block.norm1(v_in), _fit(att.w_v, v_in), None if att.b_v is None else _fit(att.b_v, v_in))
+    readers = [head * len(att.w_k) // len(k_in) for head in range(len(k_in))]  # weights repeat in the per-head view
+    q = att.read("q", range(len(q_in)), block.norm1(q_in))
+    k, v = att.read("k", readers, block.norm1(k_in)), att.read("v", readers, block.norm1(v_in))
+    q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
     pattern = model.pattern(model.turn(q, 0), _all_heads(model.turn(k, 0), model))
-    mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, _all_heads(v, model))
-    return model.head_outputs(layer, mixed).permute(2, 0, 1, 3)
-
-
-def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Float[Tensor, "batch pos head d_head"]:
-    out = torch.einsum("hbpd,hed->bphe", x, weight)
-    return out if bias is None else out + bias
-
-
-def _fit(weight: Tensor, x: Tensor) -> Tensor:
-    """K/V weights for as many inputs as there are: repeated for query heads in the per-head view."""
-    if len(weight) == len(x):
-        return weight
-    return weight.repeat_interleave(len(x) // len(weight), 0)
+    mixed = torch.einsum("bhqk,bkhe->hbqe", pattern, _all_heads(v, model))
+    return att.write(range(len(q_in)), mixed)
 
 
 def _all_heads(x: Tensor, model: Transformer) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from knowcirc.models import folding, gpt2, llama
+from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Shape, Transformer
 
 FAMILIES = {"gpt2": gpt2, "llama": llama}
@@ -90,9 +91,16 @@ def read_config(folder: Path) -> dict[str, object]:
 
 
 def load(
-    folder: Path | str, *, device: str = "auto", dtype: str = "float32", processing: str = "none"
+    folder: Path | str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    processing: str = "none",
+    fast: bool = False,
 ) -> LanguageModel:
     """The model saved in `folder`, frozen, in evaluation mode.
+
+    `fast` packs the transformer's matrices where that helps (`packing.py`): for work without gradients and edits.
 
     Raises:
         ValueError: if the folder, its weights, the family, the dtype or the device will not do.
@@ -116,6 +124,8 @@ def load(
         view = folding.fold(view)
     elif processing != "none":
         raise ValueError(f"processing {processing!r} is none of none, folded")
+    if fast:
+        view = packed(view)
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
     log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)

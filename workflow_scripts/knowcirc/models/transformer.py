@@ -9,8 +9,9 @@ Prompts are never padded on the left. Padding on the right is harmless: attentio
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -119,6 +120,25 @@ class Attention:
     b_v: Float[Tensor, "kv_head d_head"] | None
     b_o: Float[Tensor, " d_model"] | None
 
+    def read(
+        self, kind: Literal["q", "k", "v"], heads: Sequence[int], x: Float[Tensor, "n *rows d_model"]
+    ) -> Float[Tensor, "n *rows d_head"]:
+        """Queries, keys or values of heads (for k and v: of K/V heads) that read a normed input each."""
+        weight, bias = self._maps(kind)
+        chosen = list(heads)
+        out = torch.einsum("nrd,ned->nre", x.flatten(1, -2), weight[chosen])
+        if bias is not None:
+            out = out + bias[chosen][:, None]
+        return out.unflatten(1, x.shape[1:-1])
+
+    def write(self, heads: Sequence[int], mixed: Float[Tensor, "n *rows d_head"]) -> Float[Tensor, "n *rows d_model"]:
+        """What heads add to the residual stream, each from its own mixed values; linear, without the output bias."""
+        out = torch.einsum("nre,nde->nrd", mixed.flatten(1, -2), self.w_o[list(heads)])
+        return out.unflatten(1, mixed.shape[1:-1])
+
+    def _maps(self, kind: Literal["q", "k", "v"]) -> tuple[Tensor, Tensor | None]:
+        return {"q": (self.w_q, self.b_q), "k": (self.w_k, self.b_k), "v": (self.w_v, self.b_v)}[kind]
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -142,9 +162,13 @@ class Rotary:
         positions = torch.arange(x.shape[1], device=x.device)[None]
         positions = positions + (start if isinstance(start, int) else start[:, None])
         cos, sin = self.angles(x, positions)
-        first, second = x.chunk(2, -1)
-        turned = torch.cat((-second, first), -1)
-        return x * cos[:, :, None] + turned * sin[:, :, None]
+        return rotate(x, cos[:, :, None], sin[:, :, None])
+
+
+def rotate(x: Float[Tensor, "*rows d_head"], cos: Tensor, sin: Tensor) -> Float[Tensor, "*rows d_head"]:
+    """Queries or keys turned by the angles of their positions (which broadcast against the rows)."""
+    first, second = x.chunk(2, -1)
+    return torch.addcmul(x * cos, torch.cat((-second, first), -1), sin)
 
 
 def project(

@@ -1,0 +1,236 @@
+"""The fast search against the one that tests one edge at a time, each with a whole forward pass of its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from knowcirc.circuits.acdc import PROJECTION, EdgeTest, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.metrics import METRICS, Task, make_task
+from knowcirc.circuits.patched import record
+from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.circuits.searching import load_search, save_search
+from knowcirc.models import gpt2, llama
+from knowcirc.models.folding import fold
+from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.packing import packed
+from knowcirc.models.table import KvView
+from knowcirc.models.transformer import Transformer
+from sequential import measure, sequential_acdc
+from unit.tiny import MODELS, random_network
+
+PROMPTS = {
+    "one": [[0, 1, 2, 3, 4]],
+    "two of different lengths": [[0, 1, 2, 3, 4, 5], [0, 8, 9]],
+    "single token beside another": [[6], [0, 8, 9]],
+}
+
+
+def exact(name: str) -> Transformer:
+    """A tiny model in float64."""
+    network = random_network(name).double().requires_grad_(False)
+    return (gpt2 if name == "gpt2" else llama).adapt(network)
+
+
+def task_of(metric: str, prompts: list[list[int]]) -> Task:
+    answers, others = [9, 8, 7][: len(prompts)], [11, 12, 13][: len(prompts)]
+    return make_task(metric, prompts, answers, others)  # type: ignore[arg-type]
+
+
+def decisions(tests: list[EdgeTest]) -> list[tuple[int, int, bool]]:
+    return [(test.src, test.dst, test.kept) for test in tests]
+
+
+def agree(model: Transformer, graph: Graph, task: Task, rule: Rule, **settings: object) -> Search:
+    """The fast search, once it has been held against the sequential one."""
+    edges = settings.pop("edges", None)
+    absent = settings.pop("absent", None)
+    found = acdc(model, graph, task, rule, absent=absent, search=begin(graph, edges))  # type: ignore[arg-type]
+    tests, left, projections = sequential_acdc(model, graph, task, rule, absent=absent, edges=edges)  # type: ignore[arg-type]
+    assert decisions(found.tests) == decisions(tests)
+    np.testing.assert_allclose([t.score for t in found.tests], [t.score for t in tests], rtol=0, atol=1e-10)
+    assert (found.edges == left).all()
+    assert (found.projections == projections).all()
+    return found
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("patched", [False, True])
+@pytest.mark.parametrize("kv", ["grouped", "per_head"])
+@pytest.mark.parametrize("name", MODELS)
+def test_decisions_are_those_of_the_sequential_search(name: str, kv: KvView, patched: bool, absolute: bool) -> None:
+    model = exact(name)
+    graph = Graph.of(model.shape, kv)
+    task = task_of("nll", PROMPTS["two of different lengths"])
+    absent = record(model, graph, (task.ids * 7 + 3) % model.shape.d_vocab).outputs if patched else None
+    found = agree(model, graph, task, Rule(0.01, absolute), absent=absent)
+    assert 0 < found.edges.sum() < graph.n_edges
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("prompts", PROMPTS)
+def test_every_metric_and_prompts_of_any_length(metric: str, prompts: str) -> None:
+    model = exact("llama")
+    agree(model, Graph.of(model.shape, "grouped"), task_of(metric, PROMPTS[prompts]), Rule(0.02))
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(
+    ("layers", "heads", "kv_heads", "length"), [(1, 2, 1, 3), (2, 6, 3, 7), (5, 2, 2, 4), (2, 3, 1, 1), (3, 4, 4, 2)]
+)
+def test_other_shapes_lengths_and_thresholds(layers: int, heads: int, kv_heads: int, length: int, tau: float) -> None:
+    torch.manual_seed(layers * 10 + heads)
+    config = LlamaConfig(
+        vocab_size=61,
+        hidden_size=8 * heads,
+        intermediate_size=20,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        initializer_range=0.3,
+    )
+    model = llama.adapt(LlamaForCausalLM(config).double().eval().requires_grad_(False))
+    task = make_task("kc-nll", [list(range(length))], [17])
+    agree(model, Graph.of(model.shape, "grouped"), task, Rule(tau))
+    agree(model, Graph.of(model.shape, "per_head"), task, Rule(tau, absolute=True))
+
+
+def test_folded_weights_change_the_circuit_of_gpt2() -> None:
+    model = exact("gpt2")
+    graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
+    plain, folded = (agree(each, graph, task, Rule(0.01)) for each in (model, fold(model)))
+    assert plain.metric_start == pytest.approx(folded.metric_start, abs=1e-9)
+    assert (plain.edges != folded.edges).any()
+
+
+@pytest.mark.parametrize("kv", ["grouped", "per_head"])
+def test_a_search_of_some_edges_leaves_the_others_absent(kv: KvView) -> None:
+    model = exact("llama")
+    graph = Graph.of(model.shape, kv)
+    some = random_circuit(graph, graph.n_edges // 2, 3)
+    found = agree(model, graph, task_of("nll", PROMPTS["one"]), Rule(0.01), edges=some)
+    assert not (found.edges & ~some).any()
+    assert {(test.src, test.dst) for test in found.tests if test.src != PROJECTION} <= set(graph.edges(some))
+
+
+@pytest.mark.parametrize("width", [1, 3, 64])
+def test_the_width_of_batches_changes_nothing(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact("gpt2")
+    graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
+    want = acdc(model, graph, task, Rule(0.01))
+    for name in ("FIRST_WIDTH", "NARROWEST", "WIDEST"):
+        monkeypatch.setattr(f"knowcirc.circuits.acdc.{name}", width)
+    got = acdc(model, graph, task, Rule(0.01))
+    assert decisions(got.tests) == decisions(want.tests)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_metric_of_what_is_left_is_that_of_the_circuit(name: str) -> None:
+    model = exact(name)
+    graph, task = Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"])
+    found = acdc(model, graph, task, Rule(0.05))
+    assert found.metric_start == pytest.approx(measure(model, graph, task, graph.valid), abs=1e-10)
+    assert found.metric_circuit == pytest.approx(measure(model, graph, task, found.edges), abs=1e-10)
+    assert found.closest == min(abs(test.score - 0.05) for test in found.tests)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two layers."""
+
+
+@pytest.mark.parametrize("stop", [2, 1, 0, -1])
+def test_a_killed_search_goes_on_from_its_last_layer(stop: int, tmp_path: Path) -> None:
+    model = exact("gpt2")
+    graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
+    want = acdc(model, graph, task, Rule(0.01))
+
+    def keep(search: Search) -> None:
+        save_search(tmp_path / "search.npz", search)
+        if search.next_layer == stop:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        acdc(model, graph, task, Rule(0.01), after_layer=keep)
+    kept = load_search(tmp_path / "search.npz")
+    assert len(kept.tests) <= len(want.tests)
+    got = acdc(model, graph, task, Rule(0.01), search=kept)
+    assert got.tests == want.tests
+    assert (got.edges == want.edges).all()
+    assert (got.projections == want.projections).all()
+    assert (got.metric_start, got.passes, got.rows) == (want.metric_start, want.passes, want.rows)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04cut", b"no archive"])
+def test_a_broken_search_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "search.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="delete it to begin anew"):
+        load_search(path)
+
+
+def test_progress_ends_with_every_edge_decided() -> None:
+    model = exact("llama")
+    graph = Graph.of(model.shape, "grouped")
+    seen: list[Progress] = []
+    found = acdc(model, graph, task_of("nll", PROMPTS["one"]), Rule(0.05), report=seen.append)
+    decided = [progress.decided for progress in seen]
+    assert decided == sorted(decided)
+    assert decided[-1] == seen[-1].total == graph.n_edges
+    assert seen[-1].kept == found.edges.sum()
+
+
+def test_a_metric_that_overflows_ends_the_search() -> None:
+    model = exact("llama")
+    broken = replace(model, unembedding=model.unembedding * torch.inf)
+    with pytest.raises(ValueError, match="became"):
+        acdc(broken, Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"]), Rule(0.05))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_packed_model_computes_the_same(name: str, load_tiny: Callable[..., LanguageModel]) -> None:
+    model = load_tiny(name).transformer
+    ids = torch.tensor([[0, 5, 3, 7]])
+    torch.testing.assert_close(packed(model).logits(ids), model.logits(ids), rtol=1e-5, atol=1e-5)
+    assert packed(packed(model)).mlp_out_names == model.mlp_out_names
+    graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
+    fast, plain = (acdc(each, graph, task, Rule(0.05)) for each in (packed(model), model))
+    assert decisions(fast.tests) == decisions(plain.tests)
+
+
+def test_other_precisions_are_not_packed() -> None:
+    model = exact("gpt2")
+    assert packed(model) is model
+
+
+def test_the_real_model_agrees_on_its_last_layers(real_model_folder: Path) -> None:
+    """Edges into the last two layers; scores within what float32 leaves of them."""
+    model = load(real_model_folder, device="cpu")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    ids = model.text("The official language of France is")["input_ids"]
+    task = make_task("nll", [ids], [model.text(" French", add_special_tokens=False)["input_ids"][0]])
+
+    def stop(search: Search) -> None:
+        if search.next_layer < graph.n_layers - 2:
+            kept.append(search)
+            raise KilledError
+
+    kept: list[Search] = []
+    with pytest.raises(KilledError):
+        acdc(packed(model.transformer), graph, task, Rule(0.05), after_layer=stop)
+    chosen = np.random.default_rng(0).permutation(len(kept[0].tests))[:40]
+    edges, metric, worst = graph.valid.copy(), measure(model.transformer, graph, task, graph.valid), 0.0
+    for index, test in enumerate(kept[0].tests):
+        trial = edges.copy()
+        trial[test.src, test.dst] = False
+        if index in chosen:
+            before = measure(model.transformer, graph, task, edges)
+            worst = max(worst, abs(measure(model.transformer, graph, task, trial) - before - test.score))
+        if not test.kept:
+            edges = trial
+    assert metric == pytest.approx(kept[0].metric_start, abs=1e-5)
+    assert worst < 1e-5

@@ -1,0 +1,228 @@
+"""What circuits are judged by: faithfulness against its formula, areas by hand, circuits of every size by method."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_circuit
+from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.evaluation import (
+    SIZES,
+    areas,
+    circuit_answers,
+    complement,
+    faithfulness,
+    hits,
+    nested_circuits,
+    pairs_of,
+    sized_circuits,
+)
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.patched import record, run_circuit
+from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.circuits.study import score_relation
+from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.models.loading import LanguageModel
+
+Loader = Callable[..., LanguageModel]
+SMALL = Graph(3, 4, 2, "grouped")
+FACTS = (
+    ("the capital of France is", "Paris"),
+    ("New Zealand is in", "English"),
+    ("the capital of Italy is", "Rome"),
+    ("Peru is in the city of", "Lima"),  # no other prompt has its length
+    ("the capital of Spain is", "Madrid"),
+    ("Papua Guinea is in", "Tok"),
+    ("the capital of Papua is", "Rome"),
+)
+
+
+@pytest.fixture
+def graph(model: LanguageModel) -> Graph:
+    return Graph.of(model.transformer.shape, "grouped")
+
+
+@pytest.fixture
+def prompts(model: LanguageModel) -> list[Prompt]:
+    return [tokenise(model.text, text, answer) for text, answer in FACTS]
+
+
+def some_edges(graph: Graph, share: float, seed: int = 0) -> EdgeMatrix:
+    chosen: EdgeMatrix = graph.valid & (np.random.default_rng(seed).random(graph.valid.shape) < share)
+    return chosen
+
+
+def some_scores(graph: Graph, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=graph.valid.shape) * graph.valid
+
+
+def test_the_whole_graph_keeps_all_and_leaves_nothing_and_the_empty_circuit_keeps_nothing(
+    model: LanguageModel, graph: Graph, prompts: list[Prompt]
+) -> None:
+    nothing = np.zeros_like(graph.valid)
+    assert (complement(graph, graph.valid) == nothing).all()
+    assert (complement(graph, nothing) == graph.valid).all()
+    circuits = [graph.valid, nothing, complement(graph, graph.valid)]
+    found = faithfulness(model, graph, circuits, prompts, pairs_of(prompts))
+    np.testing.assert_allclose(found, np.array([[1.0], [0.0], [0.0]]) * np.ones(6), atol=1e-8)
+
+
+def test_faithfulness_is_its_formula_prompt_by_prompt(
+    model: LanguageModel, graph: Graph, prompts: list[Prompt]
+) -> None:
+    circuits = [some_edges(graph, 0.7), some_edges(graph, 0.9, 1)]
+    pairs = pairs_of(prompts)
+    found = faithfulness(model, graph, circuits, prompts, pairs)
+
+    def m(logits: torch.Tensor, clean: Prompt, other: Prompt) -> float:
+        return float(logits[0, clean.answer[0]] - logits[0, other.answer[0]])
+
+    for column, (i, j) in enumerate(pairs):
+        clean, other = prompts[i], prompts[j]
+        ids, partner = model.batch([clean.ids]), model.batch([other.ids])
+        whole, empty = (m(model.transformer.logits(x), clean, other) for x in (ids, partner))
+        absent = record(model.transformer, graph, partner).outputs
+        for row, edges in enumerate(circuits):
+            part = m(run_circuit(model.transformer, graph, edges, ids, ablated=absent), clean, other)
+            assert found[row, column] == pytest.approx((part - empty) / (whole - empty), abs=1e-9)
+
+
+def test_pairs_are_of_equal_length_with_other_answers_and_no_more_than_wanted(load_tiny: Loader) -> None:
+    model = load_tiny("llama")
+    prompts = [tokenise(model.text, text, answer) for text, answer in FACTS]
+    pairs = pairs_of(prompts)
+    assert [i for i, _ in pairs] == [0, 1, 2, 4, 5, 6]
+    for i, j in pairs:
+        assert len(prompts[i].ids) == len(prompts[j].ids)
+        assert prompts[i].answer[0] != prompts[j].answer[0]
+    assert pairs_of(prompts, 6) == pairs_of(prompts, 99) == pairs
+    drawn = [pairs_of(prompts, 3, seed) for seed in range(9)]
+    assert all(len(some) == 3 and set(some) < set(pairs) and sorted(some) == some for some in drawn)
+    assert drawn[0] == pairs_of(prompts, 3, 0)
+    assert len({tuple(some) for some in drawn}) > 1
+    assert pairs_of(prompts[3:4]) == []
+
+
+def test_areas_are_those_of_trapezoids_from_the_empty_circuit() -> None:
+    sizes = (0.1, 0.5, 1.0)
+    curves = np.array([[0.2, 1.4, 1.0], [1.0, 1.0, 1.0], [0.0, -1.0, 1.0]])
+    cpr, cmd = areas(sizes, curves)
+    assert cpr.tolist() == pytest.approx([0.01 + 0.32 + 0.6, 0.05 + 0.9, 0.0 - 0.2 + 0.0])
+    assert cmd.tolist() == pytest.approx([0.09 + 0.24 + 0.1, 0.05, 0.1 + 0.6 + 0.5])
+
+
+def test_a_perfect_circuit_of_every_size_lacks_only_the_first_segment() -> None:
+    cpr, cmd = areas(SIZES, np.ones(len(SIZES)))
+    assert (float(cpr), float(cmd)) == pytest.approx((1 - 0.0005, 0.0005))
+
+
+def test_nested_circuits_hold_the_circuit_first_then_the_strongest_rest() -> None:
+    inside = SMALL.connected(some_edges(SMALL, 0.3))
+    scores = np.where(inside, 0.001, 1.0) * (1 + np.abs(some_scores(SMALL))) * SMALL.valid  # weaker than all others
+    sizes = [share * inside.sum() / SMALL.n_edges for share in (0.3, 0.7, 1.0, 1.5)] + [1.0]
+    found = nested_circuits(SMALL, Circuit("acdc", inside, scores), sizes)
+    for small, large in itertools.pairwise(found):
+        assert not (small & ~large).any()
+    assert not (found[1] & ~inside).any()
+    assert (found[2] == inside).all()
+    assert (found[4] == SMALL.valid).all()
+    rest = np.where(inside | ~SMALL.valid, 0.0, scores)
+    strongest = rest >= np.sort(rest.ravel())[-(round(1.5 * inside.sum()) - inside.sum())]
+    assert (found[3] == SMALL.connected(inside | strongest)).all()
+
+
+def test_an_edge_that_was_never_tested_ranks_last() -> None:
+    inside = SMALL.connected(some_edges(SMALL, 0.2))
+    scores = some_scores(SMALL)
+    scores[SMALL.valid & ~inside & (scores > 0)] = np.nan
+    tested = SMALL.valid & ~np.isnan(scores)
+    (found,) = nested_circuits(SMALL, Circuit("acdc", inside, scores), [tested.sum() / SMALL.n_edges])
+    assert (found == SMALL.connected(tested)).all()
+
+
+def test_circuits_of_each_size_are_made_as_the_method_makes_them() -> None:
+    scores = some_scores(SMALL)
+    scores[0, 0] = np.nan
+    own = Circuit("eap-ig", top_edges(SMALL, np.nan_to_num(scores), 20), scores)
+    sizes = (0.1, 0.5, 1.0)
+    counts = [round(size * SMALL.n_edges) for size in sizes]
+    for found, n in zip(sized_circuits(SMALL, own, sizes, 0), counts, strict=True):
+        assert (found == top_edges(SMALL, np.nan_to_num(scores), n)).all()
+    acdc = Circuit("eap-ig+acdc", own.edges, scores)
+    for found, expected in zip(sized_circuits(SMALL, acdc, sizes, 0), nested_circuits(SMALL, acdc, sizes), strict=True):
+        assert (found == expected).all()
+    chance = Circuit("random", own.edges, None)
+    drawn = sized_circuits(SMALL, chance, sizes, 0)
+    assert [int(edges.sum()) for edges in drawn] == counts
+    assert (drawn[-1] == SMALL.valid).all()
+    assert all((a == b).all() for a, b in zip(drawn, sized_circuits(SMALL, chance, sizes, 0), strict=True))
+    assert (drawn[0] != sized_circuits(SMALL, chance, sizes, 1)[0]).any()
+
+
+def test_the_smallest_size_is_one_edge() -> None:
+    (found,) = sized_circuits(SMALL, Circuit("random", SMALL.valid, None), [1e-6], 0)
+    assert int(found.sum()) == 1
+
+
+@pytest.mark.parametrize("method", ["eap", "acdc"])
+def test_a_circuit_without_scores_has_no_other_sizes(method: str) -> None:
+    with pytest.raises(ValueError, match=f"method {method} has no scores"):
+        sized_circuits(SMALL, Circuit(method, SMALL.valid, None), SIZES, 0)
+
+
+def test_the_random_circuit_is_as_large_as_the_first_methods_and_missing_relations_are_left_out() -> None:
+    one, two = (Circuit(method, some_edges(SMALL, share), None) for method, share in (("eap", 0.3), ("acdc", 0.1)))
+    found = {"eap": {"a": one}, "acdc": {"a": two, "b": two}}
+    chosen = compared_circuits(SMALL, found, ["a", "b", "c"], 0)
+    assert [(name, circuit.method) for name, circuit in chosen] == [
+        *(("a", "eap"), ("a", "acdc"), ("a", "random"), ("b", "acdc"), ("b", "random")),
+    ]
+    sizes = [circuit.n_edges for _, circuit in chosen]
+    assert (sizes[2], sizes[4]) == (one.n_edges, two.n_edges)
+    with pytest.raises(ValueError, match="no method has a circuit"):
+        compared_circuits(SMALL, found, ["c"], 0)
+
+
+def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> None:
+    model = load_tiny("llama")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    prompts = [tokenise(model.text, text, answer) for text, answer in FACTS]
+    circuit = Circuit("eap", some_edges(graph, 0.4), some_scores(graph))
+    rows = measure_circuit(model, graph, "capital", circuit, prompts, Comparison(hits=50, pairs=4, seed=0))
+    assert {(row["method"], row["relation"]) for row in rows} == {("eap", "capital")}
+
+    def values(measure: str, size: float | None) -> dict[object, object]:
+        return {row["prompt"]: row["value"] for row in rows if (row["measure"], row["size"]) == (measure, size)}
+
+    kept, rest = values("faithfulness", None), values("completeness", None)
+    pairs = [pair for pair in pairs_of(prompts) if pair[0] in kept]
+    assert len(kept) == len(pairs) == 4
+    expected = faithfulness(model, graph, [circuit.edges, complement(graph, circuit.edges)], prompts, pairs)
+    assert [kept[i] for i, _ in pairs] == pytest.approx(expected[0].tolist())
+    assert [rest[i] for i, _ in pairs] == pytest.approx(expected[1].tolist())
+    answers = hits(circuit_answers(model, graph, circuit.edges, prompts), 50)
+    assert values("hit_at_50", None) == {i: float(hit) for i, hit in enumerate(answers)}
+    assert values("faithfulness", 1.0) == pytest.approx(dict.fromkeys(kept, 1.0))
+    sizes = {row["size"]: row["n_edges"] for row in rows if row["measure"] == "faithfulness"}
+    assert set(sizes) == {None, *SIZES}
+    assert (sizes[None], sizes[1.0]) == (circuit.n_edges, graph.n_edges)
+    assert all(row["edge_share"] == row["n_edges"] / graph.n_edges for row in rows)  # type: ignore[operator]
+    again = measure_circuit(model, graph, "capital", circuit, prompts, Comparison(hits=50, pairs=4, seed=0))
+    assert again == rows
+
+
+def test_a_relations_scores_hold_the_same_faithfulness(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    prompts = [tokenise(model.text, text, answer) for text, answer in FACTS]
+    circuit = Circuit("eap", some_edges(graph, 0.4), None)
+    row = score_relation(model, graph, circuit, prompts[:3], prompts, hits=10, seeds=[5, 6])
+    chance = random_circuit(graph, circuit.n_edges, 5)
+    found = faithfulness(model, graph, [circuit.edges, chance], prompts, pairs_of(prompts))
+    assert row["faithfulness"] == pytest.approx(found[0].mean())
+    assert row["faithfulness_random"] == pytest.approx(found[1].mean())
+    assert (row["n_val"], row["n_test"], row["n_pairs"]) == (3, 7, 6)

@@ -1,0 +1,205 @@
+"""ACDC on prompts: what absent edges deliver, the search itself, and its files, so that a killed search goes on.
+
+| ablation | an absent edge delivers |
+|---|---|
+| `zero` | nothing (KC) |
+| `mean` | the sender's mean output at that position over the reference prompts of equal length |
+| `patch` | the sender's output on the prompt's corrupted partner (resampling) |
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from knowcirc.circuits.acdc import EdgeTest, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.discovery import Circuit, attribute
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.metrics import Metric, Task, make_task
+from knowcirc.circuits.patched import Outputs, record
+from knowcirc.facts.prompts import Prompt
+from knowcirc.files import atomic
+from knowcirc.models.loading import LanguageModel
+from knowcirc.models.packing import packed
+
+Ablation = Literal["zero", "mean", "patch"]
+ABLATIONS: tuple[str, ...] = get_args(Ablation)
+
+
+@dataclass(frozen=True, slots=True)
+class AcdcSettings:
+    """How ACDC searches; `tau` is in the metric's unit (nats for `nll`, nats / (T - 1) for `kc-nll`)."""
+
+    tau: float
+    metric: Metric = "nll"
+    absolute: bool = False
+    ablation: Ablation = "zero"
+
+
+def search_circuit(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: AcdcSettings,
+    *,
+    edges: EdgeMatrix | None = None,
+    state: Path | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> tuple[Search, Task]:
+    """The finished search on the prompts together, and its task.
+
+    `edges` limits the search to some edges (all others are absent from the start). `state` is a file that keeps the
+    search after every layer: where it exists the search goes on from it; the caller deletes it in the end.
+
+    Raises:
+        ValueError: where the metric or the ablation needs partners that are not there.
+    """
+    others = [partner.answer[0] for partner in partners if partner is not None]
+    task = make_task(
+        settings.metric,
+        [prompt.ids for prompt in prompts],
+        [prompt.answer[0] for prompt in prompts],
+        others if len(others) == len(prompts) else None,
+        device=model.device,
+    )
+    found = acdc(
+        packed(model.transformer),
+        graph,
+        task,
+        Rule(settings.tau, settings.absolute),
+        absent=absent_outputs(model, graph, task, partners, settings.ablation),
+        search=begin(graph, edges) if state is None or not state.is_file() else load_search(state),
+        after_layer=None if state is None else lambda search: save_search(state, search),
+        report=report,
+    )
+    return found, task.anchored(model.transformer)
+
+
+def refine(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: AcdcSettings,
+    *,
+    n_edges: int,
+    state: Path,
+    report: Callable[[Progress], None] | None = None,
+) -> Circuit:
+    """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent.
+
+    Prompts without a partner are scored against the zero baseline.
+    """
+    edges = None
+    if not state.is_file():
+        edges = top_edges(graph, attribute(model, graph, prompts, partners, "eap-ig"), n_edges)
+    found, _ = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=report)
+    return Circuit("eap-ig+acdc", found.edges, found.scores(graph))
+
+
+def absent_outputs(
+    model: LanguageModel, graph: Graph, task: Task, partners: Sequence[Prompt | None], ablation: Ablation
+) -> Outputs | None:
+    """What absent edges deliver on the task's prompts; None for nothing.
+
+    Raises:
+        ValueError: for a missing partner, or where a mean would be the prompt's own output.
+    """
+    if ablation == "zero":
+        return None
+    given = [partner for partner in partners if partner is not None]
+    if ablation == "patch":
+        if len(given) < len(partners):
+            raise ValueError("patch ablation needs a corrupted prompt for each prompt; give them, or ablate to zero")
+        return record(model.transformer, graph, _filled(task, given)).outputs
+    reference = _filled(task, given) if given else task.ids
+    lengths = [len(partner.ids) for partner in given] if given else (task.last + 1).tolist()
+    outputs = record(model.transformer, graph, reference).outputs
+    groups = []
+    for length in (task.last + 1).tolist():
+        rows = [row for row, other in enumerate(lengths) if other == length]
+        if len(rows) < 2:
+            raise ValueError(
+                f"mean ablation needs at least 2 reference prompts of {length} tokens, and there is {len(rows)}; "
+                "give more prompts of that length"
+            )
+        groups.append(outputs[:, rows].mean(1))
+    return torch.stack(groups, 1)
+
+
+def _filled(task: Task, prompts: Sequence[Prompt]) -> torch.Tensor:
+    """Ids of prompts filled up on the right to the task's length."""
+    width = task.ids.shape[1]
+    return torch.tensor([[*p.ids, *[0] * (width - len(p.ids))] for p in prompts], device=task.ids.device)
+
+
+def save_search(path: Path, search: Search) -> None:
+    """Keep a search between two layers."""
+    tests = np.array([(test.src, test.dst, test.score, test.kept) for test in search.tests], dtype=np.float64)
+    numbers = (search.metric_start, search.metric_circuit, search.closest, search.passes, search.rows)
+    with atomic(path) as part, part.open("wb") as handle:
+        np.savez_compressed(
+            handle,
+            allow_pickle=False,
+            edges=search.edges,
+            projections=search.projections,
+            next_layer=np.array(search.next_layer),
+            tests=tests.reshape(-1, 4),
+            numbers=np.array(numbers),
+        )
+
+
+def load_search(path: Path) -> Search:
+    """The search that `save_search` kept.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            start, circuit, closest, passes, rows = arrays["numbers"].tolist()
+            rows_of_tests = arrays["tests"].tolist()
+            tests = [EdgeTest(int(src), int(dst), score, bool(kept)) for src, dst, score, kept in rows_of_tests]
+            return Search(
+                arrays["edges"],
+                arrays["projections"],
+                int(arrays["next_layer"]),
+                tests,
+                start,
+                circuit,
+                closest,
+                int(passes),
+                int(rows),
+            )
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+        raise ValueError(f"{path} holds no search that could go on ({error}); delete it to begin anew") from None
+
+
+def describe_search(search: Search, task: Task, settings: AcdcSettings) -> dict[str, object]:
+    """What stands beside the circuit in its file: settings and outcome, differences in nats and in KC's unit."""
+    change = task.nats(search.metric_circuit - search.metric_start)
+    tau = task.nats(settings.tau)
+    return {
+        "metric": settings.metric,
+        "tau": settings.tau,
+        "tau_nats": tau,
+        "tau_kc": tau * task.kc_factor,
+        "absolute": settings.absolute,
+        "ablation": settings.ablation,
+        "tests": len(search.tests),
+        "passes": search.passes,
+        "rows": search.rows,
+        "metric_start": search.metric_start,
+        "metric_circuit": search.metric_circuit,
+        "change_nats": change,
+        "change_kc": change * task.kc_factor,
+        "min_abs_score_minus_tau": search.closest if math.isfinite(search.closest) else None,
+        "projections_kept": int(search.projections.sum()),
+    }

@@ -1,0 +1,348 @@
+"""A circuit kept in mid-run: change a few inputs, many ways at once, and recompute only what the change reaches.
+
+1. `refresh` runs the circuit and keeps every sender's output, every receiver's input and the projections between.
+2. `propagate` takes changes of some receivers of one layer, a row each way, and carries the differences upward: a
+   receiver is dirty when an edge brings it a changed output, and only dirty nodes are computed. Below the layer
+   nothing is.
+3. A node matters before the last position only if a path leads from it to a key or value input; all others are
+   computed at the last position alone. Those paths lie above the node, so ACDC, which goes from the last layer to the
+   first, knows them for good when it comes to the node (`settle`). A changed query or key moves nothing at the first
+   position, which attends to itself alone: it is left out there.
+4. `commit` makes one row of a propagation the new state.
+
+Heads of a layer are computed together, K/V inputs in the graph's view. Sources: none; the semantics are KC's
+(section 3.2 of the paper and its code), the algorithm is ours.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from knowcirc.circuits.changes import Change, Rows, Stack
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.metrics import Task
+from knowcirc.circuits.patched import Outputs
+from knowcirc.models.transformer import Transformer, rotate
+
+Deltas = Mapping[int, Float[Tensor, "row batch _ d_model"]]
+
+
+class CircuitState:
+    """The state of the circuit `edges` on the prompts of a task.
+
+    `absent` holds what absent edges deliver (the outputs of a corrupted run, or means); None is zero ablation.
+    Shapes: [sender or receiver, batch, pos, d_model or d_head].
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, model: Transformer, graph: Graph, task: Task, edges: EdgeMatrix, absent: Outputs | None = None
+    ) -> None:
+        self.model, self.graph, self.task, self.absent = model, graph, task, absent
+        self.edges = edges.copy()
+        batch, length = task.ids.shape
+        embedded = model.embed(task.ids)
+        size, head = model.shape.d_model, model.shape.d_head
+        self.outputs = embedded.new_zeros(graph.n_src, batch, length, size)
+        self.outputs[0] = embedded
+        self.inputs = embedded.new_zeros(graph.n_dst, batch, length, size)
+        self.projected = embedded.new_zeros(graph.n_dst, batch, length, head)
+        self.mixed = embedded.new_zeros(graph.n_src, batch, length, head)
+        self.everywhere = np.zeros(graph.n_src, dtype=bool)
+        self._full, self._last = Stack(embedded), Stack(embedded)
+        self._since = 0
+        self._batch = torch.arange(batch, device=embedded.device)
+        self._masks = self._make_masks(length)
+        self._angles = self._make_angles(length)
+        self._keys_values = np.array(["<k>" in name or "<v>" in name for name in graph.dst_names])
+        self.biases = self._sum_biases()
+        self.refresh(0)
+
+    # -- the state as a whole ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh(self, layer: int) -> float:
+        """Recompute everything from `layer` upward; the metric of the state."""
+        graph, model = self.graph, self.model
+        self._since = 0
+        for at in range(layer, graph.n_layers):
+            receivers = range(graph.reads(at, "q").start, graph.reads(at, "v").stop)
+            self.inputs[receivers.start : receivers.stop] = self.hear(graph.before(at), receivers)
+            for kind in ("q", "k", "v"):
+                span = graph.reads(at, kind)
+                normed = model.blocks[at].norm1(self.inputs[span])[:, None]
+                self.projected[span] = self._project(at, kind, range(len(normed)), normed, everywhere=True)[:, 0]
+            heads = list(range(graph.n_heads))
+            senders = graph.heads(at)
+            self.mixed[senders] = self._mix(at, heads, {}, everywhere=True)[:, 0]
+            self.outputs[senders] = model.blocks[at].attention.write(heads, self.mixed[senders])
+            receiver, mlp = graph.mlp_in(at), graph.mlp(at)
+            self.inputs[receiver] = self.hear(graph.before_mlp(at), range(receiver, receiver + 1))[0]
+            self.outputs[mlp] = model.mlp(at, self.inputs[receiver])
+        self.inputs[graph.final] = self.hear(slice(0, graph.n_src), range(graph.final, graph.n_dst))[0]
+        return self._finish(self.inputs[graph.final][None, self._batch, self.task.last])[0].item()
+
+    def hear(self, senders: slice, receivers: range) -> Float[Tensor, "dst batch pos d_model"]:
+        """What the receivers read: present senders' outputs, the ablation of absent ones, the biases passed."""
+        present = self.edges[senders, receivers.start : receivers.stop]
+        weights = torch.from_numpy(np.ascontiguousarray(present.T)).to(self.outputs)
+        heard = torch.einsum("rs,sn->rn", weights, self.outputs[senders].flatten(1))
+        if self.absent is not None:
+            heard = heard + torch.einsum("rs,sn->rn", 1 - weights, self.absent[senders].flatten(1))
+        return heard.unflatten(1, self.outputs.shape[1:]) + self.biases[receivers.start : receivers.stop, None, None]
+
+    def absent_input(self, receiver: int) -> Float[Tensor, "batch pos d_model"]:
+        """What a receiver reads when no edge into it is left."""
+        bias = self.biases[receiver].expand(self.outputs.shape[1:])
+        if self.absent is None:
+            return bias
+        senders = torch.from_numpy(np.flatnonzero(self.graph.valid[:, receiver])).to(self.outputs.device)
+        return bias + self.absent[senders].sum(0)
+
+    def removal(self, senders: Sequence[int]) -> Float[Tensor, "src batch pos d_model"]:
+        """How a receiver's input changes when the edge from each sender goes."""
+        outputs = self.outputs[list(senders)]
+        return -outputs if self.absent is None else self.absent[list(senders)] - outputs
+
+    def settle(self, senders: Sequence[int]) -> None:
+        """Note where senders matter, once the edges out of them are decided: everywhere, or at the last position."""
+        reads = self._keys_values | (self.graph.owners & self.everywhere[None]).any(1)
+        for sender in senders:
+            self.everywhere[sender] = bool((self.edges[sender] & reads).any())
+
+    def read_everywhere(self, receiver: int) -> bool:
+        """Whether a receiver of settled senders is read at every position, or at the last alone."""
+        return bool(self._keys_values[receiver] or (self.graph.owners[receiver] & self.everywhere).any())
+
+    def at_last(self, x: Float[Tensor, "n batch pos *rest"]) -> Float[Tensor, "n batch 1 *rest"]:
+        """The last position of each prompt."""
+        return x[:, self._batch, self.task.last][:, :, None]
+
+    def _before(self, x: Float[Tensor, "n batch pos size"], *, everywhere: bool) -> Float[Tensor, "n 1 batch _ size"]:
+        """A part of the state at the positions that are recomputed."""
+        return (x[:, :, self._since :] if everywhere else self.at_last(x))[:, None]
+
+    # -- changes -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def propagate(self, layer: int, deltas: Deltas, rows: int) -> Rows:
+        """The metric of each row of changes of some receivers of `layer` (n_layers: of the final residual stream).
+
+        A change has all positions where its receiver is read everywhere, one (the last) otherwise.
+        The deltas are used up: their memory is written to.
+        """
+        graph = self.graph
+        batch, length, size = self.outputs.shape[1:]
+        result = Rows(self.outputs.new_empty(0))
+        self._since, moved = 0, self._first_moved(layer, deltas)
+        self._full.begin(rows, batch, length - moved, size)
+        self._last.begin(rows, batch, 1, size)
+        for at in range(layer, graph.n_layers):
+            given = deltas if at == layer else None
+            changed = self._attend(at, given, result)
+            self._since = moved
+            self._mix_changed(at, changed, result)
+            self._mlp(at, given, result)
+        if layer == graph.n_layers:
+            final = deltas[graph.final]
+        else:
+            _, change = self._last.heard(self.edges, [graph.final])
+            final = self.outputs.new_zeros(rows, batch, 1, size) if change is None else change[0]
+        result.changes.append(Change(self.inputs, [graph.final], final[None], None, added=True))
+        result.metric = self._finish(self.at_last(self.inputs[graph.final][None])[0, :, 0] + final[:, :, 0])
+        return result
+
+    def _first_moved(self, layer: int, deltas: Deltas) -> int:
+        """The first position whose outputs can change with these receivers."""
+        if layer == self.graph.n_layers or not bool((self.task.last > 0).all()):
+            return 0
+        start, values = self.graph.reads(layer, "q").start, self.graph.reads(layer, "v").start
+        return int(all(start <= receiver < values for receiver in deltas))
+
+    @torch.no_grad()
+    def commit(self, rows: Rows, row: int) -> None:
+        """Make one row of a propagation the state."""
+        for change in rows.changes:
+            where = torch.tensor(change.where, device=change.target.device)
+            if change.since is not None:
+                change.target[:, :, change.since :].index_put_((where,), change.rows[:, row], accumulate=change.added)
+            else:
+                place = (where[:, None], self._batch, self.task.last)
+                change.target.index_put_(place, change.rows[:, row, :, 0], accumulate=change.added)
+
+    def _finish(self, final: Float[Tensor, "row batch d_model"]) -> Float[Tensor, " row"]:
+        return self.task.measure(self.model.unembed(final))
+
+    def _mlp(self, layer: int, given: Deltas | None, result: Rows) -> None:
+        receiver, sender = self.graph.mlp_in(layer), self.graph.mlp(layer)
+        everywhere = bool(self.everywhere[sender])
+        if given is not None and receiver in given:
+            change = given[receiver][None]
+        else:
+            stack = self._full if everywhere else self._last
+            _, heard = stack.heard(self.edges, [receiver])
+            if heard is None:
+                return
+            change = heard
+        new = change.add_(self._before(self.inputs[receiver : receiver + 1], everywhere=everywhere))
+        output = self.model.mlp(layer, new)
+        output -= self._before(self.outputs[sender : sender + 1], everywhere=everywhere)
+        result.changes.append(Change(self.inputs, [receiver], new, self._place(everywhere), added=False))
+        result.changes.append(Change(self.outputs, [sender], output, self._place(everywhere), added=True))
+        self._push([sender], output, everywhere=everywhere)
+
+    def _push(self, senders: list[int], outputs: Tensor, *, everywhere: bool) -> None:
+        if everywhere:
+            self._full.add(senders, outputs)
+            outputs = outputs[:, :, self._batch, self.task.last - self._since][:, :, :, None]
+        self._last.add(senders, outputs)
+
+    def _place(self, everywhere: bool) -> int | None:
+        return self._since if everywhere else None
+
+    def _attend(self, layer: int, given: Deltas | None, result: Rows) -> dict[int, Tensor]:
+        """The changed queries, keys and values of a layer, by receiver."""
+        graph = self.graph
+        changed: dict[int, Tensor] = {}
+        for receivers, change, everywhere in self._heard(layer, given):
+            new = change.add_(self._before(self.inputs[receivers], everywhere=everywhere))
+            place = self._place(everywhere)
+            result.changes.append(Change(self.inputs, receivers, new, place, added=False))
+            normed = self.model.blocks[layer].norm1(new)
+            for kind in ("q", "k", "v"):
+                span = graph.reads(layer, kind)
+                low, high = (bisect_left(receivers, edge) for edge in (span.start, span.stop))
+                if low == high:
+                    continue
+                local = [receiver - span.start for receiver in receivers[low:high]]
+                projected = self._project(layer, kind, local, normed[low:high], everywhere=everywhere)
+                result.changes.append(Change(self.projected, receivers[low:high], projected, place, added=False))
+                changed |= dict(zip(receivers[low:high], projected, strict=True))
+        return changed
+
+    def _mix_changed(self, layer: int, changed: Mapping[int, Tensor], result: Rows) -> None:
+        """What the heads with changed queries, keys or values write."""
+        if not changed:
+            return
+        graph = self.graph
+        hit = np.asarray(graph.owners[list(changed)].any(0))[graph.heads(layer)]
+        alive = np.flatnonzero(hit & self.edges[graph.heads(layer)].any(1)).tolist()
+        for everywhere in (True, False):
+            heads = [head for head in alive if self.everywhere[graph.head(layer, head)] == everywhere]
+            if not heads:
+                continue
+            senders = [graph.head(layer, head) for head in heads]
+            change = self._mix(layer, heads, changed, everywhere=everywhere)
+            change -= self._before(self.mixed[senders], everywhere=everywhere)
+            output = self.model.blocks[layer].attention.write(heads, change)
+            result.changes.append(Change(self.mixed, senders, change, self._place(everywhere), added=True))
+            result.changes.append(Change(self.outputs, senders, output, self._place(everywhere), added=True))
+            self._push(senders, output, everywhere=everywhere)
+
+    def _heard(self, layer: int, given: Deltas | None) -> list[tuple[list[int], Tensor, bool]]:
+        """Dirty query, key and value inputs of a layer: those read everywhere together, the others together."""
+        graph = self.graph
+        span = range(graph.reads(layer, "q").start, graph.reads(layer, "v").stop)
+        groups: list[tuple[list[int], Tensor, bool]] = []
+        if given is not None:
+            for everywhere in (True, False):
+                mine = [r for r in sorted(given) if r in span and self.read_everywhere(r) == everywhere]
+                if mine:
+                    change = torch.stack([given[r] for r in mine])
+                    groups.append((mine, change, everywhere))
+            return groups
+        heads = self.everywhere[graph.heads(layer)]
+        queries = graph.reads(layer, "q").start
+        full = [queries + int(h) for h in np.flatnonzero(heads)]
+        full += range(graph.reads(layer, "k").start, span.stop)
+        short_queries = [queries + int(h) for h in np.flatnonzero(~heads)]
+        for stack, receivers in ((self._full, full), (self._last, short_queries)):
+            if receivers:
+                dirty, heard = stack.heard(self.edges, receivers)
+                if heard is not None:
+                    groups.append((dirty, heard, stack is self._full))
+        return groups
+
+    # -- attention, heads of a layer together --------------------------------------------------------------------
+
+    def _project(
+        self,
+        layer: int,
+        kind: Literal["q", "k", "v"],
+        local: Sequence[int],
+        normed: Float[Tensor, "n row batch pos d_model"],
+        *,
+        everywhere: bool,
+    ) -> Float[Tensor, "n row batch pos d_head"]:
+        """Queries, keys or values that normed inputs give; queries and keys turned to their positions."""
+        shape = self.model.shape
+        if kind != "q" and self.graph.n_kv != shape.n_kv_heads:
+            local = [head // shape.group for head in local]
+        out = self.model.blocks[layer].attention.read(kind, local, normed)
+        if kind == "v" or self._angles is None:
+            return out
+        cos, sin = self._angles[everywhere]
+        return rotate(out, cos[:, -out.shape[3] :], sin[:, -out.shape[3] :])
+
+    def _mix(
+        self, layer: int, heads: list[int], changed: Mapping[int, Tensor], *, everywhere: bool
+    ) -> Float[Tensor, "head row batch pos d_head"]:
+        """Mixed values of the heads, with changed queries, keys and values where there are any."""
+        graph = self.graph
+        group = graph.n_heads // graph.n_kv
+        q = self._gather([graph.reads(layer, "q").start + h for h in heads], changed, everywhere=everywhere)
+        q = q[:, :, :, self._since :] if everywhere else q
+        k = self._gather([graph.reads(layer, "k").start + h // group for h in heads], changed)
+        v = self._gather([graph.reads(layer, "v").start + h // group for h in heads], changed)
+        scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(self.model.shape.d_head)
+        mask = self._masks[True][-q.shape[3] :] if everywhere else self._masks[False]
+        return torch.matmul(scores.masked_fill_(mask, float("-inf")).softmax(-1), v)
+
+    def _gather(
+        self, receivers: list[int], changed: Mapping[int, Tensor], *, everywhere: bool = True
+    ) -> Float[Tensor, "n row batch pos d_head"]:
+        """Projections of the receivers, those of changed inputs in every row."""
+        base = self.projected[receivers]
+        base = (base if everywhere else self.at_last(base))[:, None]
+        found = [i for i, receiver in enumerate(receivers) if receiver in changed]
+        if not found:
+            return base
+        rows = changed[receivers[found[0]]].shape[0]
+        if len(found) == len(receivers) and base.shape[3] == changed[receivers[0]].shape[2]:
+            return torch.stack([changed[receiver] for receiver in receivers])
+        result = base.repeat(1, rows, 1, 1, 1)
+        for i in found:
+            new = changed[receivers[i]]
+            result[i, :, :, -new.shape[2] :] = new
+        return result
+
+    def _make_masks(self, length: int) -> dict[bool, Tensor]:
+        positions = torch.arange(length, device=self.task.ids.device)
+        causal = positions[None, :] > positions[:, None]
+        beyond = (positions[None] > self.task.last[:, None])[:, None]
+        return {True: causal, False: beyond}
+
+    def _make_angles(self, length: int) -> dict[bool, tuple[Tensor, Tensor]] | None:
+        """Rotary angles of all positions (True) and of each prompt's last (False)."""
+        if self.model.rotary is None:
+            return None
+        positions = torch.arange(length, device=self.task.ids.device)[None]
+        return {
+            True: self.model.rotary.angles(self.outputs, positions),
+            False: self.model.rotary.angles(self.outputs, self.task.last[:, None]),
+        }
+
+    def _sum_biases(self) -> Float[Tensor, "dst d_model"]:
+        """Attention output biases that each receiver has passed: they belong to no sender."""
+        graph = self.graph
+        total = self.outputs.new_zeros(graph.n_dst, self.model.shape.d_model)
+        for layer, block in enumerate(self.model.blocks):
+            if block.attention.b_o is not None:
+                total[graph.mlp_in(layer) :] += block.attention.b_o
+        return total

@@ -1,0 +1,140 @@
+"""A model's matrices laid out for oneDNN: the same products, on many CPUs more than twice as fast.
+
+torch multiplies float32 matrices with MKL, which does not use the widest vector units of processors that are not
+Intel's. oneDNN does, once the weights are in its own layout. Packing copies the matrices: a packed
+model is a snapshot without gradients, and does not see later edits.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from knowcirc.models.transformer import Attention, Mlp, Transformer
+
+ROWS = 64  # the layout suits batches of about so many rows
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A linear map in oneDNN's layout."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, weight: Float[Tensor, "d_out d_in"], bias: Float[Tensor, " d_out"] | None = None) -> "Packed":
+        """A copy of the map in the packed layout."""
+        weight = weight.detach().contiguous()
+        return cls(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), None if bias is None else bias.detach())
+
+    def __call__(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMlp(Mlp):
+    """An MLP whose products run on packed copies of its matrices."""
+
+    up: Packed
+    gate: Packed | None
+    out: Packed
+
+    @classmethod
+    def of(cls, mlp: Mlp) -> "PackedMlp":
+        """The MLP with packed copies beside its weights."""
+        return cls(
+            **{field.name: getattr(mlp, field.name) for field in fields(Mlp)},
+            up=Packed.of(mlp.w_in, mlp.b_in),
+            gate=None if mlp.w_gate is None else Packed.of(mlp.w_gate, mlp.b_gate),
+            out=Packed.of(mlp.w_out, mlp.b_out),
+        )
+
+    def hidden(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mlp"]:
+        """The input of the output matrix."""
+        return self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)).mul_(self.up(x))
+
+    def read_out(self, hidden: Float[Tensor, "*rows d_mlp"]) -> Float[Tensor, "*rows d_model"]:
+        """The block's output, bias included."""
+        return self.out(hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAttention(Attention):
+    """An attention layer whose heads' maps are packed one by one."""
+
+    q: tuple[Packed, ...]
+    k: tuple[Packed, ...]
+    v: tuple[Packed, ...]
+    o: tuple[Packed, ...]
+
+    @classmethod
+    def of(cls, att: Attention) -> "PackedAttention":
+        """The layer with packed copies beside its weights."""
+
+        def each(weight: Tensor, bias: Tensor | None = None) -> tuple[Packed, ...]:
+            return tuple(Packed.of(head, None if bias is None else bias[i]) for i, head in enumerate(weight))
+
+        return cls(
+            **{field.name: getattr(att, field.name) for field in fields(Attention)},
+            q=each(att.w_q, att.b_q),
+            k=each(att.w_k, att.b_k),
+            v=each(att.w_v, att.b_v),
+            o=each(att.w_o),
+        )
+
+    def read(
+        self, kind: Literal["q", "k", "v"], heads: Sequence[int], x: Float[Tensor, "n *rows d_model"]
+    ) -> Float[Tensor, "n *rows d_head"]:
+        """Queries, keys or values of heads that read a normed input each."""
+        maps = {"q": self.q, "k": self.k, "v": self.v}[kind]
+        return torch.stack([maps[head](part) for head, part in zip(heads, x, strict=True)])
+
+    def write(self, heads: Sequence[int], mixed: Float[Tensor, "n *rows d_head"]) -> Float[Tensor, "n *rows d_model"]:
+        """What heads add to the residual stream, each from its own mixed values."""
+        return torch.stack([self.o[head](part) for head, part in zip(heads, mixed, strict=True)])
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTransformer(Transformer):
+    """A transformer whose matrices are packed."""
+
+    vocabulary: Packed
+
+    def unembed(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Logits of the residual stream."""
+        return self.vocabulary(self.final_norm(x))
+
+
+def packed(model: Transformer) -> Transformer:
+    """The model packed for oneDNN where that applies (float32 on a CPU), the model itself elsewhere.
+
+    The result computes no gradients and does not follow later changes of the weights.
+    """
+    weight = model.embedding
+    if isinstance(model, PackedTransformer):
+        return model
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _available():
+        return model
+    blocks = tuple(
+        replace(block, attention=PackedAttention.of(block.attention), mlp=PackedMlp.of(block.mlp))
+        for block in model.blocks
+    )
+    parts = {field.name: getattr(model, field.name) for field in fields(Transformer)}
+    return PackedTransformer(**{**parts, "blocks": blocks}, vocabulary=Packed.of(model.unembedding))
+
+
+def _available() -> bool:
+    try:
+        torch.ops.mkldnn._linear_pointwise  # noqa: B018 (asks whether the operator exists)
+        torch.ops.mkldnn._reorder_linear_weight  # noqa: B018
+    except AttributeError:
+        log.info("this build of torch has no oneDNN; its own matrix products are used")
+        return False
+    return torch.backends.mkldnn.is_available()
