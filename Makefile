@@ -17,6 +17,10 @@ RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolo
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml
 
+# Passed to the benchmark: make bench BENCH_ARGS="--quick"
+BENCH_ARGS ?=
+PEERS := .peers/.stamp
+
 # The interpreters to try for a new .venv are looked for outside it.
 OUTER_PATH := $(subst $(CURDIR)/$(BIN):,,$(PATH))
 PYTHONS := $(or $(PYTHON),python3.11 python3)
@@ -56,6 +60,20 @@ workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns
 check: $(STAMP) ## check the small study's results
 	$(BIN)/knowcirc check results-test
 
+# Ratios measured side by side, no limits; it reads the small study's model, and other libraries where `peers` put them.
+.PHONY: bench
+bench: $(STAMP) ## time the circuit search side by side with others: results-bench/circuits.json
+	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
+	$(BIN)/python tests/benchmarks/bench_circuits.py results-test/models/$(MODEL) $(BENCH_ARGS)
+
+.PHONY: peers
+peers: $(PEERS) ## the other libraries that bench can measure, apart from .venv: .peers
+
+$(PEERS): tests/benchmarks/peers.txt $(STAMP)
+	rm -rf .peers
+	$(BIN)/python -m pip install --no-deps --target .peers --requirement tests/benchmarks/peers.txt
+	touch $@
+
 .PHONY: format
 format: $(STAMP) ## format the code and the rules
 	$(BIN)/ruff format .
@@ -74,8 +92,8 @@ reference: study ## copy the study's tables and figures into results/reference/
 	cp checks.json manifest.json reference/
 
 .PHONY: clean
-clean: ## remove results and results-test (downloaded models too); results/reference stays
-	rm -rf results-test
+clean: ## remove results, results-test and results-bench (downloaded models too); results/reference stays
+	rm -rf results-test results-bench
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 .PHONY: setup

@@ -1,0 +1,213 @@
+"""The circuit search beside what else finds circuits, measured in one process on this machine.
+
+    python tests/benchmarks/bench_circuits.py results-test/models/smollm2-135m [--quick] [--no-peers]
+
+| section | what |
+|---|---|
+| tests | seconds a test: plain forward passes, the one-by-one reference, the engine |
+| search | the engine on the whole graph, and what testing one by one would take |
+| attribution | EAP and EAP-IG on 1 and on 10 prompts |
+| growth | the engine's time with layers, heads, prompt length, prompts |
+| peers | other libraries, where `make peers` has installed them |
+| memory | resident memory after each stage |
+
+Only ratios of times taken in one run mean something; nothing here is a limit.
+"""
+
+import argparse
+import contextlib
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.attribution import measure_attribution, prompt_pairs
+from benchmarks.growth import measure_growth
+from benchmarks.peers import Setting, measure_peers
+from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
+from knowcirc.circuits.acdc import Rule, Search, acdc, begin
+from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.metrics import Task, make_task
+from knowcirc.facts.prompts import tokenise
+from knowcirc.files import write_json
+from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.packing import packed
+from knowcirc.models.transformer import Transformer
+from sequential import measure
+
+TEXT, ANSWER = "The official language of France is", "French"
+TAU = 0.05
+HUGGING_FACE, OURS, REFERENCE = "Hugging Face: forward pass", "ours: forward pass", "reference: a test"
+
+
+class _EnoughError(Exception):
+    """The search has gone as far down as it is to."""
+
+
+def main() -> None:
+    """Measure all sections, write them to standard output and to a JSON file."""
+    args = parse_arguments()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(args.threads)
+    rounds = 5 if args.quick else 30
+    stages = {"imports": memory()}
+    about = machine()
+    say("; ".join(f"{key} {value}" for key, value in about.items()) + "\n")
+    model = load(args.model, device="cpu")
+    stages["model loaded"] = memory()
+    fast, packing = pack(model.transformer)
+    stages["weights packed"] = memory()
+
+    graph = Graph.of(model.transformer.shape, "grouped")
+    prompt = tokenise(model.text, TEXT, ANSWER)
+    task = make_task("nll", [prompt.ids], [prompt.answer[0]])
+    first = max(0, graph.n_layers - 3) if args.quick else 0
+    calls = forward_calls(model, fast, graph, task)
+    before = side_by_side(calls, rounds)
+    search, seconds = run_engine(fast, graph, task, first)
+    after = side_by_side(calls, rounds)
+    timings = {name: Timing.of([*before[name], *after[name]]) for name in calls}
+    results = {
+        "model": args.model.name,
+        "quick": args.quick,
+        "machine": about,
+        "tests": show_tests(timings, seconds / len(search.tests), first),
+        "search": show_search(graph, search, seconds, packing, timings, first),
+    }
+    stages["search"] = memory()
+    prompts, partners = prompt_pairs(model, 10)
+    results["attribution"] = measure_attribution(model, graph, prompts, partners, rounds=1 if args.quick else 3)
+    stages["attribution"] = memory()
+    results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
+    stages["growth"] = memory()
+    if args.peers:
+        tests = 20 if args.quick else 300
+        results["peers"] = measure_peers(Setting(model, prompts[0], partners[0], first, tests, rounds))
+        stages["peers"] = memory()
+    results["memory"] = show_memory(stages)
+    write_json(args.out, results)
+    say(f"written to {args.out}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of a saved model")
+    parser.add_argument("--out", type=Path, default=Path("results-bench/circuits.json"), help="(default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="the last three layers only, few rounds, small networks")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
+    return parser.parse_args()
+
+
+def pack(model: Transformer) -> tuple[Transformer, float]:
+    """The packed model, and the seconds that packing took."""
+    found: list[Transformer] = []
+    seconds = once(lambda: found.append(packed(model)))
+    return found[0], seconds
+
+
+def forward_calls(model: LanguageModel, fast: Transformer, graph: Graph, task: Task) -> dict[str, Callable[[], object]]:
+    """The plain forward passes and the reference's test, which the engine is compared with."""
+
+    @torch.no_grad()
+    def hugging_face() -> object:
+        return model.network(task.ids, use_cache=False, logits_to_keep=1)
+
+    return {
+        HUGGING_FACE: hugging_face,
+        OURS: lambda: model.transformer.logits(task.ids),
+        f"{OURS}, packed": lambda: fast.logits(task.ids),
+        REFERENCE: lambda: measure(model.transformer, graph, task, graph.valid),
+    }
+
+
+def run_engine(model: Transformer, graph: Graph, task: Task, first: int) -> tuple[Search, float]:
+    """The search down to the layer `first`, and its seconds."""
+
+    def stop(search: Search) -> None:
+        if search.next_layer < first:
+            raise _EnoughError
+
+    search = begin(graph)
+    start = time.perf_counter()
+    with contextlib.suppress(_EnoughError):
+        acdc(model, graph, task, Rule(TAU), search=search, after_layer=stop)
+    return search, time.perf_counter() - start
+
+
+def show_tests(timings: dict[str, Timing], engine: float, first: int) -> dict[str, object]:
+    """Seconds of each call and of the engine's test, as multiples of the plain passes."""
+    say(f"Seconds a test: {TEXT!r} -> {' ' + ANSWER!r}, K/V grouped, NLL, zero ablation, tau {TAU} nats")
+    base, own = timings[HUGGING_FACE].median, timings[OURS].median
+    rows = [[name, *milliseconds(t), t.median / base, t.median / own] for name, t in timings.items()]
+    rows.append(["engine: a test (mean of the search)", 1e3 * engine, "", "", engine / base, engine / own])
+    table(["", "ms (median)", "least", "most", "× Hugging Face", "× ours"], rows)
+    reference = timings[REFERENCE].median
+    say(f"  a test of the engine: {ratio(engine, base)} a plain forward pass of Hugging Face,")
+    say(f"  {ratio(engine, own)} one of ours, {ratio(engine, reference)} a test of the reference")
+    say("  (the last layers alone: the engine's cheapest tests, no measure of a whole search)\n" if first else "")
+    seconds = {
+        name: {"median_s": t.median, "least_s": t.least, "most_s": t.most, "n": t.n} for name, t in timings.items()
+    }
+    return {**seconds, "engine": {"mean_s": engine, "x_hugging_face": engine / base, "x_ours": engine / own}}
+
+
+def ratio(part: float, whole: float) -> str:
+    """How a time compares with another, in words."""
+    return f"{part / whole:.2g} times" if part > whole else f"1/{whole / part:.3g} of"
+
+
+def show_search(
+    graph: Graph, search: Search, seconds: float, packing: float, timings: dict[str, Timing], first: int
+) -> dict[str, object]:
+    """What the engine found and took, and what its tests would take one by one."""
+    low = graph.reads(first, "q").start
+    total, kept = int(graph.valid[:, low:].sum()), int(search.edges[:, low:].sum())
+    tests = len(search.tests)
+    say(f"The engine on {'the whole graph' if first == 0 else f'layers {first} and above'}")
+    one_by_one = {name: tests * timings[name].median for name in (HUGGING_FACE, OURS, REFERENCE)}
+    table(
+        ["", ""],
+        [
+            ["seconds", f"{seconds:.1f} (besides {packing:.1f} for packing the weights)"],
+            ["tests", tests],
+            ["edges kept", f"{kept:,} of {total:,}"],
+            ["passes, rows", f"{search.passes:,}, {search.rows:,}"],
+            ["NLL of the model and of the circuit", f"{search.metric_start:.4f}, {search.metric_circuit:.4f} nats"],
+            ["closest score to tau", f"{search.closest:.1e} nats"],
+            *[[f"tests × {name}", f"{duration(s)}: {s / seconds:.1f} ×"] for name, s in one_by_one.items()],
+        ],
+    )
+    return {
+        "first_layer": first,
+        "seconds": seconds,
+        "packing_s": packing,
+        "tests": tests,
+        "passes": search.passes,
+        "rows": search.rows,
+        "edges_kept": kept,
+        "edges": total,
+        "nll_model": search.metric_start,
+        "nll_circuit": search.metric_circuit,
+        "closest_to_tau": search.closest if math.isfinite(search.closest) else None,
+        "one_by_one_s": one_by_one,
+    }
+
+
+def show_memory(stages: dict[str, dict[str, float]]) -> dict[str, object]:
+    """Resident memory after each stage."""
+    say("Memory after each stage, MiB: imports and loading are the start-up; the peak is that of all stages so far")
+    rows = [[name, round(used["resident_mib"]), round(used["peak_mib"])] for name, used in stages.items()]
+    table(["", "resident", "peak"], rows)
+    return dict(stages)
+
+
+if __name__ == "__main__":
+    main()
