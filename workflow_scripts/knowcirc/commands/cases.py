@@ -31,9 +31,35 @@ class Case:
     wrong_answer: str | int | None = None
     subject: str | tuple[int, ...] | None = None
 
+    @property
+    def paired(self) -> bool:
+        """Whether it has both a corrupted prompt and a wrong answer."""
+        return self.corrupted is not None and self.wrong_answer is not None
 
-def read_cases(args: argparse.Namespace, *, subject: bool = False, needed: bool = True) -> list[Case]:
-    """The prompts of the options; with `subject` each must name one; without `needed` there may be none.
+    @property
+    def at(self) -> str:
+        """What a complaint about it begins with."""
+        return f"{self.where}: " if self.where else ""
+
+    def label(self, name: str) -> str:
+        """One of `TEXTS` as the user wrote it: `--corrupted-ids`, `column corrupted`."""
+        written = (TEXTS if isinstance(self.prompt, str) else IDS)[TEXTS.index(name)]
+        return f"column {written}" if self.where else flag(written)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a command wants of its prompts: a subject; whether half a pair (corrupted, wrong answer) will do."""
+
+    subject: bool = False
+    halves: bool = False
+
+
+ANY = Needs()
+
+
+def read_cases(args: argparse.Namespace, needs: Needs = ANY, *, needed: bool = True) -> list[Case]:
+    """The prompts of the options; without `needed` there may be none.
 
     Raises:
         ValueError: if options are missing or exclude each other, or the file of prompts will not do.
@@ -42,7 +68,7 @@ def read_cases(args: argparse.Namespace, *, subject: bool = False, needed: bool 
     if args.prompts is not None:
         if given:
             raise ValueError(f"--prompts and {_flags(given)} exclude each other; give the file's columns or options")
-        return read_csv(args.prompts, subject=subject)
+        return read_csv(args.prompts, needs)
     if (texts := given & set(TEXTS)) and (ids := given & set(IDS)):
         raise ValueError(f"{_flags(texts)} and {_flags(ids)} exclude each other; give texts or token ids")
     names = IDS if given & set(IDS) else TEXTS
@@ -51,7 +77,7 @@ def read_cases(args: argparse.Namespace, *, subject: bool = False, needed: bool 
             return []
         asked = f"{_flags(given)} without {flag(names[0])}" if given else "no prompt given"
         raise ValueError(f"{asked}; give --prompt and --answer, --ids and --answer-id, or --prompts FILE")
-    return [_case("", {name: getattr(args, name, None) for name in names}, names, subject, flag)]
+    return [_case("", {name: getattr(args, name, None) for name in names}, names, needs, flag)]
 
 
 def _flags(names: Iterable[str]) -> str:
@@ -60,7 +86,7 @@ def _flags(names: Iterable[str]) -> str:
 
 
 def _case(
-    where: str, values: dict[str, object], names: tuple[str, ...], subject: bool, label: Callable[[str], str]
+    where: str, values: dict[str, object], names: tuple[str, ...], needs: Needs, label: Callable[[str], str]
 ) -> Case:
     """A case from its five values; `label` names a value as the user wrote it."""
     prompt, answer, corrupted, wrong, about = (values.get(name) for name in names)
@@ -68,18 +94,18 @@ def _case(
     at = f"{where}: " if where else ""
     if answer is None or answer == "":
         raise ValueError(f"{at}{shown[0]} without {shown[1]}; give the answer, without a space in front")
-    if (corrupted is None) != (wrong is None):
+    if not needs.halves and (corrupted is None) != (wrong is None):
         given, missing = (shown[3], shown[2]) if corrupted is None else (shown[2], shown[3])
         raise ValueError(
             f"{at}{given} without {missing}; the metric is the logit difference between the answer and that of the "
             "corrupted prompt, so give both or neither (then the baseline is zero and the metric -NLL)"
         )
-    if subject and about is None:
+    if needs.subject and about is None:
         raise ValueError(f"{at}{shown[4]} is missing; tracing needs the subject whose embeddings get the noise")
     return Case(where, prompt, answer, corrupted, wrong, about)  # type: ignore[arg-type]
 
 
-def read_csv(path: Path, *, subject: bool = False) -> list[Case]:
+def read_csv(path: Path, needs: Needs = ANY) -> list[Case]:
     """The prompts of a CSV file: columns prompt, answer (corrupted, wrong_answer, subject), or those of ids.
 
     Raises:
@@ -89,8 +115,8 @@ def read_csv(path: Path, *, subject: bool = False) -> list[Case]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, strict=True)
-            names = _check_columns(path, list(reader.fieldnames or ()), subject)
-            cases = [_row(f"{path}, line {reader.line_num}", row, names, subject) for row in reader]
+            names = _check_columns(path, list(reader.fieldnames or ()), needs)
+            cases = [_row(f"{path}, line {reader.line_num}", row, names, needs) for row in reader]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
     except csv.Error as error:
@@ -100,10 +126,10 @@ def read_csv(path: Path, *, subject: bool = False) -> list[Case]:
     return cases
 
 
-def _check_columns(path: Path, columns: list[str], subject: bool) -> tuple[str, ...]:
+def _check_columns(path: Path, columns: list[str], needs: Needs) -> tuple[str, ...]:
     """The set of names that the header uses."""
     names = IDS if "ids" in columns else TEXTS
-    required = names[:2] + (names[4:] if subject else ())
+    required = names[:2] + (names[4:] if needs.subject else ())
     unknown = [column for column in columns if column not in names]
     missing = [name for name in required if name not in columns]
     twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -117,7 +143,7 @@ def _check_columns(path: Path, columns: list[str], subject: bool) -> tuple[str, 
     return names
 
 
-def _row(where: str, row: dict[str, str], names: tuple[str, ...], subject: bool) -> Case:
+def _row(where: str, row: dict[str, str], names: tuple[str, ...], needs: Needs) -> Case:
     if None in row or None in row.values():
         raise ValueError(f"{where}: the number of cells differs from the header's; quote cells that hold commas")
     values: dict[str, object] = {}
@@ -128,4 +154,4 @@ def _row(where: str, row: dict[str, str], names: tuple[str, ...], subject: bool)
             raise ValueError(f"{where}, column {name}: {error}") from None
     if values[names[0]] is None:
         raise ValueError(f"{where}: column {names[0]} is empty; give a prompt in every row")
-    return _case(where, values, names, subject, lambda name: f"column {name}")
+    return _case(where, values, names, needs, lambda name: f"column {name}")

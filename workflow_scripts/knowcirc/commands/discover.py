@@ -11,10 +11,14 @@ from knowcirc.circuits.export import write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
+from knowcirc.commands.discover_parser import SEARCHES
 from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
+from knowcirc.commands.searching import Found, search
+from knowcirc.files import Parts
 from knowcirc.models.loading import weights_digest
 
-SHARE = 0.05
+SHARE = 0.05  # of the edges, by default: in the circuit,
+SEARCHED = 0.3  # and searched by eap-ig+acdc
 log = logging.getLogger(__name__)
 
 
@@ -22,16 +26,49 @@ def run(args: argparse.Namespace) -> int:
     """The exit code, after the circuit is written."""
     outline = read_outline(args)
     graph = Graph.of(outline.shape, args.kv)
-    wanted = max(1, round(SHARE * graph.n_edges)) if args.edges is None else args.edges
+    wanted = size(args, graph)
+    pairs = make_prompts(outline, args.cases)
+    described = describe(args, pairs, wanted)
+    parts: Parts | None = None
+    if args.method in SEARCHES:
+        found, parts = search(args, graph, pairs, wanted, described)
+    else:
+        found = rank(args, graph, pairs, wanted)
+    write_circuit(args.out, graph, outline.shape, found.circuit, described | found.details)
+    if args.dot is not None:
+        write_dot(args.dot, graph, found.circuit)
+    if parts is not None:
+        parts.clear()
+    files = [("circuit", args.out), ("graphviz", args.dot), ("table of tests", args.tests)]
+    rows = [("method", args.method), ("prompts", str(len(args.cases))), *found.rows]
+    show(rows + [(name, str(path)) for name, path in files if path is not None])
+    return 0
+
+
+def size(args: argparse.Namespace, graph: Graph) -> int:
+    """How many of the strongest edges are taken, into the circuit or to be searched; acdc searches all.
+
+    Raises:
+        ValueError: if the graph has fewer.
+    """
+    if args.method == "acdc":
+        return graph.n_edges
+    share = SEARCHED if args.method in SEARCHES else SHARE
+    wanted: int = max(1, round(share * graph.n_edges)) if args.edges is None else args.edges
     if wanted > graph.n_edges:
         raise ValueError(f"--edges {wanted} is more than the {graph.n_edges} edges of this model's {args.kv} graph")
-    pairs = make_prompts(outline, args.cases)
+    return wanted
+
+
+def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int) -> Found:
+    """The circuit of the strongest edges, or a random one, as it is written and printed."""
     circuit = find(args, graph, pairs, wanted)
-    write_circuit(args.out, graph, outline.shape, circuit, describe(args, pairs, wanted))
-    if args.dot is not None:
-        write_dot(args.dot, graph, circuit)
-    report(args, graph, circuit, wanted)
-    return 0
+    share = 100 * circuit.n_edges / graph.n_edges
+    rows = [
+        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {wanted} asked for"),
+        ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
+    ]
+    return Found(circuit, {}, rows)
 
 
 def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int) -> Circuit:
@@ -58,30 +95,20 @@ def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: 
 def describe(args: argparse.Namespace, pairs: Sequence[Pair], wanted: int) -> dict[str, object]:
     """What stands beside the circuit in its file: the model, the settings, the prompts."""
     prompts: list[dict[str, object]] = []
-    for prompt, partner in pairs:
+    for case, (prompt, partner) in zip(args.cases, pairs, strict=True):
         row: dict[str, object] = {"prompt": prompt.text, "ids": prompt.ids, "answer": prompt.answer_text}
         row["answer_id"] = prompt.answer[0]
-        if partner is not None:
-            row |= {"corrupted": partner.text, "corrupted_ids": partner.ids, "wrong_answer": partner.answer_text}
-            row["wrong_answer_id"] = partner.answer[0]
+        if partner is not None and case.corrupted is not None:
+            row |= {"corrupted": partner.text, "corrupted_ids": partner.ids}
+        if partner is not None and case.wrong_answer is not None:
+            row |= {"wrong_answer": partner.answer_text, "wrong_answer_id": partner.answer[0]}
         prompts.append(row)
-    settings = {"edges_asked": wanted, "processing": args.processing, "dtype": args.dtype, "seed": args.seed}
+    asked = {} if args.method == "acdc" else {"edges_asked": wanted}
+    settings = {"processing": args.processing, "dtype": args.dtype, "seed": args.seed}
     return {
         "model": args.model.resolve().name,
         "weights_sha256": weights_digest(args.model),
+        **asked,
         **settings,
         "prompts": prompts,
     }
-
-
-def report(args: argparse.Namespace, graph: Graph, circuit: Circuit, wanted: int) -> None:
-    """Print the circuit's size and where it lies."""
-    share = 100 * circuit.n_edges / graph.n_edges
-    rows = [
-        ("method", args.method),
-        ("prompts", str(len(args.cases))),
-        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {wanted} asked for"),
-        ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
-        ("circuit", str(args.out)),
-    ]
-    show(rows + ([("graphviz", str(args.dot))] if args.dot is not None else []))

@@ -93,23 +93,39 @@ def make_prompts(outline: Outline, cases: Sequence[Case]) -> list[Pair]:
 
 
 def _pair(outline: Outline, tokenizer: PreTrainedTokenizerFast | None, case: Case) -> Pair:
-    prompt = _prompt(tokenizer, case.prompt, case.answer, case.subject)
+    """A case as tokens. Half a partner is filled up with the prompt's own text or answer."""
+    prompt, partner = _prompt(tokenizer, case.prompt, case.answer, case.subject), None
+    if case.corrupted is not None or case.wrong_answer is not None:
+        text = case.prompt if case.corrupted is None else case.corrupted
+        partner = _prompt(tokenizer, text, case.answer if case.wrong_answer is None else case.wrong_answer, None)
+    if tokenizer is not None:
+        _remark(tokenizer, case, prompt, partner)
     check_tokens(outline, prompt)
-    if case.corrupted is None or case.wrong_answer is None:
+    if partner is None:
         return prompt, None
-    partner = _prompt(tokenizer, case.corrupted, case.wrong_answer, None)
     check_tokens(outline, partner)
     if len(partner.ids) != len(prompt.ids):
         raise ValueError(
             f"the prompt has {len(prompt.ids)} tokens, the corrupted one {len(partner.ids)}; give a corrupted prompt "
             "of as many tokens"
         )
-    if partner.answer[0] == prompt.answer[0]:
+    if case.wrong_answer is not None and partner.answer[0] == prompt.answer[0]:
         raise ValueError(
             f"answer {prompt.answer_text!r} and wrong answer {partner.answer_text!r} have the same first token "
             f"{prompt.answer[0]}; the logit difference needs two"
         )
     return prompt, partner
+
+
+def _remark(tokenizer: PreTrainedTokenizerFast, case: Case, prompt: Prompt, partner: Prompt | None) -> None:
+    """Log what is odd about the texts of a case, each once."""
+    for text in (case.prompt, case.corrupted):
+        if isinstance(text, str) and text != text.rstrip():
+            log.warning("prompt %r ends with a space, and a space is put before the answer; leave it out", text)
+    for answer, found in ((case.answer, prompt), (case.wrong_answer, partner)):
+        if isinstance(answer, str) and found is not None and len(found.answer) > 1:
+            first = tokenizer.decode([found.answer[0]])
+            log.info("answer %r has %d tokens; its first, %r, is measured", answer, len(found.answer), first)
 
 
 def _prompt(
@@ -123,13 +139,7 @@ def _prompt(
         if span is not None and span[1] > len(ids):
             raise ValueError(f"subject span {span[0]}:{span[1]} goes beyond the prompt's {len(ids)} tokens")
         return Prompt(" ".join(map(str, ids)), tuple(map(int, ids)), span, str(answer), (target,))
-    if prompt != prompt.rstrip():
-        log.warning("prompt %r ends with a space, and a space is put before the answer; leave it out", prompt)
-    result = tokenise(tokenizer, prompt, str(answer), None if subject is None else str(subject))
-    if len(result.answer) > 1:
-        first = tokenizer.decode([result.answer[0]])
-        log.info("answer %r has %d tokens; its first, %r, is measured", answer, len(result.answer), first)
-    return result
+    return tokenise(tokenizer, prompt, str(answer), None if subject is None else str(subject))
 
 
 def check_tokens(outline: Outline, prompt: Prompt) -> None:

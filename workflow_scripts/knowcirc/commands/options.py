@@ -44,7 +44,7 @@ def add_prompts(parser: argparse.ArgumentParser, *, corrupted: bool = False, sub
     group.add_argument("--answer-id", type=token_id, metavar="ID", help="the answer as a token id")
     if corrupted:
         group.add_argument("--corrupted", metavar="TEXT", help="a prompt of as many tokens with another answer")
-        group.add_argument("--wrong-answer", metavar="TEXT", help="the corrupted prompt's answer; needed with it")
+        group.add_argument("--wrong-answer", metavar="TEXT", help="the corrupted prompt's answer, or another wrong one")
         group.add_argument("--corrupted-ids", type=token_ids, metavar="1,2,3", help="the same as token ids")
         group.add_argument("--wrong-answer-id", type=token_id, metavar="ID", help="the same as a token id")
     if subject:

@@ -4,56 +4,13 @@ import argparse
 from pathlib import Path
 
 from knowcirc.commands.arguments import check_input_file, check_output_file, real, whole
-from knowcirc.commands.cases import read_cases
+from knowcirc.commands.cases import Needs, read_cases
+from knowcirc.commands.discover_parser import add_discover
 from knowcirc.commands.edit_parser import add_edit
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 
 MAX_SEED = 2**32 - 1
-METHODS = ("eap", "eap-ig", "random")
 KINDS = ("state", "mlp", "attention")
-
-
-def add_discover(commands: "Subparsers") -> None:
-    """Add `knowcirc discover`."""
-    parser = new_parser(
-        commands,
-        "discover",
-        "find the circuit of one or several prompts and write it as JSON",
-        text="Edges are ranked by attribution patching (eap, eap-ig), their scores averaged over the prompts; those "
-        "that lie on no path from the embedding to the output are dropped. With a corrupted prompt the metric is the "
-        "logit difference of the two answers; without one it is -NLL (nats) against a zero baseline.",
-        example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
-        '    --prompt "The official language of France is" --answer French \\\n'
-        '    --corrupted "The official language of Italy is" --wrong-answer Italian',
-        prepare=prepare_discover,
-    )
-    add_model(parser)
-    add_prompts(parser, corrupted=True)
-    parser.add_argument(
-        "--method", choices=METHODS, default="eap-ig", help="default: eap-ig; random needs no prompt and no weights"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
-    )
-    parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
-    parser.add_argument("--edges", type=whole(1), metavar="N", help="size before dropping (default: 5 %% of all edges)")
-    parser.add_argument(
-        "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
-    )
-    parser.add_argument(
-        "--processing", choices=("none", "folded"), default="none", help="folded: norms and value biases folded away"
-    )
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="draws random circuits (default: 0)")
-
-
-def prepare_discover(args: argparse.Namespace) -> None:
-    """Read the prompts and check the outputs."""
-    args.cases = read_cases(args, needed=args.method != "random")
-    check_output_file(args.out)
-    if args.dot is not None:
-        check_output_file(args.dot)
-        if args.dot.absolute() == args.out.absolute():
-            raise ValueError(f"--out and --dot both name {args.out}; give two files")
 
 
 def add_evaluate(commands: "Subparsers") -> None:
@@ -123,7 +80,7 @@ def add_trace(commands: "Subparsers") -> None:
 
 def prepare_trace(args: argparse.Namespace) -> None:
     """Read the prompts and check the output."""
-    args.cases = read_cases(args, subject=True)
+    args.cases = read_cases(args, Needs(subject=True))
     check_output_file(args.out)
 
 

@@ -1,0 +1,151 @@
+"""What `knowcirc discover` accepts, and the checks that need no library."""
+
+import argparse
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from knowcirc.commands.arguments import check_output_file, flag, real, whole
+from knowcirc.commands.cases import Case, Needs, read_cases
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+
+SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
+METHODS = ("acdc", "eap", "eap-ig", "eap-ig+acdc", "random")
+METRICS = ("nll", "kc-nll", "logit-diff", "kl")
+ABLATIONS = ("zero", "mean", "patch")
+TAU = {"nll": 0.05, "kc-nll": 0.01}
+EXACT = ("float32", "float64")
+SETTINGS = ("tau", "metric", "absolute", "ablation", "tests")
+
+
+def add_discover(commands: "Subparsers") -> None:
+    """Add `knowcirc discover`."""
+    parser = new_parser(
+        commands,
+        "discover",
+        "find the circuit of one or several prompts and write it as JSON",
+        text="eap and eap-ig rank edges by attribution patching, scores averaged over the prompts; those that lie on "
+        "no path from the embedding to the output are dropped. With a corrupted prompt and its answer they measure "
+        "the logit difference of the two answers; otherwise -NLL (nats) against a zero baseline. acdc removes one edge "
+        "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
+        "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone. A search that was cut short "
+        "goes on from its last layer when the same command is given again.",
+        example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
+        '    --prompt "The official language of France is" --answer French \\\n'
+        '    --corrupted "The official language of Italy is" --wrong-answer Italian\n'
+        "  knowcirc discover results/models/smollm2-135m --out circuit.json --tests tests.csv \\\n"
+        '    --prompt "The official language of France is" --answer French --method acdc --tau 0.05',
+        prepare=prepare_discover,
+    )
+    add_model(parser)
+    add_prompts(parser, corrupted=True)
+    parser.add_argument(
+        "--method", choices=METHODS, default="eap-ig", help="default: eap-ig; random needs no prompt and no weights"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
+    )
+    parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
+    parser.add_argument(
+        "--edges",
+        type=whole(1),
+        metavar="N",
+        help="size before dropping (default: 5 %% of all edges); eap-ig+acdc: edges to search (default: 30 %%)",
+    )
+    parser.add_argument(
+        "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
+    )
+    parser.add_argument(
+        "--processing", choices=("none", "folded"), default="none", help="folded: norms and value biases folded away"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="draws random circuits (default: 0)")
+    add_search(parser)
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add how edges are tested."""
+    group = parser.add_argument_group(
+        "search",
+        "for acdc and eap-ig+acdc, in float32 or float64; a corrupted prompt (patch, mean) and a wrong answer\n"
+        "(logit-diff) may come without each other; eap-ig+acdc ranks by those prompts that have both, or neither",
+    )
+    group.add_argument(
+        "--tau",
+        type=real(zero=True),
+        metavar="X",
+        help="what an edge must cost to stay, in the metric's unit (default: 0.05 with nll, 0.01 with kc-nll)",
+    )
+    group.add_argument(
+        "--metric",
+        choices=METRICS,
+        help="what a lost edge costs: nll (nats; the default), kc-nll (nats / (T - 1), T tokens with the answer: the "
+        "unit of KC's code), logit-diff (needs --wrong-answer), kl (nats, from the whole model's next token)",
+    )
+    group.add_argument(
+        "--absolute", action="store_true", help="absolute scores (default: signed, an edge that harms goes, too)"
+    )
+    group.add_argument(
+        "--ablation",
+        choices=ABLATIONS,
+        help="what absent edges deliver: nothing (zero; the default), the mean over the corrupted prompts (where there "
+        "are none, the prompts) of equal length, or the value on the corrupted prompt (patch)",
+    )
+    group.add_argument("--tests", type=Path, metavar="FILE.csv", help="every test in order (.parquet works too)")
+
+
+def prepare_discover(args: argparse.Namespace) -> None:
+    """Check the settings, read the prompts and check the outputs."""
+    searches = args.method in SEARCHES
+    check_settings(args)
+    args.cases = read_cases(args, Needs(halves=searches), needed=args.method != "random")
+    if searches:
+        check_partners(args.metric, args.ablation, args.cases)
+    outputs = {name: path for name in ("out", "dot", "tests") if (path := getattr(args, name)) is not None}
+    for path in outputs.values():
+        check_output_file(path)
+    for one, other in combinations(outputs, 2):
+        if outputs[one].absolute() == outputs[other].absolute():
+            raise ValueError(f"{flag(one)} and {flag(other)} both name {outputs[one]}; give two files")
+
+
+def check_settings(args: argparse.Namespace) -> None:
+    """Make sure that the settings fit the method, and fill in those of a search that were left out.
+
+    Raises:
+        ValueError: naming those that do not.
+    """
+    if args.method not in SEARCHES:
+        values = {name: getattr(args, name) for name in SETTINGS}
+        if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
+            raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
+        return
+    if args.method == "acdc" and args.edges is not None:
+        raise ValueError("--edges: no setting of --method acdc, where tau decides; take --method eap-ig+acdc")
+    if args.dtype not in EXACT:
+        raise ValueError(f"--method {args.method} needs --dtype float32 or float64; {args.dtype} is too coarse for it")
+    args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
+    if args.tau is None and (tau := TAU.get(args.metric)) is None:
+        raise ValueError(f"--metric {args.metric} without --tau; say what an edge must cost to stay")
+    args.tau = tau if args.tau is None else args.tau
+    if args.absolute and args.tau == 0:
+        raise ValueError("--absolute with --tau 0 keeps every edge; give a tau above 0")
+
+
+def check_partners(metric: str, ablation: str, cases: Sequence[Case]) -> None:
+    """Make sure that the prompts have what metric and ablation read, and no half of a pair that neither does.
+
+    Raises:
+        ValueError: naming what is missing or has no use.
+    """
+    for case in cases:
+        corrupted, wrong = case.label("corrupted"), case.label("wrong_answer")
+        if ablation == "patch" and case.corrupted is None:
+            raise ValueError(f"{case.at}patch ablation needs {corrupted}; give it, or take --ablation zero")
+        if metric == "logit-diff" and case.wrong_answer is None:
+            raise ValueError(f"{case.at}metric logit-diff needs {wrong}; give it, or take --metric nll")
+        if case.corrupted is not None and case.wrong_answer is None and ablation == "zero":
+            raise ValueError(f"{case.at}{corrupted} without {wrong} has no use here; add --ablation patch or mean")
+        if case.wrong_answer is not None and case.corrupted is None and metric != "logit-diff":
+            raise ValueError(f"{case.at}{wrong} without {corrupted} has no use here; add --metric logit-diff")
+    if ablation == "mean" and len({case.corrupted is None for case in cases}) > 1:
+        raise ValueError("mean ablation: only some of the prompts have a corrupted one; give it to all or to none")
