@@ -1,10 +1,11 @@
 rule discover_circuits:
-    """The circuit of every relation on its D_val; KC section 3."""
+    """The circuit of every relation on its D_val, and what finding it took; KC section 3."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
     output:
         circuits="<results>/{model}/circuits/{method}.npz",
+        seconds="<results>/{model}/circuits/{method}_seconds.json",
     log:
         "<logs>/discover_circuits/{model}/{method}.log",
     benchmark:
@@ -16,7 +17,8 @@ rule discover_circuits:
     params:
         numerics=numerics,
         kv=kv_view,
-        share=lookup(within=config, dpath="circuits/share"),
+        relations=relations_of_method,
+        size=method_settings,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("discover_circuits"),
     script:
@@ -42,6 +44,7 @@ rule evaluate_circuits:
     params:
         numerics=numerics,
         kv=kv_view,
+        tau=tau_of_method,
         hits=lookup(within=config, dpath="facts/hits"),
         random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
         seed=lookup(within=config, dpath="seed"),
@@ -57,6 +60,7 @@ rule describe_showcase:
         facts="<results>/{model}/facts/known.parquet",
     output:
         circuit="<results>/{model}/circuits/showcase.json",
+        scores="<results>/{model}/circuits/showcase_scores.csv",
         dot="<results>/{model}/circuits/showcase.dot",
         drawing="<results>/{model}/figures/circuit_graph.json",
         ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
@@ -73,8 +77,9 @@ rule describe_showcase:
         numerics=numerics,
         kv=kv_view,
         showcase=lookup(within=config, dpath="showcase"),
-        method=lookup(within=config, dpath="circuits/methods")[0],
-        share=lookup(within=config, dpath="circuits/share"),
+        circuits=showcase_settings,
+        hits=lookup(within=config, dpath="facts/hits"),
+        random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
         drawn_edges=lookup(within=config, dpath="circuits/drawn_edges"),
         heads=lookup(within=config, dpath="heads"),
         seed=lookup(within=config, dpath="seed"),

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -16,6 +17,7 @@ FIGURES = (
     "causal_trace_facts",
     "circuit_graph",
     "component_distribution",
+    "faithfulness_curves",
     "answer_rank_by_layer",
     "edited_circuits",
     "hallucination",
@@ -25,6 +27,7 @@ TABLES = (
     "known_facts",
     "causal_effects",
     "circuit_hit_at_10",
+    "method_comparison",
     "editing_scores",
     "editing_generations",
     "icl_head_ablation",
@@ -73,7 +76,7 @@ os.environ.update(KNOWCIRC_DEVICE=config["device"])
 
 wildcard_constraints:
     model="|".join(config["models"]),
-    method="|".join(config["circuits"]["methods"]),
+    method="|".join(map(re.escape, config["circuits"]["methods"])),
     editor="|".join(["none", *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),
 
@@ -119,6 +122,45 @@ def model_row(wildcards) -> dict[str, object]:
         "licence",
     )
     return {key: getattr(row, key) for key in keys}
+
+
+def relations_of_method(wildcards) -> list[str] | None:
+    """The relations whose circuits a method finds: all (None) for the first, those of `comparison` for the others."""
+    if wildcards.method == config["circuits"]["methods"][0]:
+        return None
+    return config["comparison"]["relations"]
+
+
+def method_settings(wildcards) -> dict[str, object]:
+    """How large a method's circuits are, or how ACDC searches them."""
+    if not wildcards.method.endswith("acdc"):
+        return {"share": config["circuits"]["share"]}
+    acdc = config["circuits"]["acdc"]
+    return {"share": acdc["share"], "prompts": acdc["prompts"], "rule": acdc_rule()}
+
+
+def tau_of_method(wildcards) -> float | None:
+    """The threshold of the methods that have one."""
+    return (
+        config["circuits"]["acdc"]["tau"] if wildcards.method.endswith("acdc") else None
+    )
+
+
+def acdc_rule() -> dict[str, object]:
+    """What decides whether ACDC keeps an edge."""
+    keys = ("tau", "metric", "absolute", "ablation")
+    return {key: config["circuits"]["acdc"][key] for key in keys}
+
+
+def showcase_settings(wildcards) -> dict[str, object]:
+    """How the showcase's circuit is found."""
+    method = config["showcase"]["method"]
+    size = (
+        {"rule": acdc_rule()}
+        if method == "acdc"
+        else {"share": config["circuits"]["share"]}
+    )
+    return {"method": method, **size}
 
 
 def tracing_settings(wildcards) -> dict[str, object]:

@@ -167,3 +167,24 @@ rule plot_icl_attention:
         code=code_digest("plot_icl_attention"),
     script:
         "../workflow_scripts/plot_icl_attention.py"
+
+
+rule plot_faithfulness_curves:
+    """Faithfulness against circuit size, a line a method."""
+    input:
+        comparison="<results>/{model}/circuits/comparison.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/faithfulness_curves.png",
+            caption="captions/faithfulness_curves.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/faithfulness_curves.pdf",
+        data="<results>/{model}/figures/faithfulness_curves.csv",
+    log:
+        "<logs>/plot_faithfulness_curves/{model}.log",
+    params:
+        code=code_digest("plot_faithfulness_curves"),
+    script:
+        "../workflow_scripts/plot_faithfulness_curves.py"

@@ -36,6 +36,7 @@ rule tabulate_circuit_hit_at_10:
             "<results>/{{model}}/circuits/{method}_scores.csv",
             method=config["circuits"]["methods"],
         ),
+        showcase="<results>/{model}/circuits/showcase_scores.csv",
     output:
         csv="<results>/{model}/tables/circuit_hit_at_10.csv",
         tex="<results>/{model}/tables/circuit_hit_at_10.tex",
@@ -95,3 +96,23 @@ rule tabulate_icl_head_ablation:
         code=code_digest("tabulate_icl_head_ablation"),
     script:
         "../workflow_scripts/tabulate_icl_head_ablation.py"
+
+
+rule tabulate_method_comparison:
+    """The methods that find circuits, side by side."""
+    input:
+        comparison="<results>/{model}/circuits/comparison.csv",
+        seconds=expand(
+            "<results>/{{model}}/circuits/{method}_seconds.json",
+            method=config["circuits"]["methods"],
+        ),
+    output:
+        csv="<results>/{model}/tables/method_comparison.csv",
+        tex="<results>/{model}/tables/method_comparison.tex",
+    log:
+        "<logs>/tabulate_method_comparison/{model}.log",
+    params:
+        methods=lookup(within=config, dpath="circuits/methods"),
+        code=code_digest("tabulate_method_comparison"),
+    script:
+        "../workflow_scripts/tabulate_method_comparison.py"

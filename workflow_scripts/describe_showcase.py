@@ -2,48 +2,57 @@
 
 from pathlib import Path
 
-from knowcirc.analysis.showcase import describe_circuit, rank_curves
-from knowcirc.circuits.discovery import choose_partners, discover
+import pandas as pd
+
+from knowcirc.analysis.showcase import ShowcaseSettings, describe_circuit, find_circuit, rank_curves
+from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
-from knowcirc.facts.survey import fact_row, prompts_of
-from knowcirc.files import read_table, write_json, write_table
-from knowcirc.job import Job, run
+from knowcirc.circuits.study import score_relation
+from knowcirc.facts.survey import fact_row, prompts_of, split_rows
+from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json, write_table
+from knowcirc.job import Job, Ticker, run
 from knowcirc.models.loading import load
+from knowcirc.seeding import derive
 
 
 def main(job: Job) -> None:
-    """Find the circuit of the one prompt against a partner of the relation, and describe it."""
-    params, showcase = job.params, job.params.showcase
+    """Find the circuit of the one prompt, describe it, and see what it does for the relation's other facts."""
+    params, showcase, relation = job.params, job.params.showcase, job.params.showcase["relation"]
     survey = read_table(job.input.facts)
-    row = fact_row(survey, showcase["relation"], showcase["subject"], showcase["template"])
+    row = fact_row(survey, relation, showcase["subject"], showcase["template"])
     model = load(Path(job.input.model).parent, **params.numerics)
     graph = Graph.of(model.transformer.shape, params.kv)
-    others = survey[(survey.relation == showcase["relation"]) & (survey.template == 0) & (survey["rank"] == 0)]
+    others = survey[(survey.relation == relation) & (survey.template == 0) & (survey["rank"] == 0)]
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
-    prompt, partner = prompts[0], choose_partners(prompts, params.seed)[0]
-    circuit = discover(
-        model,
-        graph,
-        [prompt],
-        [None if partner is None else prompts[partner]],
-        method=params.method,
-        n_edges=round(params.share * graph.n_edges),
-        seed=params.seed,
-    )
+    prompt, index = prompts[0], choose_partners(prompts, params.seed)[0]
+    partner = None if index is None else prompts[index]
+    weights = read_json(job.input.model)["weights_sha256"]
+    identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code, weights)
+    parts = Parts(job.output.circuit, fingerprint(*identity))
+    settings = ShowcaseSettings(**params.circuits)
+    circuit, found = find_circuit(model, graph, prompt, partner, settings, parts.path("search", ".npz"), Ticker("ACDC"))
     about = {
         "prompt": prompt.text,
         "answer": prompt.answer_text,
-        "corrupted": None if partner is None else prompts[partner].text,
+        "corrupted": None if partner is None else partner.text,
         "answer_type": row["answer_type"].iloc[0],
-        "method": params.method,
+        "method": settings.method,
+        **found,
     }
+    test = split_rows(survey, relation, "test")
+    test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
+    seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
+    scores = score_relation(model, graph, circuit, [prompt], test, hits=params.hits, seeds=seeds, tau=settings.tau)
+    labels = {"category": row["category"].iloc[0], "relation": relation, "method": f"{settings.method}, one fact"}
+    write_table(job.output.scores, pd.DataFrame([labels | scores]))
     write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
     write_dot(Path(job.output.dot), graph, circuit)
     drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, params.heads)
     write_json(job.output.drawing, {**about, **drawing})
     write_table(job.output.ranks, rank_curves(model, prompt, showcase["subject"]))
     write_json(job.output.meta, {**about, "subject": showcase["subject"]})
+    parts.clear()
 
 
 if __name__ == "__main__":

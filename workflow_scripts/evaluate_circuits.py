@@ -18,11 +18,13 @@ def main(job: Job) -> None:
     """Write a row a relation; a relation that is done is not done again after an interruption."""
     params, method = job.params, job.wildcards.method
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     circuits = load_circuits(Path(job.input.circuits), method)
     weights = read_json(job.input.model)["weights_sha256"]
-    parts = Parts(job.output.scores, fingerprint(params.hits, params.random_seeds, params.code, weights, params.seed))
+    parts = Parts(
+        job.output.scores, fingerprint(params.hits, params.tau, params.random_seeds, params.code, weights, params.seed)
+    )
     rows = []
     for relation, circuit in progress(list(circuits.items()), f"hit@{params.hits} of {method} circuits: relations"):
         val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
@@ -37,6 +39,7 @@ def main(job: Job) -> None:
                 prompts_of(model, test),
                 hits=params.hits,
                 seeds=[derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)],
+                tau=params.tau,
             )
             row = {"category": val["category"].iloc[0], "relation": relation, "method": method, **row}
             parts.put(key, row)

@@ -2,14 +2,18 @@
 
 import pandas as pd
 
+from knowcirc.circuits.study import against_random
 from knowcirc.files import read_table, write_latex, write_table
 from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
     """Write the table as CSV and LaTeX."""
-    table = pd.concat([read_table(path) for path in job.input.scores], ignore_index=True)
-    table = table.sort_values(["method", "category", "relation"], kind="stable")
+    tables = [read_table(path).sort_values(["category", "relation"]) for path in job.input.scores]
+    table = pd.concat([*tables, read_table(job.input.showcase)], ignore_index=True)
+    for name, found in (("hit_at_10", "d_test_circuit"), ("faithfulness", "faithfulness")):
+        random = found.replace("circuit", "random") if found.startswith("d_test") else f"{found}_random"
+        table[f"{name}_beats_random"] = against_random(table, found, random)
     table.insert(0, "model", job.wildcards.model)
     write_table(job.output.csv, table)
     write_latex(job.output.tex, table)

@@ -21,7 +21,7 @@ def main(job: Job) -> None:
     chosen = draw_in_turn(known, tracing["relations"], tracing["facts"], derive(params.seed, "tracing"))
     if chosen.empty:
         raise ValueError("tracing: the model knows no fact of the relations in tracing.relations; name others")
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     prompts = prompts_of(model, chosen)
     noise = tracing["noise_multiplier"] * embedding_deviation(model, prompts)
     settings = TraceSettings(noise, tracing["draws"], tracing["window"], tracing["noise_seed"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits.attribution import Targets, interpolation, score_edges
-from knowcirc.circuits.discovery import METHODS, attribute, choose_partners, discover
+from knowcirc.circuits.discovery import SCORING, attribute, choose_partners, discover
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.facts.prompts import Prompt, tokenise
@@ -188,7 +188,7 @@ def test_a_relations_scores_are_the_mean_over_its_prompts(load_tiny: Loader, met
     np.testing.assert_allclose(alone[0], expected, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*SCORING, "random"])
 def test_discovery_gives_a_connected_circuit_of_the_size(load_tiny: Loader, method: str) -> None:
     model, given = load_tiny("llama"), prompts()
     graph = Graph.of(model.transformer.shape, "grouped")

@@ -78,7 +78,7 @@ def test_every_mistake_has_its_line(config: dict[str, Any]) -> None:
     assert len(schema_errors(changed(config, change), SCHEMA)) == 4
 
 
-@pytest.mark.parametrize("section", ["tracing", "editing", "icl"])
+@pytest.mark.parametrize("section", ["tracing", "comparison", "editing", "icl"])
 def test_a_section_may_only_use_relations_of_the_study(config: dict[str, Any], section: str) -> None:
     lines = reference_errors(
         changed(config, lambda c: c[section]["relations"].append("country_capitol")), MODELS, RELATIONS
@@ -100,7 +100,9 @@ def test_a_relation_taken_out_of_the_study_is_missed_where_it_is_used(config: di
     assert f"showcase.relation: {used!r} is not in relations.names" in lines
     places = {line.split(":")[0] for line in lines}
     assert places == {"showcase.relation"} | {
-        f"{section}.relations" for section in ("tracing", "editing", "icl") if used in config[section]["relations"]
+        f"{section}.relations"
+        for section in ("tracing", "comparison", "editing", "icl")
+        if used in config[section]["relations"]
     }
 
 

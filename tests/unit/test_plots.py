@@ -21,6 +21,7 @@ from knowcirc.plots.behaviours import hallucination, icl_attention
 from knowcirc.plots.circuits import circuit_graph, component_distribution
 from knowcirc.plots.edits import edited_circuits
 from knowcirc.plots.layout import place
+from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
 from knowcirc.plots.tracing import causal_trace, causal_trace_facts
 
@@ -148,7 +149,26 @@ def demonstration() -> Figure:
     return icl_attention(frame, {**meta, "n_new_heads": 19, "method": "eap", "n_edges": 3000}, "tiny")
 
 
-FIGURES = (trace, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration)
+def curve_points() -> pd.DataFrame:
+    """Two relations; `eap-ig+acdc` has a circuit of the first alone."""
+    rows = [
+        {"method": method, "relation": relation, "size": size, "faithfulness": size or 0.7, "n_relations": 1}
+        for method in ("eap-ig", "random", "eap-ig+acdc")
+        for relation in ("all", "capital", "language")
+        for size in (0.001, 0.05, 1.0, None)
+        if relation != "language" or method != "eap-ig+acdc"
+    ]
+    frame = pd.DataFrame(rows).assign(edge_share=0.048, n=6)
+    both = (frame["relation"] == "all") & (frame["method"] != "eap-ig+acdc")
+    frame.loc[both, "n_relations"], frame.loc[both, "n"] = 2, 12
+    return frame.assign(faithfulness_low=frame.faithfulness - 0.1, faithfulness_high=frame.faithfulness + 0.1)
+
+
+def curves() -> Figure:
+    return faithfulness_curves(curve_points(), "tiny")
+
+
+FIGURES = (trace, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves)
 Make = Callable[[], Figure]
 
 
@@ -190,6 +210,8 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
         (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
         (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
+        (curves, ["circuits of tiny are", "mean of 2 relations, each weighed alike (n = 12 prompts)"]),
+        (curves, ["capital (n = 6 prompts)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "patching"]),
         (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
     ],
 )
@@ -202,6 +224,18 @@ def test_a_study_with_fewer_roles_and_kinds_is_drawn() -> None:
     few = effects()
     few = few[(few["kind"] == "mlp") & (few["role"] == "last")]
     assert "n = 3 facts." in words(causal_trace(few, "tiny", 1))
+
+
+def test_a_method_that_lacks_a_relation_is_drawn_beside_the_mean_alone() -> None:
+    lines = {axis.get_title(loc="left"): len(axis.get_lines()) for axis in curves().axes}
+    assert list(lines.values()) == [2 + 2, 2 + 3, 2 + 2]  # the lines at 0 and 1, and one a method
+
+
+def test_one_relation_needs_no_mean() -> None:
+    points = curve_points()
+    points = points[points["relation"] == "capital"]
+    both = pd.concat([points.assign(relation="all"), points])
+    assert "one relation (n = 6 prompts)" in words(faithfulness_curves(both, "tiny"))
 
 
 def test_an_answer_that_comes_first_is_said_to_since_when() -> None:

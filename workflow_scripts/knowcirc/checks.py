@@ -24,6 +24,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("d_val_original", "d_val_circuit", "d_val_random"),
         *("d_test_original", "d_test_random", "d_test_circuit", "n_val", "n_test"),
     ),
+    "method_comparison": (
+        *("model", "method", "relation", "n_edges", "edge_share", "faithfulness", "completeness", "cpr", "cmd"),
+        *("seconds", "n", "n_test", "n_relations"),
+    ),
     "editing_scores": (
         *("model", "editor", "layer", "S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"),
         *("seconds_per_edit", "n"),
@@ -42,6 +46,7 @@ SIGNED = {"effect", "EM", "PM", "NM"}
 MAY_BE_EMPTY = {
     "causal_effects": {"role", "layer"},
     "circuit_hit_at_10": {"tau", "faithfulness", "faithfulness_random"},
+    "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds"},
     "editing_scores": {"layer", "seconds_per_edit"},
 }
 

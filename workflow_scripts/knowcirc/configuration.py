@@ -41,7 +41,7 @@ def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relati
         for name in names
         if name not in relations
     ]
-    for section in ("tracing", "editing", "icl"):
+    for section in ("tracing", "comparison", "editing", "icl"):
         for name in config[section]["relations"]:
             if name not in names:
                 lines.append(f"{section}.relations: {name!r} is not in relations.names{_hint(name, names)}")

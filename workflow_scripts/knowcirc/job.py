@@ -56,6 +56,38 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         raise
 
 
+class Countable(Protocol):
+    """How far a long task is: items decided, kept, and in all."""
+
+    @property
+    def decided(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
+
+class Ticker:
+    """Says on the terminal and in the log, now and then, how many edges are decided and how long the rest will take."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.start = self.last = time.monotonic()
+        self.first: int | None = None
+
+    def __call__(self, progress: Countable) -> None:
+        """Say how far it is, if it is time."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = progress.decided
+        done = progress.decided - self.first
+        if done and now - self.last >= STEP:
+            self.last = now
+            left = (now - self.start) / done * (progress.total - progress.decided)
+            counts = (self.what, progress.decided, progress.total, progress.kept, now - self.start, left)
+            log.info("%s: %d of %d edges decided, %d kept, in %.0f s, %.0f s left", *counts)
+
+
 def progress(items: Iterable[T], what: str) -> Iterator[T]:
     """The items, saying on the terminal and in the log how many are done and how long the rest will take."""
     total = len(items) if isinstance(items, Sized) else None

@@ -1,0 +1,30 @@
+rule compare_methods:
+    """Circuits of every method and size on D_test: faithfulness, completeness, hit@10; MIB's measures."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+        circuits=expand(
+            "<results>/{{model}}/circuits/{method}.npz",
+            method=config["circuits"]["methods"],
+        ),
+    output:
+        comparison="<results>/{model}/circuits/comparison.csv",
+    log:
+        "<logs>/compare_methods/{model}.log",
+    benchmark:
+        "<benchmarks>/compare_methods/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        methods=lookup(within=config, dpath="circuits/methods"),
+        relations=lookup(within=config, dpath="comparison/relations"),
+        prompts=lookup(within=config, dpath="comparison/prompts"),
+        hits=lookup(within=config, dpath="facts/hits"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("compare_methods"),
+    script:
+        "../workflow_scripts/compare_methods.py"

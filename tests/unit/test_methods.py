@@ -1,0 +1,116 @@
+"""Table method_comparison and the points of its figure, from rows reckoned by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from knowcirc.analysis.methods import faithfulness_points, method_comparison
+from knowcirc.statistics import bootstrap, pooled, wilson
+
+SIZES = (0.1, 0.5, 1.0)
+OWN = {("eap", "capital"): 40, ("eap", "language"): 60, ("acdc", "capital"): 10, ("random", "capital"): 40}
+OWN |= {("random", "language"): 60}
+KEPT = {"eap": 0.8, "acdc": 0.6, "random": 0.0}
+SECONDS = {"eap": {"capital": 3.0, "language": 5.0, "currency": 99.0}, "acdc": {"capital": 70.0}}
+
+
+def comparison() -> pd.DataFrame:
+    """Two relations of three and two prompts; `acdc` has a circuit of the first alone."""
+    rows: list[dict[str, object]] = []
+    for (method, relation), n_edges in OWN.items():
+        shift = 0.1 if relation == "language" else 0.0
+
+        def add(measure: str, prompt: int, value: float, size: float | None = None) -> None:
+            held = n_edges if size is None else 1000 * size  # noqa: B023
+            place = {"method": method, "relation": relation, "measure": measure, "size": size}  # noqa: B023
+            rows.append({**place, "n_edges": held, "edge_share": held / 1000, "prompt": prompt, "value": value})
+
+        for prompt in range(2 if relation == "language" else 3):
+            add("faithfulness", prompt, KEPT[method] + shift + 0.1 * prompt)
+            add("completeness", prompt, 0.01 * prompt)
+            for size in SIZES:
+                add("faithfulness", prompt, 1.0 if size == 1.0 else KEPT[method] + 0.1 * prompt, size)
+        for prompt in range(4):
+            add("hit_at_10", prompt, float(prompt < 2 and method != "random"))
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return method_comparison(comparison(), SECONDS, "tiny")
+
+
+def row_of(table: pd.DataFrame, method: str, relation: str) -> pd.Series:
+    return table[(table.method == method) & (table.relation == relation)].iloc[0]
+
+
+def test_there_is_a_row_a_method_for_all_relations_then_one_for_each_that_it_has(table: pd.DataFrame) -> None:
+    assert list(zip(table.relation, table.method, strict=True)) == [
+        *(("all", "eap"), ("all", "acdc"), ("all", "random")),
+        *(("capital", "eap"), ("capital", "acdc"), ("capital", "random")),
+        *(("language", "eap"), ("language", "random")),
+    ]
+    assert set(table.model) == {"tiny"}
+    assert table.n_relations.tolist() == [2, 1, 2, 1, 1, 1, 1, 1]
+    assert table.n.tolist() == [5, 3, 5, 3, 3, 3, 2, 2]
+    assert table.n_test.tolist() == [8, 4, 8, 4, 4, 4, 4, 4]
+
+
+def test_one_relations_intervals_are_over_its_prompts(table: pd.DataFrame) -> None:
+    row = row_of(table, "eap", "capital")
+    kept, hit = bootstrap([0.8, 0.9, 1.0]), wilson(2, 4)
+    assert (row.faithfulness, row.faithfulness_low, row.faithfulness_high) == pytest.approx(kept[:3])
+    assert (row.hit_at_10, row.hit_at_10_low, row.hit_at_10_high) == pytest.approx(hit[:3])
+    assert row.completeness == pytest.approx(0.01)
+    single = row_of(table, "acdc", "all")
+    assert single.faithfulness_low < single.faithfulness < single.faithfulness_high
+    assert single.drop("relation").equals(row_of(table, "acdc", "capital").drop("relation"))
+
+
+def test_pooled_relations_weigh_alike_and_are_resampled(table: pd.DataFrame) -> None:
+    row = row_of(table, "eap", "all")
+    expected = pooled([0.8, 0.9, 1.0, 0.9, 1.0], ["a", "a", "a", "b", "b"])
+    assert row.faithfulness == pytest.approx((0.9 + 0.95) / 2)
+    assert (row.faithfulness, row.faithfulness_low, row.faithfulness_high) == pytest.approx(expected[:3])
+    assert (row.n_edges, row.edge_share) == (50, 0.05)
+
+
+def test_areas_are_means_of_the_prompts_areas(table: pd.DataFrame) -> None:
+    row = row_of(table, "acdc", "capital")
+    kept = np.array([0.6, 0.7, 0.8])
+    cpr = 0.05 * kept + 0.4 * kept + 0.25 * (kept + 1)
+    cmd = 0.05 * (2 - kept) + 0.4 * (1 - kept) + 0.25 * (1 - kept)
+    assert row.cpr == pytest.approx(cpr.mean())
+    assert row.cmd == pytest.approx(cmd.mean())
+    assert row.cpr_low <= row.cpr <= row.cpr_high
+
+
+def test_seconds_are_the_median_of_the_compared_relations_and_random_has_none(table: pd.DataFrame) -> None:
+    assert row_of(table, "eap", "all").seconds == 4.0
+    assert row_of(table, "eap", "language").seconds == 5.0
+    assert row_of(table, "acdc", "all").seconds == 70.0
+    assert table[table.method == "random"].seconds.isna().all()
+    with pytest.raises(KeyError):
+        method_comparison(comparison(), {**SECONDS, "eap": {}}, "tiny")
+
+
+def test_a_relation_without_pairs_has_hits_and_empty_cells() -> None:
+    rows = comparison()
+    rows = rows[(rows.relation == "capital") | (rows.measure == "hit_at_10")]
+    row = row_of(method_comparison(rows, SECONDS, "tiny"), "eap", "language")
+    assert (row.n, row.n_test, row.hit_at_10) == (0, 4, 0.5)
+    assert row[["faithfulness", "faithfulness_low", "completeness", "cpr", "cmd"]].isna().all()
+
+
+def test_the_figure_has_a_point_a_size_and_the_own_circuit() -> None:
+    points = faithfulness_points(comparison())
+    part = points[(points.method == "eap") & (points.relation == "all")]
+    assert part["size"].isna().sum() == 1
+    assert sorted(part["size"].dropna()) == list(SIZES)
+    own = part[part["size"].isna()].iloc[0]
+    assert (own.edge_share, own.n_edges, own.n, own.n_relations) == (0.05, 50, 5, 2)
+    assert own.faithfulness == pytest.approx((0.9 + 0.95) / 2)
+    half = points[(points.method == "acdc") & (points.relation == "capital") & (points["size"] == 0.5)].iloc[0]
+    assert half.faithfulness == pytest.approx(0.7)
+    assert half.faithfulness_low <= 0.7 <= half.faithfulness_high
+    assert len(points) == (3 + 5) * 4

@@ -1,0 +1,44 @@
+"""Circuits of every method side by side: faithfulness at every size, completeness, hit@10 of its own circuit."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_circuit
+from knowcirc.circuits.export import load_circuits
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.survey import prompts_of, split_rows
+from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write a row a method, relation, prompt and size; what is done is not done again after an interruption."""
+    params = job.params
+    survey = read_table(job.input.facts)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    graph = Graph.of(model.transformer.shape, params.kv)
+    settings = Comparison(params.hits, params.prompts, params.seed)
+    weights = read_json(job.input.model)["weights_sha256"]
+    shared = (params.hits, params.prompts, params.seed, params.numerics, params.kv, params.code, weights)
+    parts = Parts(job.output.comparison, fingerprint(*shared))
+    found = {
+        method: load_circuits(Path(path), method)
+        for method, path in zip(params.methods, job.input.circuits, strict=True)
+    }
+    frames = []
+    tasks = compared_circuits(graph, found, params.relations, params.seed)
+    for relation, circuit in progress(tasks, "comparison: methods and relations"):
+        test = split_rows(survey, relation, "test")
+        scores = None if circuit.scores is None else circuit.scores.tobytes().hex()
+        key = fingerprint(relation, test.subject.tolist(), circuit.method, circuit.edges.tobytes().hex(), scores)
+        if parts.get(key) is None:
+            parts.put(key, measure_circuit(model, graph, relation, circuit, prompts_of(model, test), settings))
+        frames.append(pd.DataFrame(parts.get(key)))
+    write_table(job.output.comparison, pd.concat(frames, ignore_index=True))
+    parts.clear()
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
