@@ -14,7 +14,7 @@ from torch import Tensor
 
 from knowcirc.analysis import in_context_study
 from knowcirc.analysis.comparison import compare, edge_share_rows, frequency_rows
-from knowcirc.analysis.drawing import draw, strongest
+from knowcirc.analysis.drawing import draw, flows, strongest
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.hallucination import describe_case, pick_cases
 from knowcirc.analysis.heads import HeadReading, find_mover, read_heads
@@ -252,14 +252,35 @@ def test_the_strongest_edges_form_a_small_circuit_of_their_own(n_edges: int, see
     assert 0 < small.n_edges <= n_edges
     assert not (small.edges & ~circuit.edges).any()
     assert (GROUPED.connected(small.edges) == small.edges).all()
-    assert circuit.scores is not None
-    strength = np.abs(circuit.scores)
-    ranked = np.sort(strength[circuit.edges])[::-1]
-    whole = [int(GROUPED.connected(circuit.edges & (strength >= least)).sum()) for least in ranked[4::5]]
+    passed = flows(GROUPED, circuit)
+    ranked = np.sort(passed[circuit.edges])[::-1]
+    whole = [int(GROUPED.connected(circuit.edges & (passed >= least)).sum()) for least in ranked[4::5]]
     assert small.n_edges == max(size for size in whole if size <= n_edges)  # edges are taken as long as they fit
-    weakest = strength[small.edges].min()
-    stronger = circuit.edges & (strength > weakest)
+    weakest = passed[small.edges].min()
+    stronger = circuit.edges & (passed > weakest)
     assert (GROUPED.connected(stronger | small.edges) == small.edges).all()  # none that is stronger was passed over
+
+
+def test_flow_is_kept_from_the_logits_to_the_input() -> None:
+    circuit = some_circuit(GROUPED, 150)
+    passed = flows(GROUPED, circuit)
+    assert ((passed > 0) == circuit.edges).all()
+    assert passed[:, GROUPED.final].sum() == pytest.approx(1)
+    assert passed[0].sum() == pytest.approx(1)
+    for layer in range(GROUPED.n_layers):
+        inner = GROUPED.mlp(layer)
+        assert passed[:, GROUPED.mlp_in(layer)].sum() == pytest.approx(passed[inner].sum())
+
+
+def test_flow_is_split_by_scores_and_added_where_a_group_shares_an_input() -> None:
+    edges = matrix(GROUPED, "input->a0.h0<k>", "input->a0.h0<q>", "input->a0.h1<q>", "a0.h0->logits", "a0.h1->logits")
+    scores = np.zeros(edges.shape)
+    scores[:, GROUPED.final] = -3.0 * edges[:, GROUPED.final]
+    scores[0] = edges[0]
+    passed = flows(GROUPED, Circuit("acdc", edges, scores))
+    key = GROUPED.reads(0, "k").start
+    reads = GROUPED.reads(0, "q").start
+    assert passed[0, [key, reads, reads + 1]].tolist() == pytest.approx([1 / 2, 1 / 4, 1 / 4])
 
 
 def test_all_edges_are_drawn_where_there_are_few() -> None:

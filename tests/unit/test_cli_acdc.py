@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from knowcirc import cli
+from knowcirc import cli, job
 from knowcirc.circuits import searching as library
 from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search
 from knowcirc.circuits.attribution import top_edges
@@ -440,13 +440,13 @@ def test_a_pair_that_nothing_reads_is_said(folders: dict[str, Path], capsys: pyt
 def test_progress_is_a_line_now_and_then(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(meter, "EVERY", 0.0)
+    monkeypatch.setattr(job, "STEP", 0.0)
     command = ["discover", str(folders["gpt2"]), *PROMPT, *ACDC, "--out", "c.json"]
     assert cli.main(command) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "edges decided" in line]
     document = json.loads(Path("c.json").read_text())
     kept = sum(entry["in_graph"] for entry in document["edges"].values())
-    assert lines[-1].startswith(f"knowcirc: 262 of 262 edges decided, {kept} kept, {document['tests']} tests, 0 s left")
+    assert lines[-1].startswith(f"knowcirc: ACDC: 262 of 262 edges decided, {kept} kept, in ")
     assert cli.main([*command, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -456,14 +456,14 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     shown = meter.Meter(quiet=False)
-    shown(Progress(40, 1, 100, 41))
-    shown(Progress(100, 3, 100, 90))
+    shown(Progress(40, 1, 100, 41, 0.2))
+    shown(Progress(100, 3, 100, 90, 1.0))
     shown.close()
     assert "100/100" in terminal.getvalue()
     assert "kept=3, tests=90" in terminal.getvalue()
     terminal.truncate(0)
     silent = meter.Meter(quiet=True)
-    silent(Progress(40, 1, 100, 41))
+    silent(Progress(40, 1, 100, 41, 0.2))
     silent.close()
     assert terminal.getvalue() == ""
 

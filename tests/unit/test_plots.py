@@ -82,13 +82,13 @@ NODES = [
     {"name": "logits", "layer": 4, "kind": "logits", "shown": True},
 ]
 EDGES = [
-    {"src": "input", "dst": "a0.h1", "kind": "q", "score": 0.5},
-    {"src": "input", "dst": "a0.h3", "kind": "k", "score": -0.2},
-    {"src": "a0.h1", "dst": "m0", "kind": None, "score": 0.1},
-    {"src": "a0.h3", "dst": "logits", "kind": None, "score": 0.1},
-    {"src": "m0", "dst": "a2.h0", "kind": "v", "score": 0.9},
-    {"src": "a2.h0", "dst": "m2", "kind": None, "score": None},
-    {"src": "a2.h0", "dst": "logits", "kind": None, "score": 1.5},
+    {"src": "input", "dst": "a0.h1", "kind": "q", "score": 0.5, "flow": 0.5},
+    {"src": "input", "dst": "a0.h3", "kind": "k", "score": -0.2, "flow": 0.2},
+    {"src": "a0.h1", "dst": "m0", "kind": None, "score": 0.1, "flow": 0.1},
+    {"src": "a0.h3", "dst": "logits", "kind": None, "score": 0.1, "flow": 0.1},
+    {"src": "m0", "dst": "a2.h0", "kind": "v", "score": 0.9, "flow": 0.9},
+    {"src": "a2.h0", "dst": "m2", "kind": None, "score": None, "flow": 0.0},
+    {"src": "a2.h0", "dst": "logits", "kind": None, "score": 1.5, "flow": 1.5},
 ]
 
 
@@ -260,7 +260,7 @@ def test_the_layout_stacks_layers_and_parts_nodes_and_is_the_same_each_time() ->
 
 def test_more_heads_than_columns_are_still_apart() -> None:
     heads = [{"name": f"a0.h{i}", "layer": 0, "kind": "head", "shown": True} for i in range(14)]
-    edges = [{"src": "input", "dst": head["name"], "kind": "q", "score": 1.0} for head in heads]
+    edges = [{"src": "input", "dst": head["name"], "kind": "q", "score": 1.0, "flow": 1.0} for head in heads]
     placed = place([NODES[0], *heads, NODES[-1]], edges)
     xs = sorted(placed[str(head["name"])].x for head in heads)
     assert min(np.diff(xs)) >= 0.9

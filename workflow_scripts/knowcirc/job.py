@@ -56,8 +56,8 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         raise
 
 
-class Countable(Protocol):
-    """How far a long task is: items decided, kept, and in all."""
+class Progress(Protocol):
+    """How far a search is: edges decided and kept, of a total, and the share of its work that is done."""
 
     @property
     def decided(self) -> int: ...
@@ -65,25 +65,26 @@ class Countable(Protocol):
     def kept(self) -> int: ...
     @property
     def total(self) -> int: ...
+    @property
+    def work(self) -> float: ...
 
 
 class Ticker:
-    """Says on the terminal and in the log, now and then, how many edges are decided and how long the rest will take."""
+    """Says in the log, now and then, how many edges are decided and kept, and how long the rest will take."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         self.start = self.last = time.monotonic()
-        self.first: int | None = None
+        self.first: float | None = None
 
-    def __call__(self, progress: Countable) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Say how far it is, if it is time."""
         now = time.monotonic()
-        if self.first is None:
-            self.first = progress.decided
-        done = progress.decided - self.first
-        if done and now - self.last >= STEP:
+        self.first = progress.work if self.first is None else self.first
+        done = progress.work - self.first
+        if done > 0 and now - self.last >= STEP:
             self.last = now
-            left = (now - self.start) / done * (progress.total - progress.decided)
+            left = (now - self.start) / done * (1 - progress.work)
             counts = (self.what, progress.decided, progress.total, progress.kept, now - self.start, left)
             log.info("%s: %d of %d edges decided, %d kept, in %.0f s, %.0f s left", *counts)
 

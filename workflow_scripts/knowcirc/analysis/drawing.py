@@ -1,8 +1,10 @@
-"""A circuit made small enough to draw: its strongest edges, and how many edges run between layers in the whole."""
+"""A circuit made small enough to draw: its main edges, and how many edges run between layers in the whole."""
 
 import re
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import Graph
@@ -29,18 +31,41 @@ def node_kind(name: str) -> str:
     return name if name in ("input", "logits") else {"a": "head", "m": "mlp"}[name[0]]
 
 
-def strongest(graph: Graph, circuit: Circuit, n_edges: int) -> Circuit:
-    """The circuit's strongest edges that still form paths from the input to the logits.
+def flows(graph: Graph, circuit: Circuit) -> Float[ndarray, "src dst"]:
+    """How much of the logits' inflow passes each edge, were every node's inflow split by its edges' absolute scores.
 
-    Edges are taken from the strongest on until `n_edges` of them are connected.
+    The edges into the logits share 1; what passes a node is shared among the edges into it. So an edge counts for what
+    it matters to the answer, where scores alone count what matters to a node: the first layers' scores are the largest
+    of ACDC's, since nothing works without them.
 
     Raises:
         ValueError: if the circuit has no scores.
     """
     if circuit.scores is None:
         raise ValueError("a circuit without scores has no strongest edges")
-    strength = np.where(circuit.edges, np.abs(circuit.scores), -1.0)
-    order = np.argsort(-strength, axis=None, kind="stable")[: circuit.n_edges]
+    strength = np.where(circuit.edges, np.abs(np.nan_to_num(circuit.scores)), 0.0).astype(np.float64)
+    into = strength.sum(0)
+    shares = np.divide(strength, into, out=np.zeros_like(strength), where=into > 0)
+    through = np.zeros(graph.n_dst)
+    through[graph.final] = 1.0
+    passed = shares * through
+    for source in graph.latest_first:
+        receivers = graph.owners[:, source]
+        inflow = into * receivers
+        if inflow.any():
+            inflow *= passed[source].sum() / inflow.sum()
+            through += inflow
+            passed[:, receivers] = shares[:, receivers] * through[receivers]
+    return passed
+
+
+def strongest(graph: Graph, circuit: Circuit, n_edges: int) -> Circuit:
+    """The circuit's edges that most of the flow passes and that form paths from the input to the logits.
+
+    Edges are taken from the largest flow on until `n_edges` of them are connected.
+    """
+    passed = np.where(circuit.edges, flows(graph, circuit), -1.0)
+    order = np.argsort(-passed, axis=None, kind="stable")[: circuit.n_edges]
     chosen = np.zeros_like(circuit.edges)
     best = chosen
     for low in range(0, len(order), 5):
@@ -57,14 +82,15 @@ def draw(graph: Graph, circuit: Circuit, n_edges: int) -> dict[str, object]:
 
     K/V inputs of a group are drawn at every query head of the group that is in the drawing.
     """
-    small = strongest(graph, circuit, n_edges)
+    small, passed = strongest(graph, circuit, n_edges), flows(graph, circuit)
     alive = {graph.src_names[i] for i in np.flatnonzero(graph.nodes(small.edges))} | {"logits"}
     edges: list[dict[str, object]] = []
     for src, dst in graph.edges(small.edges):
         kind = graph.dst_names[dst].rstrip(">").partition("<")[2] or None
         score = float(circuit.scores[src, dst]) if circuit.scores is not None else None
         for reader in _readers(graph, dst, alive):
-            edges.append({"src": graph.src_names[src], "dst": reader, "kind": kind, "score": score})
+            named = {"src": graph.src_names[src], "dst": reader, "kind": kind}
+            edges.append({**named, "score": score, "flow": float(passed[src, dst])})
     nodes = [
         {"name": name, "layer": layer_of(name, graph.n_layers), "kind": node_kind(name), "shown": True}
         for name in sorted(alive, key=lambda name: (layer_of(name, graph.n_layers), name))

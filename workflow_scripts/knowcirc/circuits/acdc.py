@@ -48,12 +48,17 @@ class EdgeTest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: edges decided (tested or dropped) and kept so far, of `total`."""
+    """How far a run is: edges decided (tested or dropped) and kept so far, of `total`; `work`: share of the way.
+
+    `work` weighs the edges by the third power of the layers from their receiver to the top, as the time of a layer
+    was seen to grow: more is to recompute, and more of the edges there is undecided when a guess fails.
+    """
 
     decided: int
     kept: int
     total: int
     tests: int
+    work: float
 
 
 @dataclass(slots=True)
@@ -154,7 +159,13 @@ class _Run:
         for layer in range(graph.n_layers - 1, search.next_layer, -1):
             self.state.settle([graph.mlp(layer)])
             self.state.settle(range(graph.n_src)[graph.heads(layer)])
-        self.decided = int(graph.valid.sum() - self.edges[:, self._open()].sum())
+        undecided = np.zeros_like(graph.valid)
+        undecided[:, self._open()] = self.edges[:, self._open()]
+        self.decided = int(graph.valid.sum() - undecided.sum())
+        self.kept = int(self.edges.sum() - undecided.sum())
+        heights = graph.n_layers + 1 - np.arange(graph.n_dst) // graph.layer_width
+        self.effort = heights**3 / (heights**3 * graph.valid.sum(0)).sum()
+        self.work = 1 - float(undecided.sum(0) @ self.effort)
 
     def _open(self) -> slice:
         """Receivers that are not visited yet."""
@@ -188,9 +199,14 @@ class _Run:
         return living
 
     def _drop(self, receiver: int) -> None:
-        self.decided += int(self.edges[:, receiver].sum())
+        self._count(receiver, int(self.edges[:, receiver].sum()))
         self.edges[:, receiver] = False
         self.search.projections[receiver] = False
+
+    def _count(self, receiver: int, decided: int, *, kept: bool = False) -> None:
+        self.decided += decided
+        self.kept += kept
+        self.work += decided * float(self.effort[receiver])
 
     def _edges_into(self, receivers: Sequence[int]) -> list[tuple[int, int]]:
         """(src, dst) of the present edges in ACDC's order: latest layer first, its MLP before its heads 0, 1, ..."""
@@ -234,7 +250,8 @@ class _Run:
                 self.metric, accepted = metric, decided
                 self._remove(src, dst)
             decided += 1
-            self.decided += src != PROJECTION
+            if src != PROJECTION:
+                self._count(dst, 1, kept=keep)
             if keep != guessed:
                 break
         if accepted is not None:
@@ -289,5 +306,5 @@ class _Run:
 
     def _tell(self) -> None:
         if self.report is not None:
-            kept = sum(test.kept for test in self.search.tests if test.src != PROJECTION)
-            self.report(Progress(self.decided, kept, self.graph.n_edges, len(self.search.tests)))
+            counts = (self.decided, self.kept, self.graph.n_edges, len(self.search.tests))
+            self.report(Progress(*counts, work=self.work))

@@ -93,7 +93,7 @@ def circuit_graph(drawing: Plain, model: str) -> Figure:
     """One fact's circuit as a graph, its main heads beside it, and an overview of the whole circuit (KC Fig. 1, 9).
 
     `drawing` holds prompt, answer, method, n_edges, edge_share, p_model, p_circuit, tokens (of the prompt, decoded);
-    nodes: {name, layer, kind (head, mlp, input, logits), shown}; edges: {src, dst, kind (q, k, v, None), score};
+    nodes: {name, layer, kind (head, mlp, input, logits), shown}; edges: {src, dst, kind (q, k, v, None), score, flow};
     whole: {layer_edges: [{src_layer, dst_layer, weight, count}]} with layer -1 for the input and n_layers for the
     logits; heads (at most 4): {name, layer, role, attention (from the last position, a value a token), top_tokens,
     answer_rank (1 = top)}. Where the answer has several tokens, `answer_token` says which one to highlight.
@@ -113,7 +113,7 @@ def circuit_graph(drawing: Plain, model: str) -> Figure:
         f"Knowledge circuit of “{drawing['prompt']}” → {str(drawing['answer']).strip()}",
         f"{model}, {drawing['method']}; {drawing['n_edges']:,} edges, {percent(drawing['edge_share'])} of all; "
         f"p(answer): {percent(drawing['p_model'])} in the model, {percent(drawing['p_circuit'])} in the circuit. "
-        f"Left: its {shown} strongest edges. n = 1 fact.",
+        f"Left: its {shown} main edges. n = 1 fact.",
     )
     return figure
 
@@ -139,10 +139,10 @@ def _draw_graph(axis: Axes, nodes: dict[str, Placed], edges: Sequence[Plain], ro
 
 
 def _draw_edges(axis: Axes, nodes: dict[str, Placed], edges: Sequence[Plain]) -> None:
-    strongest = max((abs(edge["score"] or 0.0) for edge in edges), default=1.0) or 1.0
-    for edge in sorted(edges, key=lambda one: abs(one["score"] or 0.0)):
+    most = max((edge["flow"] for edge in edges), default=1.0) or 1.0
+    for edge in sorted(edges, key=lambda one: one["flow"]):
         start, end = nodes[edge["src"]], nodes[edge["dst"]]
-        share = math.sqrt(abs(edge["score"] or 0.0) / strongest)
+        share = math.sqrt(edge["flow"] / most)
         _, color, bend = INPUTS.get(edge["kind"], INPUTS[None])
         arrow = FancyArrowPatch(
             (start.x, start.y),
@@ -206,7 +206,7 @@ def _graph_legend(axis: Axes, edges: Sequence[Plain], roles: dict[str, str]) -> 
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         ncols=5,
-        title="edges (width: root of the absolute score) and nodes",
+        title="edges (width: root of the share of the answer's scores that passes) and nodes",
         columnspacing=1.4,
     )
 
