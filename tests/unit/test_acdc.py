@@ -123,7 +123,7 @@ def test_the_width_of_batches_changes_nothing(width: int, monkeypatch: pytest.Mo
     model = exact("gpt2")
     graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
     want = acdc(model, graph, task, Rule(0.01))
-    for name in ("FIRST_WIDTH", "NARROWEST", "WIDEST"):
+    for name in ("FIRST_WIDTH", "NARROWEST", "WIDEST", "FEWEST"):
         monkeypatch.setattr(f"knowcirc.circuits.acdc.{name}", width)
     got = acdc(model, graph, task, Rule(0.01))
     assert decisions(got.tests) == decisions(want.tests)

@@ -238,21 +238,24 @@ def test_means_are_of_the_prompts_or_of_their_corrupted_ones(folders: dict[str, 
     )
 
 
-@pytest.mark.parametrize("pair", [[], [*CORRUPTED, *WRONG]], ids=["alone", "pair"])
+@pytest.mark.parametrize("ablation", ["zero", "patch"])
 @pytest.mark.parametrize("edges", [None, 60])
 def test_the_strongest_edges_alone_are_searched(
-    folders: dict[str, Path], pair: list[str], edges: int | None, capsys: pytest.CaptureFixture[str]
+    folders: dict[str, Path], ablation: str, edges: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Strongest against what absent edges deliver: the pair's other prompt where that is patched in."""
     folder = folders["llama"]
     options = [] if edges is None else ["--edges", str(edges)]
+    pair = [*CORRUPTED, *WRONG, "--ablation", ablation]
     discover(folder, *PROMPT, *pair, "--method", "eap-ig+acdc", *options, *EXACT)
     model = load(folder, device="cpu", dtype="float64")
     graph = Graph.of(model.transformer.shape, "grouped")
     wanted = round(0.3 * graph.n_edges) if edges is None else edges
-    partner = Prompt("", (5, 6, 11, 8), None, "", (12,)) if pair else None
+    partner = Prompt("", (5, 6, 11, 8), None, "", (12,)) if ablation == "patch" else None
     scores = attribute(model, graph, [Prompt("", IDS, None, "", (9,))], [partner], "eap-ig")
     strongest = top_edges(graph, scores, wanted)
-    check(folder, Run((), 0.05), "grouped", edges=strongest)
+    references = ((5, 6, 11, 8),) if ablation == "patch" else None
+    check(folder, Run((), 0.05, ablation=ablation, references=references), "grouped", edges=strongest)
     document = json.loads(Path("c.json").read_text())
     assert document["edges_asked"] == wanted
     assert document["method"] == "eap-ig+acdc"
@@ -324,7 +327,7 @@ def test_an_interrupted_search_goes_on_and_ends_alike(
     assert cli.main(command) == 130
     assert not Path("c.json").exists()
     interrupt(-1)
-    monkeypatch.setattr("knowcirc.commands.searching.attribute", lambda *_: pytest.fail("ranked again"))
+    monkeypatch.setattr("knowcirc.circuits.searching.attribute", lambda *_: pytest.fail("ranked again"))
     capsys.readouterr()
     assert cli.main(command) == 0
     assert f"going on from {f'layer {layer - 1}' if layer else 'the end'}" in capsys.readouterr().err
@@ -362,7 +365,7 @@ def test_numbers_that_overflow_are_refused_and_leave_nothing(
     weights = load_file(broken / "model.safetensors")
     weights["transformer.wte.weight"][5] = float("inf")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    assert "metric nll is not finite in float32" in refuse("discover", broken, *PROMPT, *ACDC, "--out", "c.json")
+    assert "the metric is nan; search in float64" in refuse("discover", broken, *PROMPT, *ACDC, "--out", "c.json")
     assert "scores are not finite" in refuse("discover", broken, *PROMPT, "--method", "eap-ig+acdc", "--out", "c.json")
 
 
@@ -429,7 +432,8 @@ def test_a_pair_that_nothing_reads_is_said(folders: dict[str, Path], capsys: pyt
     for options, warned in (
         ([*ACDC], True),
         ([*ACDC, "--ablation", "patch"], False),
-        (["--method", "eap-ig+acdc"], False),
+        (["--method", "eap-ig+acdc"], True),
+        (["--method", "eap-ig+acdc", "--ablation", "patch"], False),
     ):
         run("discover", folders["gpt2"], *BOTH, *options, "--out", "c.json")
         assert (said in capsys.readouterr().err) == warned

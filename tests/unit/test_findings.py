@@ -50,7 +50,9 @@ def tables() -> dict[str, pd.DataFrame]:
     return {
         "known": pd.DataFrame({**known, "n_wrong_of_right_type": [2, 3]}),
         "effects": effects.assign(effect_low=effects.effect - 0.03, effect_high=effects.effect + 0.04, n=7),
-        "circuits": pd.DataFrame(CIRCUITS, columns=names).assign(edge_share=[0.04, 0.05, 0.06, 0.9]),
+        "circuits": pd.DataFrame(CIRCUITS, columns=names).assign(
+            edge_share=[0.04, 0.05, 0.06, 0.9], hit_at_10_beats_random=["yes", "unclear", "yes", "no"]
+        ),
         "ranks": pd.DataFrame(
             [(q, layer, *pair) for q, pairs in ranks.items() for layer, pair in enumerate(pairs)],
             columns=["quantity", "layer", "rank", "probability"],
@@ -116,6 +118,14 @@ def test_circuits_are_those_of_the_first_method(found: dict[str, Any]) -> None:
     means = {"d_test_original": 0.8, "d_test_circuit": 0.3, "d_test_random": 0.1, "edge_share": 0.05}
     assert {name: circuits[name] for name in means} == pytest.approx(means)
     assert (circuits["method"], circuits["relations"]) == ("eap", 3)
+
+
+def test_every_method_has_its_hits_and_where_they_beat_random_ones(found: dict[str, Any]) -> None:
+    methods = found["circuits"]["methods"]
+    assert list(methods) == ["eap", "eap-ig"]
+    assert (methods["eap"]["relations"], methods["eap"]["beats_random"]) == (3, 2)
+    assert methods["eap"]["d_test_circuit"] == pytest.approx(0.3)
+    assert (methods["eap-ig"]["d_test_circuit"], methods["eap-ig"]["beats_random"]) == (1.0, 0)
 
 
 def test_faithfulness_is_a_mean_over_the_relations_that_have_one(found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 STEP = 10.0
@@ -56,6 +56,7 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         raise
 
 
+@runtime_checkable
 class Progress(Protocol):
     """How far a search is: edges decided and kept, of a total, and the share of its work that is done."""
 

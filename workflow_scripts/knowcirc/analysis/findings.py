@@ -15,15 +15,17 @@ ROLE_TEXTS = {
     "further": "the further tokens",
     "last": "the last token",
 }
+SHOWCASE = (
+    *("prompt", "answer", "p_model", "p_circuit", "n_edges", "edge_share", "method"),
+    *("tests", "tau", "metric", "metric_start", "metric_circuit"),  # of ACDC alone
+)
 
 
 def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, object]]) -> dict[str, object]:
     """Plain values by topic."""
     drawing, attention = documents["drawing"], documents["attention"]
     return {
-        "showcase": {
-            key: drawing[key] for key in ("prompt", "answer", "p_model", "p_circuit", "n_edges", "edge_share", "method")
-        },
+        "showcase": {key: drawing.get(key) for key in SHOWCASE},
         "known": _known(tables["known"]),
         "tracing": _tracing(tables["effects"]),
         "circuits": _circuits(tables["circuits"]),
@@ -72,6 +74,12 @@ def _tracing(table: pd.DataFrame) -> dict[str, object]:
 
 def _circuits(table: pd.DataFrame) -> dict[str, object]:
     first = table[table.method == table.method.iloc[0]]
+    hits = ("d_test_original", "d_test_circuit", "d_test_random", "edge_share")
+    methods = {
+        str(method): {name: float(rows[name].mean()) for name in hits}
+        | {"relations": len(rows), "beats_random": int((rows["hit_at_10_beats_random"] == "yes").sum())}
+        for method, rows in table.groupby("method", sort=False)
+    }
     names = ("d_test_original", "d_test_circuit", "d_test_random", "faithfulness", "faithfulness_random", "edge_share")
     found: dict[str, object] = {name: float(first[name].mean()) for name in names}
     interval = bootstrap(first["faithfulness"].dropna().tolist())
@@ -81,6 +89,7 @@ def _circuits(table: pd.DataFrame) -> dict[str, object]:
         "faithfulness_low": interval.low,
         "faithfulness_high": interval.high,
         "method": first.method.iloc[0],
+        "methods": methods,
         "relations": len(first),
         "beats_random": int(beats.sum()),
         "not_beating": first.loc[~beats, "relation"].tolist(),

@@ -30,9 +30,10 @@ from knowcirc.circuits.state import CircuitState, Rows
 from knowcirc.models.transformer import Transformer
 
 MARGIN = 1e-5
-FIRST_WIDTH = 16  # edges in a batch: at the start,
+FIRST_WIDTH = 16  # edges in a batch, with one prompt: at the start,
 NARROWEST = 8  # after a wrong guess at its beginning,
-WIDEST = 64  # and at most, divided by the number of prompts
+WIDEST = 64  # and at most; with several prompts as much less, but never below
+FEWEST = 4
 PROJECTION = -1  # as sender: the edge from a head's input to its query, key or value
 
 
@@ -152,8 +153,10 @@ class _Run:
         self.state = CircuitState(model, graph, self.task, search.edges, absent)
         self.edges = self.state.edges
         self.margin = MARGIN if model.embedding.dtype == torch.float32 else 0.0
-        self.width, self.widest = FIRST_WIDTH, max(4, WIDEST // len(task.ids))
-        self.metric = self.state.refresh(graph.n_layers)
+        widths = (max(FEWEST, width // len(task.ids)) for width in (FIRST_WIDTH, NARROWEST, WIDEST))
+        self.first_width, self.narrowest, self.widest = widths
+        self.width = self.first_width
+        self.metric = _finite(self.state.refresh(graph.n_layers))
         if math.isnan(search.metric_start):
             search.metric_start = self.metric
         for layer in range(graph.n_layers - 1, search.next_layer, -1):
@@ -175,7 +178,7 @@ class _Run:
         """Decide all edges into a layer (n_layers: into the final residual stream)."""
         graph, state = self.graph, self.state
         self.metric = state.refresh(layer)
-        self.width = FIRST_WIDTH  # so that a search taken up again makes the same batches
+        self.width = self.first_width  # so that a search taken up again makes the same batches
         if layer == graph.n_layers:
             self._test(layer, self._edges_into([graph.final]))
         else:
@@ -236,9 +239,7 @@ class _Run:
         """How many items of a batch are decided, and whether the next must be measured alone."""
         accepted, decided, close = None, 0, False
         for (src, dst), guessed, metric in zip(batch, guess, metrics, strict=True):
-            if not math.isfinite(metric):
-                raise ValueError(f"the metric became {metric}; search in float64, or mend the model")
-            score = metric - self.metric
+            score = _finite(metric) - self.metric
             distance = self.rule.distance(score)
             close = abs(distance) < self.margin and len(batch) > 1
             if close:
@@ -282,7 +283,7 @@ class _Run:
         if decided == width == self.width:
             self.width = min(2 * self.width, self.widest)
         elif decided < width:
-            self.width = max(NARROWEST, min(self.width, decided + NARROWEST))
+            self.width = max(self.narrowest, min(self.width, decided + self.narrowest))
 
     def _deltas(self, batch: list[tuple[int, int]], guess: list[bool]) -> dict[int, Float[Tensor, "row batch _ d"]]:
         """Changes of the receivers' inputs: in row j edge j is gone, and those before it that are guessed to go."""
@@ -308,3 +309,9 @@ class _Run:
         if self.report is not None:
             counts = (self.decided, self.kept, self.graph.n_edges, len(self.search.tests))
             self.report(Progress(*counts, work=self.work))
+
+
+def _finite(metric: float) -> float:
+    if not math.isfinite(metric):
+        raise ValueError(f"the metric is {metric}; search in float64, or mend the model")
+    return metric

@@ -82,6 +82,33 @@ def search_circuit(
     return found, task.anchored(model.transformer)
 
 
+def candidates(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    ablation: str,
+    n_edges: int,
+) -> EdgeMatrix:
+    """The edges that `eap-ig+acdc` searches: the `n_edges` strongest by EAP-IG that lie on a path.
+
+    EAP-IG sets edges against what ACDC puts in their place: under zero ablation against the zero baseline, although
+    there are partners. Scores against partners say little of it: on SmolLM2 what every prompt needs alike, such as the
+    first layers' heads, scores next to nothing there, and without it no other edge matters.
+
+    Raises:
+        ValueError: where the scores overflow, or the edges form no path.
+    """
+    others = [None] * len(prompts) if ablation == "zero" else partners
+    scores = attribute(model, graph, prompts, others, "eap-ig")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores are not finite in {model.transformer.embedding.dtype}; search in float64")
+    edges: EdgeMatrix = top_edges(graph, scores, n_edges)
+    if not edges.any():
+        raise ValueError(f"the {n_edges} strongest edges form no path to the output; search more edges")
+    return edges
+
+
 def refine(
     model: LanguageModel,
     graph: Graph,
@@ -93,13 +120,10 @@ def refine(
     state: Path,
     report: Callable[[Progress], None] | None = None,
 ) -> Circuit:
-    """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent.
-
-    Prompts without a partner are scored against the zero baseline.
-    """
+    """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent."""
     edges = None
     if not state.is_file():
-        edges = top_edges(graph, attribute(model, graph, prompts, partners, "eap-ig"), n_edges)
+        edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)
     found, _ = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=report)
     return Circuit("eap-ig+acdc", found.edges, found.scores(graph))
 

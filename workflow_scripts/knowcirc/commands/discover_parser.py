@@ -28,8 +28,9 @@ def add_discover(commands: "Subparsers") -> None:
         "no path from the embedding to the output are dropped. With a corrupted prompt and its answer they measure "
         "the logit difference of the two answers; otherwise -NLL (nats) against a zero baseline. acdc removes one edge "
         "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
-        "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone. A search that was cut short "
-        "goes on from its last layer when the same command is given again.",
+        "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone, set against what removed "
+        "edges deliver (zero ablation: the zero baseline). A search that was cut short goes on from its last layer "
+        "when the same command is given again.",
         example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
         '    --prompt "The official language of France is" --answer French \\\n'
         '    --corrupted "The official language of Italy is" --wrong-answer Italian\n'
@@ -67,7 +68,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "search",
         "for acdc and eap-ig+acdc, in float32 or float64; a corrupted prompt (patch, mean) and a wrong answer\n"
-        "(logit-diff) may come without each other; eap-ig+acdc ranks by those prompts that have both, or neither",
+        "(logit-diff) may come without each other; under patch and mean, eap-ig+acdc ranks by those prompts that\n"
+        "have both, or neither",
     )
     group.add_argument(
         "--tau",

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.circuits.acdc import PROJECTION, Search
-from knowcirc.circuits.attribution import top_edges
-from knowcirc.circuits.discovery import Circuit, attribute
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
-from knowcirc.circuits.searching import AcdcSettings, describe_search, load_search, search_circuit
+from knowcirc.circuits.searching import AcdcSettings, candidates, describe_search, load_search, search_circuit
 from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
 from knowcirc.files import Parts, fingerprint, write_table
@@ -74,21 +72,19 @@ def run_search(
     """The finished search, begun or taken up from `parts`, and its task.
 
     Raises:
-        ValueError: if there is nothing to search, or numbers overflow.
+        ValueError: if there is nothing to search, or numbers overflow; `parts` are gone then.
     """
     state = parts.path("search", ".npz")
+    prompts, partners = [prompt for prompt, _ in pairs], [partner for _, partner in pairs]
     try:
         edges = begin(args, model, graph, pairs, wanted, state)
+        with contextlib.closing(Meter(quiet=args.quiet)) as meter:
+            found, task = search_circuit(
+                model, graph, prompts, partners, settings, edges=edges, state=state, report=meter
+            )
     except ValueError:
         parts.clear()
         raise
-    prompts, partners = [prompt for prompt, _ in pairs], [partner for _, partner in pairs]
-    with contextlib.closing(Meter(quiet=args.quiet)) as meter:
-        found, task = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=meter)
-    numbers = (found.metric_start, found.metric_circuit, *(test.score for test in found.tests))
-    if not all(map(math.isfinite, numbers)):
-        parts.clear()
-        raise ValueError(f"metric {args.metric} is not finite in {args.dtype}; use --dtype float64, or mend the model")
     return found, task
 
 
@@ -106,7 +102,7 @@ def check_references(args: argparse.Namespace, pairs: Sequence[Pair]) -> None:
             f"mean ablation needs at least 2 prompts of {lone[0]} tokens, and there is 1; give more by --prompts, or "
             f"take --ablation {other}"
         )
-    reads = args.method != "acdc" or args.metric == "logit-diff" or args.ablation != "zero"
+    reads = args.metric == "logit-diff" or args.ablation != "zero"
     if not reads and any(case.paired for case in args.cases):
         log.warning("metric %s with zero ablation reads no corrupted prompts and no wrong answers", args.metric)
 
@@ -132,13 +128,7 @@ def begin(
     if args.method == "acdc":
         return None
     partners = [partner if case.paired else None for case, (_, partner) in zip(args.cases, pairs, strict=True)]
-    scores = attribute(model, graph, [prompt for prompt, _ in pairs], partners, "eap-ig")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores are not finite in {args.dtype}; use --dtype float64, or mend the model")
-    edges: EdgeMatrix = top_edges(graph, scores, wanted)
-    if not edges.any():
-        raise ValueError(f"the {wanted} strongest edges form no path to the output; give more --edges")
-    return edges
+    return candidates(model, graph, [prompt for prompt, _ in pairs], partners, args.ablation, wanted)
 
 
 def tabulate(graph: Graph, search: Search) -> pd.DataFrame:
