@@ -60,6 +60,7 @@ rule describe_showcase:
         facts="<results>/{model}/facts/known.parquet",
     output:
         circuit="<results>/{model}/circuits/showcase.json",
+        expanded="<results>/{model}/circuits/showcase_per_head.json",
         scores="<results>/{model}/circuits/showcase_scores.csv",
         dot="<results>/{model}/circuits/showcase.dot",
         drawing="<results>/{model}/figures/circuit_graph.json",

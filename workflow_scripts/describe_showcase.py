@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.analysis.showcase import ShowcaseSettings, describe_circuit, find_circuit, rank_curves
 from knowcirc.circuits.discovery import choose_partners
-from knowcirc.circuits.export import write_circuit, write_dot
+from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.study import score_relation
 from knowcirc.facts.survey import fact_row, prompts_of, split_rows
@@ -47,6 +47,8 @@ def main(job: Job) -> None:
     labels = {"category": row["category"].iloc[0], "relation": relation, "method": f"{settings.method}, one fact"}
     write_table(job.output.scores, pd.DataFrame([labels | scores]))
     write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
+    wide, same = expanded(graph, circuit)
+    write_circuit(Path(job.output.expanded), wide, model.transformer.shape, same, about)
     write_dot(Path(job.output.dot), graph, circuit)
     drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, params.heads)
     write_json(job.output.drawing, {**about, **drawing})

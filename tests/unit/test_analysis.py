@@ -13,7 +13,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.analysis import in_context_study
-from knowcirc.analysis.comparison import compare, edge_share_rows, frequency_rows
+from knowcirc.analysis.comparison import compare, differences, edge_share_rows, frequency_rows
 from knowcirc.analysis.drawing import draw, flows, strongest
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.hallucination import describe_case, pick_cases
@@ -217,6 +217,18 @@ def test_edges_and_nodes_are_counted_as_shared_lost_and_new() -> None:
     nothing = np.zeros_like(before)
     assert compare(SMALL, nothing, nothing)["jaccard_nodes"] == 1.0
     assert compare(SMALL, before, nothing)["jaccard_nodes"] == 0.0
+
+
+def test_differences_name_every_node_and_edge_of_either_circuit() -> None:
+    before = matrix(SMALL, "input->m0", "m0->logits", "input->a1.h0<q>", "a1.h0->logits")
+    after = matrix(SMALL, "input->m0", "m0->logits", "input->a1.h1<v>", "a1.h1->m1", "m1->logits")
+    named = {(row["kind"], row["name"]): row["status"] for row in differences(SMALL, before, after)}
+    assert named == {
+        **dict.fromkeys([("node", "input"), ("node", "m0"), ("edge", "input->m0"), ("edge", "m0->logits")], "shared"),
+        **dict.fromkeys([("node", "a1.h0"), ("edge", "input->a1.h0<q>"), ("edge", "a1.h0->logits")], "lost"),
+        **dict.fromkeys([("node", "a1.h1"), ("node", "m1")], "new"),
+        **dict.fromkeys([("edge", "input->a1.h1<v>"), ("edge", "a1.h1->m1"), ("edge", "m1->logits")], "new"),
+    }
 
 
 def test_frequencies_are_shares_of_a_layers_heads_and_of_its_mlp() -> None:

@@ -147,7 +147,7 @@ def test_help_imports_no_heavy_library() -> None:
     assert not {"torch", "transformers", "numpy", "pandas"} & set(out.split("'"))
 
 
-@pytest.mark.parametrize("command", ["discover", "evaluate", "trace", "edit", "check"])
+@pytest.mark.parametrize("command", ["discover", "evaluate", "compare", "trace", "edit", "check"])
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     assert f"knowcirc {command} " in capsys.readouterr().out.split("example:")[1]
@@ -227,6 +227,36 @@ def test_evaluate_takes_the_processing_of_the_circuit(gpt2: Path) -> None:
     said, none = (json.loads(Path(f"{name}.json").read_text()) for name in ("said", "none"))
     assert said["processing"] == "folded"
     assert said["model"]["nll_nats"] == pytest.approx(none["model"]["nll_nats"], 1e-4)
+
+
+def test_compare_counts_and_names_what_circuits_share(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a.json", "1"), ("b.json", "2")):
+        command = ["discover", llama, "--method", "random", "--edges", "30", "--seed", seed, "--out", name]
+        run(*command, "--expanded", f"wide_{name}")
+    capsys.readouterr()
+    run("compare", "a.json", "b.json", "--out", "d.csv")
+    printed = capsys.readouterr().out
+    (_, before), (_, after) = (read_circuit(Path(name)) for name in ("a.json", "b.json"))
+    with Path("d.csv").open() as handle:
+        rows = [row for row in csv.DictReader(handle) if row["kind"] == "edge"]
+    shared = int((before.edges & after.edges).sum())
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("shared", "lost", "new")}
+    assert counts == {"shared": shared, "lost": before.n_edges - shared, "new": after.n_edges - shared}
+    assert f"{shared} shared, {counts['lost']} lost, {counts['new']} new" in printed
+    run("compare", "a.json", "wide_a.json")
+    wide = read_circuit(Path("wide_a.json"))[1]
+    assert wide.n_edges > before.n_edges
+    assert f"{wide.n_edges} shared, 0 lost, 0 new; Jaccard index 1.000" in capsys.readouterr().out
+
+
+def test_compare_refuses_circuits_of_two_models(llama: Path, gpt2: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, folder in (("a.json", llama), ("b.json", gpt2)):
+        run("discover", folder, "--method", "random", "--edges", "15", "--out", name, "--kv", "per_head")
+    assert cli.main(["compare", "a.json", "b.json", "--out", "d.csv"]) == 2
+    assert "a.json has 2 layers of 4 heads (4 K/V), b.json 2 layers of 2 heads" in capsys.readouterr().err
+    assert not Path("d.csv").exists()
+    assert cli.main(["compare", "a.json", "b.json", "--out", "a.json"]) == 2
+    assert "--out would replace the circuit a.json" in capsys.readouterr().err
 
 
 def test_trace_writes_every_site(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:

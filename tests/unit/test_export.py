@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.export import load_circuits, read_circuit, save_circuits, write_circuit, write_dot
+from knowcirc.circuits.export import expanded, load_circuits, read_circuit, save_circuits, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.patched import run_circuit
+from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.models import llama
 from knowcirc.models.transformer import Shape
+from unit.tiny import random_network
 
 SHAPE = Shape("llama", 2, 4, 2, 32, 8, 48, 101)
 GRAPHS = [Graph.of(SHAPE, "grouped"), Graph.of(SHAPE, "per_head")]
@@ -38,6 +43,36 @@ def test_a_circuit_file_lists_every_edge_and_comes_back(tmp_path: Path, graph: G
     assert found.method == "eap-ig"
     assert (found.edges == written.edges).all()
     np.testing.assert_array_equal(found.scores, written.scores)
+
+
+def test_expanded_a_key_input_is_that_of_every_head_of_the_group() -> None:
+    narrow, wide = GRAPHS
+    found = circuit(narrow)
+    graph, same = expanded(narrow, found)
+    assert graph == wide
+    assert found.scores is not None
+    assert same.scores is not None
+    for src, dst in wide.edges():
+        node, _, kind = wide.dst_names[dst].rstrip(">").partition("<")
+        name = wide.dst_names[dst]
+        if kind in ("k", "v"):
+            layer, head = node.removeprefix("a").split(".h")
+            name = f"a{layer}.h{int(head) // 2}<{kind}>"
+        source = narrow.dst_names.index(name)
+        assert same.edges[src, dst] == found.edges[src, source]
+        assert same.scores[src, dst] == found.scores[src, source]
+    assert (wide.nodes(same.edges) == narrow.nodes(found.edges)).all()
+    assert (expanded(wide, same)[1].edges == same.edges).all()
+
+
+def test_an_expanded_circuit_computes_the_same() -> None:
+    model = llama.adapt(random_network("llama").double().requires_grad_(False))
+    graph = Graph.of(model.shape, "grouped")
+    edges = random_circuit(graph, graph.n_edges // 3, 0)
+    wide, same = expanded(graph, Circuit("random", edges, None))
+    ids = torch.tensor([[1, 5, 9, 20]])
+    logits = [run_circuit(model, *one, ids) for one in ((graph, edges), (wide, same.edges))]
+    torch.testing.assert_close(*logits)
 
 
 def test_nodes_in_the_file_are_those_with_an_edge(tmp_path: Path) -> None:

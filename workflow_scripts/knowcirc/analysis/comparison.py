@@ -1,6 +1,7 @@
 """Circuits side by side: edges and nodes shared, lost and new; and where in the network a circuit lies."""
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 import numpy as np
 
@@ -18,6 +19,16 @@ def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, in
         result[f"new_{name}"] = int((new & ~old).sum())
         result[f"jaccard_{name}"] = result[f"shared_{name}"] / union if union else 1.0
     return result
+
+
+def differences(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> Iterator[dict[str, str]]:
+    """Every node and edge of either circuit by name, and whether it is shared, lost (`before` alone) or new."""
+    for kind, name, old, new in (
+        *zip(repeat("node"), graph.src_names, graph.nodes(before), graph.nodes(after), strict=False),
+        *(("edge", graph.edge_name(src, dst), before[src, dst], after[src, dst]) for src, dst in graph.edges()),
+    ):
+        if old or new:
+            yield {"kind": kind, "name": name, "status": "shared" if old and new else "lost" if old else "new"}
 
 
 def frequency_rows(

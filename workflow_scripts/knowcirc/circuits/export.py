@@ -73,6 +73,23 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     return graph, Circuit(document.get("method", "unknown"), edges, scores)
 
 
+def expanded(graph: Graph, circuit: Circuit) -> tuple[Graph, Circuit]:
+    """The circuit in the per-head view of EAP-IG and MIB: what enters a K/V head enters every query head of its group.
+
+    It computes the same; a circuit of the per-head view is returned as it is.
+    """
+    wide = Graph(graph.n_layers, graph.n_heads, graph.n_heads, "per_head")
+    source = np.zeros(wide.n_dst, dtype=int)
+    for layer in range(graph.n_layers):
+        for kind in ("q", "k", "v"):
+            narrow = np.arange(graph.n_dst)[graph.reads(layer, kind)]  # type: ignore[arg-type]
+            source[wide.reads(layer, kind)] = np.repeat(narrow, graph.n_heads // len(narrow))  # type: ignore[arg-type]
+        source[wide.mlp_in(layer)] = graph.mlp_in(layer)
+    source[wide.final] = graph.final
+    scores = None if circuit.scores is None else circuit.scores[:, source]
+    return wide, Circuit(circuit.method, circuit.edges[:, source], scores)
+
+
 def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
     """Write the circuit's edges as a graphviz digraph, q/k/v as edge labels."""
     lines = ["digraph circuit {", "  rankdir=BT;", "  node [shape=box, fontname=Helvetica];"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from knowcirc.circuits.discovery import Circuit, discover
-from knowcirc.circuits.export import write_circuit, write_dot
+from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
@@ -35,11 +35,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = rank(args, graph, pairs, wanted)
     write_circuit(args.out, graph, outline.shape, found.circuit, described | found.details)
+    if args.expanded is not None:
+        wide, circuit = expanded(graph, found.circuit)
+        write_circuit(args.expanded, wide, outline.shape, circuit, described | found.details)
     if args.dot is not None:
         write_dot(args.dot, graph, found.circuit)
     if parts is not None:
         parts.clear()
-    files = [("circuit", args.out), ("graphviz", args.dot), ("table of tests", args.tests)]
+    files = [("circuit", args.out), ("expanded", args.expanded), ("graphviz", args.dot), ("table of tests", args.tests)]
     rows = [("method", args.method), ("prompts", str(len(args.cases))), *found.rows]
     show(rows + [(name, str(path)) for name, path in files if path is not None])
     return 0

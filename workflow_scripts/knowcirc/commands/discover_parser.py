@@ -46,6 +46,12 @@ def add_discover(commands: "Subparsers") -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
     )
+    parser.add_argument(
+        "--expanded",
+        type=Path,
+        metavar="FILE.json",
+        help="the circuit besides with K/V inputs of query heads, as EAP-IG and MIB number them (see --kv)",
+    )
     parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
     parser.add_argument(
         "--edges",
@@ -102,7 +108,7 @@ def prepare_discover(args: argparse.Namespace) -> None:
     args.cases = read_cases(args, Needs(halves=searches), needed=args.method != "random")
     if searches:
         check_partners(args.metric, args.ablation, args.cases)
-    outputs = {name: path for name in ("out", "dot", "tests") if (path := getattr(args, name)) is not None}
+    outputs = {name: path for name in ("out", "expanded", "dot", "tests") if (path := getattr(args, name)) is not None}
     for path in outputs.values():
         check_output_file(path)
     for one, other in combinations(outputs, 2):

@@ -45,6 +45,32 @@ def prepare_evaluate(args: argparse.Namespace) -> None:
             raise ValueError(f"--out would replace the circuit {args.out}; give another file")
 
 
+def add_compare(commands: "Subparsers") -> None:
+    """Add `knowcirc compare`."""
+    parser = new_parser(
+        commands,
+        "compare",
+        "say what two circuits share",
+        text="Nodes and edges that are shared, lost (in the first circuit alone) and new (in the second alone), and "
+        "their Jaccard indices. A circuit of K/V heads is expanded to query heads where the other has these.",
+        example="knowcirc compare before.json after.json --out differences.csv",
+        prepare=prepare_compare,
+    )
+    for name in ("before", "after"):
+        parser.add_argument(name, type=Path, metavar=f"{name.upper()}.json", help="a circuit file")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="every node and edge by name, with its status")
+
+
+def prepare_compare(args: argparse.Namespace) -> None:
+    """Check the circuit files and the output."""
+    for path in (args.before, args.after):
+        check_input_file(path, "circuit file", "make one with knowcirc discover")
+    if args.out is not None:
+        check_output_file(args.out)
+        if args.out.absolute() in (args.before.absolute(), args.after.absolute()):
+            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+
+
 def add_trace(commands: "Subparsers") -> None:
     """Add `knowcirc trace`."""
     parser = new_parser(
@@ -103,4 +129,4 @@ def prepare_check(args: argparse.Namespace) -> None:
         raise ValueError(f"results folder {args.results} does not exist; run snakemake first, or name another folder")
 
 
-COMMANDS = (add_discover, add_evaluate, add_trace, add_edit, add_check)
+COMMANDS = (add_discover, add_evaluate, add_compare, add_trace, add_edit, add_check)

@@ -1,0 +1,35 @@
+"""`knowcirc compare`: two circuits of one graph, edge by edge and node by node."""
+
+import argparse
+
+import pandas as pd
+
+from knowcirc.analysis.comparison import compare, differences
+from knowcirc.circuits.export import expanded, read_circuit
+from knowcirc.commands.arguments import show
+from knowcirc.files import write_table
+
+COLUMNS = ["kind", "name", "status"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code, after the counts are printed and the names are written.
+
+    Raises:
+        ValueError: if the circuits are of graphs of different models.
+    """
+    (graph, before), (other, after) = (read_circuit(path) for path in (args.before, args.after))
+    if graph.kv != other.kv:  # one has K/V heads' names, the other query heads'
+        (graph, before), (other, after) = expanded(graph, before), expanded(other, after)
+    if graph != other:
+        sizes = [f"{one.n_layers} layers of {one.n_heads} heads ({one.n_kv} K/V)" for one in (graph, other)]
+        raise ValueError(f"{args.before} has {sizes[0]}, {args.after} {sizes[1]}: give two circuits of one model")
+    counts = compare(graph, before.edges, after.edges)
+    if args.out is not None:
+        write_table(args.out, pd.DataFrame(differences(graph, before.edges, after.edges), columns=COLUMNS))
+    rows = [(str(path), f"{circuit.n_edges} edges") for path, circuit in ((args.before, before), (args.after, after))]
+    for kind in ("edges", "nodes"):
+        parts = ", ".join(f"{counts[f'{status}_{kind}']} {status}" for status in ("shared", "lost", "new"))
+        rows.append((kind, f"{parts}; Jaccard index {counts[f'jaccard_{kind}']:.3f}"))
+    show(rows + ([] if args.out is None else [("table", str(args.out))]))
+    return 0
