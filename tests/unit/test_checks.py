@@ -25,12 +25,15 @@ def tables() -> dict[str, pd.DataFrame]:
     effects = pd.DataFrame(sites, columns=["kind", "role", "layer"]).astype({"layer": "Int64"})
     circuits = {"model": MODEL, "category": "factual", "relation": ["capital", "language"], "method": "eap"}
     circuits |= {"tau": np.nan, "n_edges": 50, "edge_share": 0.05, **dict.fromkeys(D_SCORES, 0.4)}
+    compared = {"model": MODEL, "method": ["eap", "random"], "relation": "all", "n_edges": 50, "edge_share": 0.05}
+    compared |= {"faithfulness": [0.9, np.nan], "completeness": 0.0, "cpr": 0.9, "cmd": 0.1, "seconds": [1.5, np.nan]}
     editing = {"model": MODEL, "editor": ["none", "rome"], "layer": pd.array([pd.NA, 3], dtype="Int64")}
     editing |= {name: [0.5, 0.9] for name in ("S", "ES", "EM", "PS", "PM", "NS", "NM", "RS")}
     return {
         "known_facts": pd.DataFrame({**known, "n_val": 1, "n_test": 2}),
         "causal_effects": effects.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
         "circuit_hit_at_10": pd.DataFrame({**circuits, "n_val": 1, "n_test": 2}),
+        "method_comparison": pd.DataFrame({**compared, "n": 3, "n_test": 5, "n_relations": 1}),
         "editing_scores": pd.DataFrame({**editing, "GE": [5.0, 4.9], "seconds_per_edit": [np.nan, 2.0], "n": 3}),
     }
 
@@ -90,7 +93,7 @@ def test_a_sound_study_has_a_row_for_every_artifact_and_no_complaint(study: Path
     assert problems(study) == {}
     assert all(row["ok"] is True and row["reason"] == "" for row in rows)
     names = {str(row["name"]) for row in rows}
-    assert len(names) == len(rows) == 2 * 4 + 3 * 2 + 2 + 1
+    assert len(names) == len(rows) == 2 * 5 + 3 * 2 + 3 + 1
     assert {f"{MODEL}/tables/{name}{end}" for name in tables() for end in (".csv", ".tex")} < names
     assert {f"{MODEL}/figures/{name}{end}" for name in FIGURES for end in (".png", ".pdf")} < names
     assert "report.html" in names
@@ -226,7 +229,11 @@ def test_a_figure_without_sound_data_is_named(study: Path) -> None:
 def test_an_editor_and_a_method_without_a_row_are_named(study: Path) -> None:
     manifest = read_json(study / "manifest.json")
     write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], "methods": ["eap", "eap-ig"]})
-    assert problems(study) == {f"{MODEL}: editors": "no row for ft-m", f"{MODEL}: methods": "no row for eap-ig"}
+    assert problems(study) == {
+        f"{MODEL}: editors": "no row for ft-m",
+        f"{MODEL}: methods": "no row for eap-ig",
+        f"{MODEL}: compared methods": "no row for eap-ig",
+    }
 
 
 def edit_report(study: Path, old: str, new: str) -> None:

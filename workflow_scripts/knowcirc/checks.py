@@ -95,14 +95,14 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
             pdf = path.with_suffix(".pdf")
             yield str(pdf.relative_to(results)), _try(check_start, pdf, b"%PDF")
             yield f"{model}/figures/{name} (data)", _try(check_data, path)
-        yield (
-            f"{model}: editors",
-            _try(check_rows, results / model / "tables/editing_scores.csv", "editor", manifest["editors"]),
+        rows = (
+            ("editors", "editing_scores", "editor", manifest["editors"]),
+            ("methods", "circuit_hit_at_10", "method", manifest["methods"]),
+            ("compared methods", "method_comparison", "method", [*manifest["methods"], "random"]),
         )
-        yield (
-            f"{model}: methods",
-            _try(check_rows, results / model / "tables/circuit_hit_at_10.csv", "method", manifest["methods"]),
-        )
+        for what, table, column, names in rows:
+            if table in tables:
+                yield f"{model}: {what}", _try(check_rows, results / model / f"tables/{table}.csv", column, names)
     report = results / "report.html"
     anchors = [f"{model}-{name}" for model in models for name in (*figures, *tables)]
     yield "report.html", _try(check_report, report, anchors)
