@@ -7,6 +7,7 @@
 | `patch` | the sender's output on the prompt's corrupted partner (resampling) |
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import packed
 
+log = logging.getLogger(__name__)
 Ablation = Literal["zero", "mean", "patch"]
 ABLATIONS: tuple[str, ...] = get_args(Ablation)
 
@@ -120,7 +122,22 @@ def refine(
     state: Path,
     report: Callable[[Progress], None] | None = None,
 ) -> Circuit:
-    """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent."""
+    """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent.
+
+    Under patch ablation prompts without a partner are left out; the log says how many.
+
+    Raises:
+        ValueError: if none is left, or as `candidates` does.
+    """
+    if settings.ablation == "patch":
+        pairs = [(prompt, partner) for prompt, partner in zip(prompts, partners, strict=True) if partner is not None]
+        if not pairs:
+            raise ValueError("no prompt has a partner of equal length to patch from; set circuits.acdc.ablation: zero")
+        if len(pairs) < len(prompts):
+            log.warning(
+                "patching: %d of %d prompts have no partner and are left out", len(prompts) - len(pairs), len(prompts)
+            )
+        prompts, partners = map(list, zip(*pairs, strict=True))
     edges = None
     if not state.is_file():
         edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)

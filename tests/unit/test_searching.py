@@ -1,0 +1,81 @@
+"""`eap-ig+acdc` on prompts and partners: which edges are searched, which prompts, and how a killed search goes on."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.discovery import attribute
+from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.searching import AcdcSettings, candidates, refine, search_circuit
+from knowcirc.facts.prompts import Prompt
+from knowcirc.models.loading import LanguageModel
+
+N_EDGES = 90
+
+
+def prompt(ids: tuple[int, ...], answer: int) -> Prompt:
+    return Prompt("", ids, None, "", (answer,))
+
+
+PROMPTS = [prompt((0, 5, 17, 4), 7), prompt((0, 5, 18, 4), 8), prompt((0, 6, 9), 9)]
+PARTNERS = [PROMPTS[1], PROMPTS[0], None]
+
+
+@pytest.fixture
+def llama(load_tiny: Callable[..., LanguageModel]) -> LanguageModel:
+    return load_tiny("llama")
+
+
+@pytest.fixture
+def graph(llama: LanguageModel) -> Graph:
+    return Graph.of(llama.transformer.shape, "grouped")
+
+
+def test_edges_are_set_against_what_takes_their_place(llama: LanguageModel, graph: Graph) -> None:
+    for ablation, partners in (("zero", [None] * 3), ("patch", PARTNERS)):
+        scores = attribute(llama, graph, PROMPTS, partners, "eap-ig")
+        chosen = candidates(llama, graph, PROMPTS, PARTNERS, ablation, N_EDGES)
+        assert (chosen == top_edges(graph, scores, N_EDGES)).all()
+    assert (candidates(llama, graph, PROMPTS, PARTNERS, "zero", N_EDGES) != chosen).any()
+    with pytest.raises(ValueError, match="the 1 strongest edges form no path"):
+        candidates(llama, graph, PROMPTS, PARTNERS, "zero", 1)
+
+
+def test_the_refined_circuit_is_what_acdc_leaves_of_the_candidates(
+    llama: LanguageModel, graph: Graph, tmp_path: Path
+) -> None:
+    settings = AcdcSettings(tau=0.01)
+    found = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    edges = candidates(llama, graph, PROMPTS, PARTNERS, "zero", N_EDGES)
+    search, _ = search_circuit(llama, graph, PROMPTS, PARTNERS, settings, edges=edges)
+    assert found.method == "eap-ig+acdc"
+    assert 0 < found.n_edges < edges.sum()
+    assert (found.edges == search.edges).all()
+    np.testing.assert_array_equal(found.scores, search.scores(graph))
+
+
+def test_a_search_that_is_kept_is_not_ranked_again(
+    llama: LanguageModel, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (llama, graph, PROMPTS, PARTNERS, AcdcSettings(tau=0.01))
+    found = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    monkeypatch.setattr("knowcirc.circuits.searching.attribute", lambda *_: pytest.fail("ranked again"))
+    again = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    assert (again.edges == found.edges).all()
+
+
+def test_patching_leaves_out_prompts_without_a_partner_and_says_so(
+    llama: LanguageModel, graph: Graph, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = AcdcSettings(tau=0.01, ablation="patch")
+    with caplog.at_level(logging.WARNING):
+        found = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "a.npz")
+    assert "1 of 3 prompts have no partner and are left out" in caplog.text
+    paired = refine(llama, graph, PROMPTS[:2], PARTNERS[:2], settings, n_edges=N_EDGES, state=tmp_path / "b.npz")
+    assert (found.edges == paired.edges).all()
+    with pytest.raises(ValueError, match="no prompt has a partner"):
+        refine(llama, graph, PROMPTS, [None] * 3, settings, n_edges=N_EDGES, state=tmp_path / "c.npz")
