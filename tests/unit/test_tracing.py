@@ -66,12 +66,18 @@ def test_tokens_beyond_the_prompt_cannot_be_corrupted(model: LanguageModel, prom
         trace_fact(model, prompt, replace(SETTINGS, extra=3))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_single_precision_stays_within_a_ten_thousandth(folders: dict, name: str, prompt: Prompt, dtype: str) -> None:
-    low = trace_fact(load(folders[name], device="cpu", dtype=dtype), prompt, SETTINGS)
+@pytest.mark.parametrize("fast", [False, True])
+def test_float32_effects_stay_within_a_ten_thousandth(folders: dict, name: str, prompt: Prompt, *, fast: bool) -> None:
+    single = trace_fact(load(folders[name], device="cpu", fast=fast), prompt, SETTINGS)
     double = trace_fact(load(folders[name], device="cpu", dtype="float64"), prompt, SETTINGS)
     for kind in ALL:
-        np.testing.assert_allclose(low.effects[kind], double.effects[kind], atol=1e-4 if dtype == "float32" else 0.05)
+        np.testing.assert_allclose(single.effects[kind], double.effects[kind], rtol=0, atol=1e-4)
+
+
+def test_half_precision_is_traced(folders: dict, name: str, prompt: Prompt) -> None:
+    half = trace_fact(load(folders[name], device="cpu", dtype="bfloat16"), prompt, SETTINGS)
+    double = trace_fact(load(folders[name], device="cpu", dtype="float64"), prompt, SETTINGS)
+    assert half.p_clean == pytest.approx(double.p_clean, abs=0.05)
 
 
 @pytest.mark.parametrize("memory", [1, 200_000])

@@ -87,7 +87,7 @@ def probability(network: Transformer, x: Float[Tensor, "batch pos d_model"], ans
     logits = network.unembed(x[:, -1])
     if logits.dtype.itemsize < 4:
         logits = logits.float()
-    return (logits[:, answer] - logits.logsumexp(-1)).double().exp()
+    return logits.log_softmax(-1)[:, answer].double().exp()
 
 
 def restore(
