@@ -62,7 +62,7 @@ check: $(STAMP) ## check the small study's results
 
 # Ratios measured side by side, no limits; it reads the small study's model, and other libraries where `peers` put them.
 .PHONY: bench
-bench: $(STAMP) ## time the circuit search side by side with others: results-bench/circuits.json
+bench: $(STAMP) ## time the circuit search and causal tracing side by side with others: results-bench/circuits.json
 	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
 	$(BIN)/python tests/benchmarks/bench_circuits.py results-test/models/$(MODEL) $(BENCH_ARGS)
 

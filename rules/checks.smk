@@ -3,6 +3,7 @@ rule collect_findings:
     input:
         known="<results>/{model}/tables/known_facts.csv",
         effects="<results>/{model}/tables/causal_effects.csv",
+        severed="<results>/{model}/tables/causal_effects_severed.csv",
         circuits="<results>/{model}/tables/circuit_hit_at_10.csv",
         editing="<results>/{model}/tables/editing_scores.csv",
         icl="<results>/{model}/tables/icl_head_ablation.csv",

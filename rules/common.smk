@@ -15,6 +15,7 @@ ROOT = Path(workflow.basedir)
 FIGURES = (
     "causal_trace",
     "causal_trace_facts",
+    "causal_trace_severed",
     "circuit_graph",
     "component_distribution",
     "faithfulness_curves",
@@ -26,6 +27,7 @@ FIGURES = (
 TABLES = (
     "known_facts",
     "causal_effects",
+    "causal_effects_severed",
     "circuit_hit_at_10",
     "method_comparison",
     "editing_scores",

@@ -43,6 +43,27 @@ rule plot_causal_trace_facts:
         "../workflow_scripts/plot_causal_trace_facts.py"
 
 
+rule plot_causal_trace_severed:
+    """Single states with MLPs or attention severed above them, by layer; ROME Fig. 3."""
+    input:
+        effects="<results>/{model}/tables/causal_effects_severed.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/causal_trace_severed.png",
+            caption="captions/causal_trace_severed.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/causal_trace_severed.pdf",
+        data="<results>/{model}/figures/causal_trace_severed.csv",
+    log:
+        "<logs>/plot_causal_trace_severed/{model}.log",
+    params:
+        code=code_digest("plot_causal_trace_severed"),
+    script:
+        "../workflow_scripts/plot_causal_trace_severed.py"
+
+
 rule plot_circuit_graph:
     """The showcase fact's circuit; KC Fig. 1."""
     input:

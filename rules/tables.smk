@@ -29,6 +29,21 @@ rule tabulate_causal_effects:
         "../workflow_scripts/tabulate_causal_effects.py"
 
 
+rule tabulate_causal_effects_severed:
+    """Effects of single states with MLPs or attention severed above them; ROME Fig. 3."""
+    input:
+        traces="<results>/{model}/traces/facts.parquet",
+    output:
+        csv="<results>/{model}/tables/causal_effects_severed.csv",
+        tex="<results>/{model}/tables/causal_effects_severed.tex",
+    log:
+        "<logs>/tabulate_causal_effects_severed/{model}.log",
+    params:
+        code=code_digest("tabulate_causal_effects_severed"),
+    script:
+        "../workflow_scripts/tabulate_causal_effects_severed.py"
+
+
 rule tabulate_circuit_hit_at_10:
     """What circuits can do alone, by relation; KC Table 1."""
     input:

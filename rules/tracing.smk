@@ -1,5 +1,5 @@
 rule trace_facts:
-    """Causal traces of known facts, each kept as soon as it is done; ROME section 2."""
+    """Causal traces of known facts, each kept in traces/facts/ as soon as it is done; ROME section 2."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",

@@ -7,8 +7,8 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the findings as JSON."""
-    tables = {name: read_table(getattr(job.input, name)) for name in ("known", "effects", "circuits", "editing", "icl")}
-    tables |= {name: read_table(getattr(job.input, name)) for name in ("ranks", "edited")}
+    names = ("known", "effects", "severed", "circuits", "editing", "icl", "ranks", "edited")
+    tables = {name: read_table(getattr(job.input, name)) for name in names}
     documents = {name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention")}
     write_json(job.output.findings, collect(tables, documents))
 

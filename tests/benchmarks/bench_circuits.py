@@ -1,4 +1,4 @@
-"""The circuit search beside what else finds circuits, measured in one process on this machine.
+"""The circuit search and causal tracing beside what else does their work, measured in one process on this machine.
 
     python tests/benchmarks/bench_circuits.py results-test/models/smollm2-135m [--quick] [--no-peers]
 
@@ -8,6 +8,7 @@
 | search | the engine on the whole graph, and what testing one by one would take |
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | growth | the engine's time with layers, heads, prompt length, prompts |
+| tracing | causal tracing of one fact, plain and ours; its growth with layers, tokens, draws |
 | peers | other libraries, where `make peers` has installed them |
 | memory | resident memory after each stage |
 
@@ -31,6 +32,7 @@ from benchmarks.attribution import measure_attribution, prompt_pairs
 from benchmarks.growth import measure_growth
 from benchmarks.peers import Setting, measure_peers
 from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
+from benchmarks.tracing import measure_tracing
 from knowcirc.circuits.acdc import Rule, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import Task, make_task
@@ -86,6 +88,10 @@ def main() -> None:
     stages["attribution"] = memory()
     results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
     stages["growth"] = memory()
+    results["tracing"] = measure_tracing(
+        model, sites=10 if args.quick else 60, rounds=1 if args.quick else 3, quick=args.quick
+    )
+    stages["tracing"] = memory()
     if args.peers:
         tests = 20 if args.quick else 300
         results["peers"] = measure_peers(Setting(model, prompts[0], partners[0], first, tests, rounds))

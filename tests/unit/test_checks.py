@@ -23,6 +23,8 @@ def tables() -> dict[str, pd.DataFrame]:
     known |= {"hit_at_1": [0.5, 0.8], "hit_at_1_low": [0.2, 0.4], "hit_at_1_high": [0.8, 1.0], "p_answer": [0.3, 0.4]}
     sites = [("mlp", "subject_last", 0), ("mlp", "subject_last", 1), ("state", "last", 1), ("total", None, None)]
     effects = pd.DataFrame(sites, columns=["kind", "role", "layer"]).astype({"layer": "Int64"})
+    cuts = [("none", 0), ("none", 1), ("mlp", 0), ("attention", 0)]
+    severed = pd.DataFrame(cuts, columns=["severed", "layer"]).assign(kind="state", role="subject_last")
     circuits = {"model": MODEL, "category": "factual", "relation": ["capital", "language"], "method": "eap"}
     circuits |= {"tau": np.nan, "n_edges": 50, "edge_share": 0.05, **dict.fromkeys(D_SCORES, 0.4)}
     compared = {"model": MODEL, "method": ["eap", "random"], "relation": "all", "n_edges": 50, "edge_share": 0.05}
@@ -32,6 +34,7 @@ def tables() -> dict[str, pd.DataFrame]:
     return {
         "known_facts": pd.DataFrame({**known, "n_val": 1, "n_test": 2}),
         "causal_effects": effects.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
+        "causal_effects_severed": severed.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
         "circuit_hit_at_10": pd.DataFrame({**circuits, "n_val": 1, "n_test": 2}),
         "method_comparison": pd.DataFrame({**compared, "n": 3, "n_test": 5, "n_relations": 1}),
         "editing_scores": pd.DataFrame({**editing, "GE": [5.0, 4.9], "seconds_per_edit": [np.nan, 2.0], "n": 3}),
@@ -93,7 +96,7 @@ def test_a_sound_study_has_a_row_for_every_artifact_and_no_complaint(study: Path
     assert problems(study) == {}
     assert all(row["ok"] is True and row["reason"] == "" for row in rows)
     names = {str(row["name"]) for row in rows}
-    assert len(names) == len(rows) == 2 * 5 + 3 * 2 + 3 + 1
+    assert len(names) == len(rows) == 2 * 6 + 3 * 2 + 3 + 1
     assert {f"{MODEL}/tables/{name}{end}" for name in tables() for end in (".csv", ".tex")} < names
     assert {f"{MODEL}/figures/{name}{end}" for name in FIGURES for end in (".png", ".pdf")} < names
     assert "report.html" in names
@@ -177,6 +180,12 @@ def test_a_second_row_of_a_kind_role_and_layer_is_named(study: Path, row: int) -
     change(study, "causal_effects", lambda frame: pd.concat([frame, frame.iloc[[row]]]))
     expected = "more than one row for a kind, role and layer"
     assert problems(study) == {f"{MODEL}/tables/causal_effects.csv": expected}
+
+
+def test_a_second_row_of_a_severed_run_is_named(study: Path) -> None:
+    change(study, "causal_effects_severed", lambda frame: pd.concat([frame, frame.iloc[[2]]]))
+    expected = "more than one row for a kind, severed, role and layer"
+    assert problems(study) == {f"{MODEL}/tables/causal_effects_severed.csv": expected}
 
 
 def test_what_need_not_apply_may_be_empty_but_not_elsewhere(study: Path) -> None:

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from knowcirc import cli
+from knowcirc.checks import check_image
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands import arguments, edit_parser, parsers
@@ -30,7 +31,7 @@ from knowcirc.editing.moments import find_moments, moment_path, save_moment
 from knowcirc.editing.registry import DEFAULTS, EDITORS
 from knowcirc.files import write_json
 from knowcirc.models.loading import DTYPES, load, weights_digest
-from knowcirc.tracing.causal import KINDS
+from knowcirc.tracing.causal import KINDS, SEVERED
 
 WORDS = (
     "<s>",
@@ -134,7 +135,7 @@ def _nll(folder: Path, ids: list[int], answer: int) -> float:
 
 def test_choices_are_the_librarys() -> None:
     """The parsers repeat the library's names so as not to import it; they must not drift apart."""
-    assert parsers.KINDS == KINDS
+    assert (*KINDS, *SEVERED) == parsers.KINDS
     assert set(edit_parser.EDITORS) == set(EDITORS)
     assert set(edit_parser.SETTINGS) == set().union(*DEFAULTS.values())
     assert set(arguments.DTYPES) == set(DTYPES)
@@ -295,7 +296,27 @@ def test_trace_writes_every_site(llama: Path, capsys: pytest.CaptureFixture[str]
     assert float(rows[0]["effect"]) == pytest.approx(total, abs=1e-3 * clean)
 
 
-@pytest.mark.parametrize("kind", ["state", "mlp", "attention"])
+def test_trace_writes_several_kinds_under_every_setting_and_a_figure(
+    llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--distribution", "uniform", "--extra", "1", "--window", "1", "--draws", "2", "--noise-seed", "5"]
+    run("trace", llama, *IDS, "--subject-span", "1:3", "--kind", "all", *options, "--out", "t.csv", "--figure", "t.png")
+    with Path("t.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(dict.fromkeys(row["kind"] for row in rows)) == ["total", *KINDS, *SEVERED]
+    assert len(rows) == 1 + 5 * 2 * 4
+    out = capsys.readouterr().out
+    assert all(f"{kind}, layer " in out for kind in (*KINDS, *SEVERED))
+    check_image(Path("t.png"))
+    run("trace", llama, *IDS, "--subject-span", "1:3", "--kind", "mlp, state", "--out", "u.csv", "--figure", "u.pdf")
+    with Path("u.csv").open() as handle:
+        plain = list(csv.DictReader(handle))
+    assert list(dict.fromkeys(row["kind"] for row in plain)) == ["total", "state", "mlp"]
+    assert plain[0]["effect"] != rows[0]["effect"]
+    assert Path("u.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("kind", ["state", "mlp", "attention", "severed_mlp", "severed_attention"])
 def test_trace_without_noise_has_no_effects(llama: Path, kind: str) -> None:
     options = ["--noise-multiplier", "0", "--kind", kind, "--draws", "2"]
     run("trace", llama, *IDS, "--subject-span", "1:3", *options, "--out", "t.csv", "--dtype", "float64")
@@ -533,6 +554,10 @@ def test_circuits_that_do_not_fit_are_refused(llama: Path, gpt2: Path, refuse: E
         ([*IDS, "--subject-span", "1:2", "--draws", "0"], "'0' is no whole number"),
         ([*IDS, "--subject-span", "1:2", "--noise-multiplier", "nan"], "'nan' is no number from 0 up"),
         ([*IDS, "--subject-span", "1:2", "--noise-seed", "-1"], "--noise-seed"),
+        ([*IDS, "--subject-span", "1:2", "--extra", "3"], "has 2 tokens after its subject; 3 are to be corrupted"),
+        ([*IDS, "--subject-span", "1:2", "--kind", "state,heads"], "'heads' is none of state, mlp, attention, severed"),
+        ([*IDS, "--subject-span", "1:2", "--distribution", "normal"], "invalid choice: 'normal'"),
+        ([*IDS, "--subject-span", "1:2", "--figure", "t.svg"], "must end in .png or .pdf"),
     ],
 )
 def test_bad_traces_are_refused(options: list[str], said: str, llama: Path, refuse: Errors) -> None:

@@ -94,6 +94,14 @@ def test_parts_of_two_outputs_do_not_mix(tmp_path: Path) -> None:
     assert first.get("x") == 1
 
 
+def test_parts_in_a_folder_of_their_own_serve_jobs_of_the_same_identity(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    Parts(tmp_path / "one.csv", "a", folder=kept).put("x", 1)
+    assert Parts(tmp_path / "two.csv", "a", folder=kept).get("x") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert Parts(tmp_path / "one.csv", "b", folder=kept).get("x") is None
+
+
 def test_cleared_parts_leave_nothing_beside_the_output(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "out.csv", "a")
     parts.put("x", 1)

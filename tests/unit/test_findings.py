@@ -8,7 +8,7 @@ import pytest
 
 from knowcirc.analysis.findings import collect
 from knowcirc.files import write_json
-from knowcirc.tracing.study import causal_effects, peaks
+from knowcirc.tracing.study import causal_effects, causal_effects_severed, peaks
 
 EFFECTS = (
     ("state", "subject_last", 0, 0.20),
@@ -35,6 +35,8 @@ def tables() -> dict[str, pd.DataFrame]:
     """One small table of each that `collect` reads, as the study's rules write them."""
     known = {"relation": ["capital", "language"], "n": [10, 30], "hit_at_1": [0.5, 0.9], "hit_at_10": [0.6, 1.0]}
     effects = pd.DataFrame(EFFECTS, columns=["kind", "role", "layer", "effect"]).astype({"layer": "Int64"})
+    cut = [("none", 0, 0.2), ("none", 1, 0.3), ("mlp", 0, 0.0), ("mlp", 1, 0.05), ("attention", 1, 0.25)]
+    severed = pd.DataFrame(cut, columns=["severed", "layer", "effect"]).astype({"layer": "Int64"})
     names = ["method", "relation", "d_test_original", "d_test_circuit", "d_test_random"]
     names += ["faithfulness", "faithfulness_low", "faithfulness_random", "faithfulness_random_high"]
     ranks = {
@@ -50,6 +52,7 @@ def tables() -> dict[str, pd.DataFrame]:
     return {
         "known": pd.DataFrame({**known, "n_wrong_of_right_type": [2, 3]}),
         "effects": effects.assign(effect_low=effects.effect - 0.03, effect_high=effects.effect + 0.04, n=7),
+        "severed": severed.assign(effect_low=severed.effect - 0.03, effect_high=severed.effect + 0.04),
         "circuits": pd.DataFrame(CIRCUITS, columns=names).assign(
             edge_share=[0.04, 0.05, 0.06, 0.9], hit_at_10_beats_random=["yes", "unclear", "yes", "no"]
         ),
@@ -111,6 +114,13 @@ def test_tracing_names_each_kinds_peak_and_the_papers_two_sites(found: dict[str,
     assert tracing["state_at_subject"] == {"layer": 0, "effect": 0.2}
     assert tracing["mlp_at_subject"] == {"layer": 1, "effect": 0.25}
     assert tracing["attention_at_last"] == {"layer": 1, "effect": 0.35}
+
+
+def test_severed_runs_are_compared_where_the_intact_effect_is_largest(found: dict[str, Any]) -> None:
+    severed = found["tracing"]["severed"]
+    effects = {name: (numbers["layer"], numbers["effect"]) for name, numbers in severed.items()}
+    assert effects == {"none": (1, 0.3), "mlp": (1, 0.05), "attention": (1, 0.25)}
+    assert severed["mlp"]["effect_high"] == pytest.approx(0.09)
 
 
 def test_circuits_are_those_of_the_first_method(found: dict[str, Any]) -> None:
@@ -214,6 +224,38 @@ def test_there_is_one_row_for_each_kind_role_and_layer_and_one_for_the_total() -
     assert total["n"] == 3
     assert pd.isna(total["role"])
     assert pd.isna(total["layer"])
+
+
+def severed_traces() -> pd.DataFrame:
+    """The traces with states and severed runs at the subject's last token, and states elsewhere."""
+    values = {"state": 0.4, "severed_mlp": 0.1, "severed_attention": 0.3}
+    rows = [
+        (case, kind, "subject_last", layer, 4, value + 0.1 * case * layer)
+        for kind, value in values.items()
+        for case in range(2)
+        for layer in range(2)
+    ]
+    return pd.concat([traces(), pd.DataFrame(rows, columns=list(traces().columns))])
+
+
+def test_severed_runs_have_a_table_of_their_own() -> None:
+    table = causal_effects_severed(severed_traces(), "tiny")
+    named = {(row.severed, row.layer): (row.effect, row.n) for row in table.itertuples()}
+    assert named == {
+        (name, layer): (pytest.approx(value + 0.05 * layer), 2)
+        for name, value in (("none", 0.4), ("mlp", 0.1), ("attention", 0.3))
+        for layer in range(2)
+    }
+    assert set(table.kind) == {"state"}
+    assert set(table.role) == {"subject_last"}
+    assert set(causal_effects(severed_traces(), "tiny").kind) == {"state", "mlp", "attention", "total"}
+    assert list(table.columns[:5]) == ["model", "kind", "severed", "role", "layer"]
+
+
+def test_a_study_without_severed_runs_has_the_intact_ones_in_their_table() -> None:
+    traces = severed_traces()
+    table = causal_effects_severed(traces[~traces.kind.str.startswith("severed")], "tiny")
+    assert table.severed.tolist() == ["none", "none"]
 
 
 def test_the_order_of_the_traces_changes_nothing() -> None:

@@ -23,7 +23,7 @@ from knowcirc.plots.edits import edited_circuits
 from knowcirc.plots.layout import place
 from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
-from knowcirc.plots.tracing import causal_trace, causal_trace_facts
+from knowcirc.plots.tracing import causal_trace, causal_trace_facts, causal_trace_severed
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 TOKENS = ["<s>", " the", " language", " of", " $Fr_an^ce$", " is"]
@@ -47,6 +47,20 @@ def effects() -> pd.DataFrame:
 
 def trace() -> Figure:
     return causal_trace(effects(), "tiny", 3)
+
+
+def severed_effects() -> pd.DataFrame:
+    rows = [
+        {"kind": "state", "severed": severed, "layer": layer, "effect": height * (4 - layer) / 4}
+        for severed, height in (("none", 0.4), ("mlp", 0.1), ("attention", 0.3))
+        for layer in LAYERS
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.assign(effect_low=frame.effect - 0.05, effect_high=frame.effect + 0.05, n=3)
+
+
+def severed() -> Figure:
+    return causal_trace_severed(severed_effects(), "tiny")
 
 
 def trace_facts() -> Figure:
@@ -168,7 +182,7 @@ def curves() -> Figure:
     return faithfulness_curves(curve_points(), "tiny")
 
 
-FIGURES = (trace, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves)
+FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves)
 Make = Callable[[], Figure]
 
 
@@ -204,6 +218,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
     [
         (trace, ["n = 3 facts", "average total effect 40.0 pp [35.0, 45.0]", "MLP, window of 3 layers"]),
         (trace, ["peak 28.0 pp: last token, layer 3", "then 18.0 pp: last subject token, layer 3"]),
+        (severed, ["n = 3 facts", "run above intact (peak 40.0 pp, layer 0)", "MLPs severed above (peak 10.0 pp"]),
         (trace_facts, ["Causal traces of 2 facts", "60.0 % clean, 10.0 % with", "MLP, single layer", "$Fr_an^ce$*"]),
         (distribution, ["factual (n = 2 relations)", "found by eap", "own (n = 2 relations)"]),
         (graph, ["a2.h0, mover: answer at rank 1", "a0.h1, no role: answer at rank 4,321", "circuit: 11 edges"]),
@@ -224,6 +239,16 @@ def test_a_study_with_fewer_roles_and_kinds_is_drawn() -> None:
     few = effects()
     few = few[(few["kind"] == "mlp") & (few["role"] == "last")]
     assert "n = 3 facts." in words(causal_trace(few, "tiny", 1))
+
+
+def test_severed_runs_may_be_absent_or_alone() -> None:
+    few = severed_effects()
+    assert "severed above" not in words(causal_trace_severed(few[few["severed"] == "none"], "tiny"))
+    fact = {"prompt": "the language is", "answer": "French", "p_clean": 0.6, "p_corrupted": 0.1, "in_subject": False}
+    sites = [(layer, position) for layer in LAYERS for position in range(2)]
+    rows = [{**fact, "case": 0, "layer": layer, "position": at, "token": " is", "effect": 0.1} for layer, at in sites]
+    frame = pd.DataFrame(rows).assign(kind="severed_attention")
+    assert "state, attention severed: max 20 % at layer 0" in words(causal_trace_facts(frame, "tiny", 1))
 
 
 def test_a_method_that_lacks_a_relation_is_drawn_beside_the_mean_alone() -> None:

@@ -1,18 +1,19 @@
 """Causal tracing against plain restored runs of the network, one site and one draw at a time."""
 
-import contextlib
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, tokenise
-from knowcirc.models.loading import LanguageModel
-from knowcirc.tracing.causal import KINDS, Kind, TraceSettings, embedding_deviation, tabulate, trace_fact
+from knowcirc.models.loading import LanguageModel, load
+from knowcirc.tracing.causal import KINDS, SEVERED, Kind, TraceSettings, embedding_deviation, tabulate, trace_fact
+from plain_tracing import PlainTracing
 from unit import reference
 
-SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1)
+ALL = (*KINDS, *SEVERED)
+SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1, kinds=ALL)
 
 
 @pytest.fixture
@@ -20,89 +21,105 @@ def prompt(model: LanguageModel) -> Prompt:
     return tokenise(model.text, "the capital of New Zealand is in", "Wellington", "New Zealand")
 
 
-def noise(prompt: Prompt, settings: TraceSettings) -> Tensor:
-    """ROME's draw: RandomState(seed), draws x subject tokens x d_model."""
-    assert prompt.span is not None
-    low, high = prompt.span
-    draws = np.random.RandomState(settings.seed).randn(settings.draws, high - low, 32)
-    return torch.from_numpy(draws * settings.noise)
+def assert_plain(model: LanguageModel, prompt: Prompt, settings: TraceSettings) -> None:
+    """The trace has the probabilities and effects of plain runs."""
+    trace, plain = trace_fact(model, prompt, settings), PlainTracing(model, prompt, settings)
+    assert trace.p_clean == pytest.approx(plain.p(), abs=1e-10)
+    assert trace.p_corrupted == pytest.approx(np.mean([plain.p(noise) for noise in plain.noise()]), abs=1e-10)
+    assert list(trace.effects) == list(settings.kinds)
+    for kind in settings.kinds:
+        expected = plain.all_effects(kind)
+        np.testing.assert_allclose(trace.effects[kind], expected, rtol=0, atol=1e-10)
+        assert np.abs(expected).max() > 1e-5
 
 
-def plain_p(
-    model: LanguageModel, prompt: Prompt, added: Tensor | None, *restored: tuple[str, int, int, Tensor]
-) -> float:
-    """The answer's probability in one forward pass with noise `added` and sites (kind, layer, position) restored."""
-    modules = reference.layers(model.network)
-    with contextlib.ExitStack() as stack:
-        if added is not None:
-            assert prompt.span is not None
-            low, high = prompt.span
-
-            def corrupt(x: Tensor) -> Tensor:
-                x[0, low:high] += added
-                return x
-
-            stack.enter_context(reference.outputs_changed(reference.embedding(model.network), corrupt))
-        for kind, layer, position, value in restored:
-            module = modules[layer]
-            site = {"state": module, "mlp": module.mlp, "attention": reference.attention(module)}[kind]
-
-            def restore(x: Tensor, position: int = position, value: Tensor = value) -> Tensor:
-                x[0, position] = value
-                return x
-
-            stack.enter_context(reference.outputs_changed(site, restore))
-        logits = reference.logits(model.network, model.batch([prompt.ids]))
-    return float(logits[0, -1].softmax(-1)[prompt.answer[0]])
+def test_every_kind_is_known() -> None:
+    assert get_args(Kind) == ALL
 
 
-def clean_outputs(model: LanguageModel, prompt: Prompt) -> dict[str, list[Tensor]]:
-    """What each layer, MLP and attention gives in the clean run, by kind and layer."""
-    modules = reference.layers(model.network)
-    sites = {f"state{i}": layer for i, layer in enumerate(modules)}
-    sites |= {f"mlp{i}": layer.mlp for i, layer in enumerate(modules)}
-    sites |= {f"attention{i}": reference.attention(layer) for i, layer in enumerate(modules)}
-    seen = reference.watch(model.network, model.batch([prompt.ids]), **sites)
-    return {kind: [seen[f"{kind}{i}"][1][0] for i in range(len(modules))] for kind in KINDS}
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("window", [1, 2, 10])
-def test_effects_are_those_of_plain_restored_runs(
-    model: LanguageModel, prompt: Prompt, kind: Kind, window: int
-) -> None:
-    settings = TraceSettings(noise=0.7, draws=2, window=window, seed=1, kinds=(kind,))
-    trace = trace_fact(model, prompt, settings)
-    clean = clean_outputs(model, prompt)[kind]
-    rows = noise(prompt, settings)
-    corrupted = np.mean([plain_p(model, prompt, row) for row in rows])
-    assert trace.p_clean == pytest.approx(plain_p(model, prompt, None), abs=1e-9)
-    assert trace.p_corrupted == pytest.approx(corrupted, abs=1e-9)
-    n_layers, expected = 3, np.zeros((3, len(prompt.ids)))
-    for layer in range(n_layers):
-        span = range(max(0, layer - window // 2), min(n_layers, layer - (-window // 2)))
-        for position in range(len(prompt.ids)):
-            layers = [layer] if kind == "state" else span
-            sites = [(kind, one, position, clean[one][position]) for one in layers]
-            expected[layer, position] = np.mean([plain_p(model, prompt, row, *sites) for row in rows]) - corrupted
-    assert set(trace.effects) == {kind}
-    np.testing.assert_allclose(trace.effects[kind], expected, atol=1e-9)
-    assert np.abs(expected).max() > 1e-5
+def test_effects_are_those_of_plain_restored_runs(model: LanguageModel, prompt: Prompt, window: int) -> None:
+    assert_plain(model, prompt, replace(SETTINGS, window=window))
 
 
-def test_float32_effects_stay_within_a_ten_thousandth(folders: dict, name: str, prompt: Prompt) -> None:
-    from knowcirc.models.loading import load
+@pytest.mark.parametrize("kind", ALL)
+def test_a_kind_alone_has_the_effects_it_has_among_others(model: LanguageModel, prompt: Prompt, kind: Kind) -> None:
+    alone = trace_fact(model, prompt, replace(SETTINGS, kinds=(kind,)))
+    both = trace_fact(model, prompt, SETTINGS)
+    assert list(alone.effects) == [kind]
+    np.testing.assert_allclose(alone.effects[kind], both.effects[kind], rtol=0, atol=1e-12)
 
-    single = trace_fact(load(folders[name], device="cpu"), prompt, SETTINGS)
+
+def test_uniform_noise_is_that_of_plain_runs(model: LanguageModel, prompt: Prompt) -> None:
+    settings = replace(SETTINGS, distribution="uniform")
+    assert_plain(model, prompt, settings)
+    assert trace_fact(model, prompt, settings).p_corrupted != trace_fact(model, prompt, SETTINGS).p_corrupted
+
+
+@pytest.mark.parametrize("extra", [1, 2])
+def test_further_corrupted_tokens_are_those_of_plain_runs(model: LanguageModel, prompt: Prompt, extra: int) -> None:
+    assert_plain(model, prompt, replace(SETTINGS, extra=extra))
+
+
+def test_tokens_beyond_the_prompt_cannot_be_corrupted(model: LanguageModel, prompt: Prompt) -> None:
+    with pytest.raises(ValueError, match="has 2 tokens after its subject; 3 are to be corrupted"):
+        trace_fact(model, prompt, replace(SETTINGS, extra=3))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_float32_effects_stay_within_a_ten_thousandth(folders: dict, name: str, prompt: Prompt, *, fast: bool) -> None:
+    single = trace_fact(load(folders[name], device="cpu", fast=fast), prompt, SETTINGS)
     double = trace_fact(load(folders[name], device="cpu", dtype="float64"), prompt, SETTINGS)
-    for kind in KINDS:
-        np.testing.assert_allclose(single.effects[kind], double.effects[kind], atol=1e-4)
+    for kind in ALL:
+        np.testing.assert_allclose(single.effects[kind], double.effects[kind], rtol=0, atol=1e-4)
+
+
+def test_half_precision_is_traced(folders: dict, name: str, prompt: Prompt) -> None:
+    half = trace_fact(load(folders[name], device="cpu", dtype="bfloat16"), prompt, SETTINGS)
+    double = trace_fact(load(folders[name], device="cpu", dtype="float64"), prompt, SETTINGS)
+    assert half.p_clean == pytest.approx(double.p_clean, abs=0.05)
+
+
+@pytest.mark.parametrize("memory", [1, 200_000])
+def test_runs_in_parts_are_runs_in_one(model: LanguageModel, prompt: Prompt, memory: int) -> None:
+    settings = replace(SETTINGS, draws=5)
+    whole, parts = trace_fact(model, prompt, settings), trace_fact(model, prompt, settings, memory=memory)
+    assert parts.p_corrupted == pytest.approx(whole.p_corrupted, abs=1e-12)
+    for kind in ALL:
+        np.testing.assert_allclose(parts.effects[kind], whole.effects[kind], rtol=0, atol=1e-12)
+
+
+def test_severed_runs_may_be_kept_to_the_subjects_last_token(model: LanguageModel, prompt: Prompt) -> None:
+    whole, kept = (trace_fact(model, prompt, replace(SETTINGS, severed_at=at)) for at in ("all", "subject_last"))
+    here = prompt.subject_last
+    for kind in SEVERED:
+        np.testing.assert_allclose(kept.effects[kind][:, here], whole.effects[kind][:, here], rtol=0, atol=1e-12)
+        assert np.isnan(np.delete(kept.effects[kind], here, axis=1)).all()
+    np.testing.assert_allclose(kept.effects["state"], whole.effects["state"], rtol=0, atol=1e-12)
+    rows = [row for row in tabulate(kept, [""] * len(prompt.ids)) if row["kind"] in SEVERED]
+    assert [(row["kind"], row["layer"], row["position"]) for row in rows] == [
+        (kind, layer, here) for kind in SEVERED for layer in range(3)
+    ]
+
+
+def test_nothing_is_severed_above_the_last_layer(model: LanguageModel, prompt: Prompt) -> None:
+    trace = trace_fact(model, prompt, SETTINGS)
+    for kind in SEVERED:
+        np.testing.assert_allclose(trace.effects[kind][-1], trace.effects["state"][-1], rtol=0, atol=1e-12)
+
+
+def test_restoring_everything_gives_the_clean_probability(model: LanguageModel) -> None:
+    """With one corrupted token as the whole prompt, its embedding's layer restores all."""
+    one = Prompt("France", (9,), (0, 1), "French", (16,))
+    trace = trace_fact(model, one, SETTINGS)
+    np.testing.assert_allclose(trace.effects["state"], trace.total, rtol=0, atol=1e-12)
+    assert abs(trace.total) > 1e-5
 
 
 def test_no_noise_gives_no_effect(model: LanguageModel, prompt: Prompt) -> None:
-    trace = trace_fact(model, prompt, TraceSettings(noise=0.0, draws=2, window=2, seed=1))
+    trace = trace_fact(model, prompt, replace(SETTINGS, noise=0.0))
     assert abs(trace.total) < 1e-12
-    for kind in KINDS:
+    for kind in ALL:
         assert np.abs(trace.effects[kind]).max() < 1e-12
 
 
@@ -115,7 +132,7 @@ def test_restoring_the_last_state_is_the_whole_effect(model: LanguageModel, prom
 def test_positions_before_the_subject_have_no_effect(model: LanguageModel, prompt: Prompt) -> None:
     trace = trace_fact(model, prompt, SETTINGS)
     assert prompt.span is not None
-    for kind in KINDS:
+    for kind in ALL:
         assert not trace.effects[kind][:, : prompt.span[0]].any()
         assert trace.effects[kind][:, prompt.span[0] :].any()
 
@@ -128,7 +145,7 @@ def test_a_subject_at_the_end_of_its_prompt_is_traced(model: LanguageModel) -> N
 
 def test_noise_starts_anew_for_each_fact_and_follows_the_seed(model: LanguageModel, prompt: Prompt) -> None:
     first = trace_fact(model, prompt, SETTINGS)
-    other = trace_fact(model, prompt, TraceSettings(noise=0.7, draws=2, window=2, seed=2))
+    other = trace_fact(model, prompt, replace(SETTINGS, seed=2))
     again = trace_fact(model, prompt, SETTINGS)
     assert first.p_corrupted == again.p_corrupted != other.p_corrupted
     np.testing.assert_array_equal(first.effects["mlp"], again.effects["mlp"])
@@ -150,18 +167,17 @@ def test_a_prompt_without_a_subject_is_refused(model: LanguageModel) -> None:
         trace_fact(model, tokenise(model.text, "people speak", "French"), SETTINGS)
 
 
-@pytest.mark.parametrize("wrong", [{"draws": 0}, {"window": 0}, {"noise": -1.0}])
+@pytest.mark.parametrize("wrong", [{"draws": 0}, {"window": 0}, {"noise": -1.0}, {"extra": -1}])
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
-    settings: dict[str, object] = {"noise": 0.5, "draws": 2, "window": 2, "seed": 1}
     with pytest.raises(ValueError, match="tracing: draws"):
-        TraceSettings(**(settings | wrong))  # type: ignore[arg-type]
+        replace(SETTINGS, **wrong)  # type: ignore[arg-type]
 
 
 def test_a_table_has_a_row_a_site_and_one_total(model: LanguageModel, prompt: Prompt) -> None:
     trace = trace_fact(model, prompt, SETTINGS)
     tokens = [f"t{position}" for position in range(len(prompt.ids))]
     rows = list(tabulate(trace, tokens))
-    assert len(rows) == 1 + 3 * 3 * len(tokens)
+    assert len(rows) == 1 + 5 * 3 * len(tokens)
     assert [row["effect"] for row in rows if row["kind"] == "total"] == [trace.total]
     found = {(row["kind"], row["layer"], row["position"]): row for row in rows}
     assert found["mlp", 1, 4]["effect"] == trace.effects["mlp"][1, 4]

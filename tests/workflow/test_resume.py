@@ -37,12 +37,12 @@ def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
     return SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
 
 
-def tracing_job(inputs: SimpleNamespace, output: Path, draws: int = 2) -> Any:
+def tracing_job(inputs: SimpleNamespace, output: Path, **changes: object) -> Any:
     """A job of the rule trace_facts."""
-    tracing = {"template": 1, "relations": ["language"], "facts": 3, "draws": draws, "noise_multiplier": 3.0}
+    tracing = {"template": 1, "relations": ["language"], "facts": 3, "draws": 2, "noise_multiplier": 3.0}
     params = SimpleNamespace(
         numerics={"dtype": "float32", "processing": "none"},
-        tracing={**tracing, "window": 2, "noise_seed": 1},
+        tracing={**tracing, "window": 2, "noise_seed": 1, "severed": ["mlp"], **changes},
         seed=0,
         code="code",
     )
@@ -76,7 +76,51 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
     trace_facts.main(tracing_job(inputs, cut))
     assert len(traced) == len(set(traced)) == len(SUBJECTS)
     pd.testing.assert_frame_equal(pd.read_parquet(cut), pd.read_parquet(whole), check_exact=True)
-    assert not list(tmp_path.glob("*.parts"))
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that jobs trace from here on."""
+    found: list[str] = []
+    real = trace_facts.trace_rows
+
+    def counts(model: Any, prompt: Any, settings: Any) -> Any:
+        found.append(prompt.text)
+        return real(model, prompt, settings)
+
+    monkeypatch.setattr(trace_facts, "trace_rows", counts)
+    return found
+
+
+def test_one_more_fact_traces_that_fact_alone(inputs: SimpleNamespace, tmp_path: Path, traced: list[str]) -> None:
+    output = tmp_path / "facts.parquet"
+    trace_facts.main(tracing_job(inputs, output, facts=2))
+    first = pd.read_parquet(output)
+    output.unlink()  # as Snakemake does before a job runs again
+    trace_facts.main(tracing_job(inputs, output, facts=3))
+    assert len(traced) == len(set(traced)) == 3
+    more = pd.read_parquet(output)
+    pd.testing.assert_frame_equal(more[more.case < 2], first, check_exact=True)
+    trace_facts.main(tracing_job(inputs, tmp_path / "new/facts.parquet", facts=3))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new/facts.parquet"), more, check_exact=True)
+
+
+@pytest.mark.parametrize("change", [{"noise_multiplier": 2.0}, {"window": 1}, {"noise_seed": 2}, {"severed": []}])
+def test_a_changed_setting_traces_every_fact_anew(
+    inputs: SimpleNamespace, tmp_path: Path, traced: list[str], change: dict[str, object]
+) -> None:
+    for changes in ({}, change):
+        trace_facts.main(tracing_job(inputs, tmp_path / "facts.parquet", **changes))
+    assert len(traced) == 6
+
+
+def test_the_noise_is_that_of_all_surveyed_subjects(inputs: SimpleNamespace, tmp_path: Path) -> None:
+    noises = []
+    for facts in (1, 3):
+        trace_facts.main(tracing_job(inputs, tmp_path / "facts.parquet", facts=facts))
+        noises.append(pd.read_parquet(tmp_path / "facts.parquet")["noise"].unique().tolist())
+    assert len(noises[0]) == 1
+    assert noises[0] == noises[1]
 
 
 def test_parts_made_under_other_settings_are_not_taken(

@@ -19,6 +19,9 @@ KEYS = ("models", "figures", "tables", "methods", "editors")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "known_facts": ("model", "category", "relation", "n", "hit_at_1", "p_answer", "n_val", "n_test"),
     "causal_effects": ("model", "kind", "role", "layer", "effect", "effect_low", "effect_high", "n"),
+    "causal_effects_severed": (
+        *("model", "kind", "severed", "role", "layer", "effect", "effect_low", "effect_high", "n"),
+    ),
     "circuit_hit_at_10": (
         *("model", "category", "relation", "method", "tau", "n_edges", "edge_share"),
         *("d_val_original", "d_val_circuit", "d_val_random"),
@@ -41,6 +44,10 @@ SHARES = {
     *("hit_at_1", "hit_at_10", "p_answer", "edge_share", "original", "icl_heads_ablated", "random_heads_ablated"),
     *("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit"),
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
+}
+ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
+    "causal_effects": ("kind", "role", "layer"),
+    "causal_effects_severed": ("kind", "severed", "role", "layer"),
 }
 SIGNED = {"effect", "EM", "PM", "NM"}
 MAY_BE_EMPTY = {
@@ -151,8 +158,8 @@ def check_table(path: Path) -> None:
         if (values < low - 1e-9).any() or (values > high + 1e-9).any():
             raise ArtifactError(f"column {name}: a value is outside {low:g} to {high:g}")
     _check_intervals(frame)
-    if path.stem == "causal_effects" and frame.duplicated(["kind", "role", "layer"]).any():
-        raise ArtifactError("more than one row for a kind, role and layer")
+    if (keys := ONE_ROW_FOR.get(path.stem)) and frame.duplicated(list(keys)).any():
+        raise ArtifactError(f"more than one row for a {', '.join(keys[:-1])} and {keys[-1]}")
 
 
 def _check_intervals(frame: pd.DataFrame) -> None:

@@ -66,15 +66,16 @@ def fingerprint(*values: object) -> str:
 
 
 class Parts:
-    """Finished parts of a long job, kept beside its output until it is whole.
+    """Finished parts of a long job, kept beside its output until it is whole, or for good in a `folder`.
 
     Each part is a JSON file named by its key. Parts made under another `identity` (settings, code, inputs)
-    are thrown away, so a resumed job equals one that ran through.
+    are thrown away, so a resumed job equals one that ran through. In a folder that outlives the job, a later job of
+    the same identity finds them, too.
     """
 
-    def __init__(self, output: Path | str, identity: str) -> None:
+    def __init__(self, output: Path | str, identity: str, *, folder: Path | str | None = None) -> None:
         output = Path(output)
-        self.folder = output.with_name(f"{output.name}.parts")
+        self.folder = output.with_name(f"{output.name}.parts") if folder is None else Path(folder)
         stamp = self.folder / "identity"
         if not stamp.is_file() or stamp.read_text("utf-8") != identity:
             shutil.rmtree(self.folder, ignore_errors=True)

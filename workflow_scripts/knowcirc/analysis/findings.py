@@ -27,7 +27,7 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
     return {
         "showcase": {key: drawing.get(key) for key in SHOWCASE},
         "known": _known(tables["known"]),
-        "tracing": _tracing(tables["effects"]),
+        "tracing": _tracing(tables["effects"]) | {"severed": _severed(tables["severed"])},
         "circuits": _circuits(tables["circuits"]),
         "ranks": _ranks(tables["ranks"]),
         "editing": _editing(tables["editing"]),
@@ -70,6 +70,20 @@ def _tracing(table: pd.DataFrame) -> dict[str, object]:
         best = group.loc[group["effect"].idxmax()]
         found[name] = {"layer": int(best["layer"]), "effect": float(best["effect"])}
     return {**found, "n": int(total["n"])}
+
+
+def _severed(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Effects of single states at the subject's last token by what is severed: where the intact effect peaks."""
+    intact = table[table.severed == "none"]
+    peak = int(intact.loc[intact["effect"].idxmax(), "layer"])
+    rows = table[table.layer == peak]
+    return {
+        str(row["severed"]): {
+            "layer": peak,
+            **{key: float(row[key]) for key in ("effect", "effect_low", "effect_high")},
+        }
+        for _, row in rows.iterrows()
+    }
 
 
 def _circuits(table: pd.DataFrame) -> dict[str, object]:

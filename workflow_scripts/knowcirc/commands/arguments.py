@@ -50,6 +50,20 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def several(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A reader of one or more of `names`, with commas between them, in the order of `names`; `all` means all."""
+
+    def read(text: str) -> tuple[str, ...]:
+        asked = [part.strip() for part in text.split(",")]
+        if asked == ["all"]:
+            return tuple(names)
+        if wrong := [part for part in asked if part not in names]:
+            raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(names)}, all")
+        return tuple(name for name in names if name in asked)
+
+    return read
+
+
 def real(*, zero: bool) -> Callable[[str], float]:
     """A reader of finite positive numbers, zero allowed or not."""
 

@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from knowcirc.commands.arguments import check_input_file, check_output_file, real, whole
+from knowcirc.commands.arguments import check_input_file, check_output_file, real, several, whole
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.discover_parser import add_discover
 from knowcirc.commands.edit_parser import add_edit
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 
 MAX_SEED = 2**32 - 1
-KINDS = ("state", "mlp", "attention")
+KINDS = ("state", "mlp", "attention", "severed_mlp", "severed_attention")
+FIGURE_ENDS = (".png", ".pdf")
 
 
 def add_evaluate(commands: "Subparsers") -> None:
@@ -77,17 +78,27 @@ def add_trace(commands: "Subparsers") -> None:
         commands,
         "trace",
         "find which states carry a fact (causal tracing)",
-        text="The subject's embeddings get Gaussian noise; then one site at a time (layer and position) is given its "
-        "clean value. The rise of the answer's probability is the site's indirect effect. The noise level is a "
-        "multiple of the standard deviation of the subjects' embeddings.",
-        example="knowcirc trace results/models/smollm2-135m --kind mlp --out trace.csv \\\n"
+        text="The subject's embeddings get noise; then one site at a time (layer and position) is given its clean "
+        "value. The rise of the answer's probability is the site's indirect effect. The noise level is a multiple of "
+        "the standard deviation of the subjects' embeddings. The severed kinds restore states while the MLP (or "
+        "attention) outputs above them at that position keep the corrupted run's values.",
+        example="knowcirc trace results/models/smollm2-135m --kind state,mlp --out trace.csv --figure trace.png \\\n"
         '    --prompt "The official language of France is" --subject France --answer French',
         prepare=prepare_trace,
     )
     add_model(parser)
     add_prompts(parser, subject=True)
-    parser.add_argument("--kind", choices=KINDS, default="state", help="what is restored (default: state)")
+    parser.add_argument(
+        "--kind",
+        type=several(KINDS),
+        default=("state",),
+        metavar="KIND[,KIND...]",
+        help=f"what is restored: {', '.join(KINDS)}, or all (default: state)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE.png|.pdf", help="heatmaps, token by layer, a row of them a prompt"
+    )
     parser.add_argument("--draws", type=whole(1), default=10, metavar="N", help="noise draws (default: 10)")
     parser.add_argument(
         "--window",
@@ -100,14 +111,29 @@ def add_trace(commands: "Subparsers") -> None:
         "--noise-multiplier", type=real(zero=True), default=3.0, metavar="X", help="standard deviations (default: 3)"
     )
     parser.add_argument(
+        "--distribution",
+        choices=("gaussian", "uniform"),
+        default="gaussian",
+        help="of the noise; uniform: from minus to plus its level (default: gaussian)",
+    )
+    parser.add_argument(
+        "--extra", type=whole(0), default=0, metavar="N", help="corrupt N tokens after the subject, too (default: 0)"
+    )
+    parser.add_argument(
         "--noise-seed", "--seed", type=whole(0, MAX_SEED), default=1, metavar="N", help="draws the noise (default: 1)"
     )
 
 
 def prepare_trace(args: argparse.Namespace) -> None:
-    """Read the prompts and check the output."""
+    """Read the prompts and check the outputs."""
     args.cases = read_cases(args, Needs(subject=True))
     check_output_file(args.out)
+    if args.figure is not None:
+        check_output_file(args.figure)
+        if args.figure.suffix not in FIGURE_ENDS:
+            raise ValueError(f"--figure {args.figure}: its name must end in {' or '.join(FIGURE_ENDS)}")
+        if args.figure.absolute() == args.out.absolute():
+            raise ValueError(f"--figure would replace the table {args.out}; give another file")
 
 
 def add_check(commands: "Subparsers") -> None:

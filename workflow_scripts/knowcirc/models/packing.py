@@ -67,12 +67,13 @@ class PackedMlp(Mlp):
 
 @dataclass(frozen=True, slots=True)
 class PackedAttention(Attention):
-    """An attention layer whose heads' maps are packed one by one."""
+    """An attention layer whose heads' maps are packed one by one, and all heads' together (`whole`)."""
 
     q: tuple[Packed, ...]
     k: tuple[Packed, ...]
     v: tuple[Packed, ...]
     o: tuple[Packed, ...]
+    whole: dict[str, Packed]
 
     @classmethod
     def of(cls, att: Attention) -> "PackedAttention":
@@ -81,12 +82,21 @@ class PackedAttention(Attention):
         def each(weight: Tensor, bias: Tensor | None = None) -> tuple[Packed, ...]:
             return tuple(Packed.of(head, None if bias is None else bias[i]) for i, head in enumerate(weight))
 
+        def together(weight: Tensor, bias: Tensor | None) -> Packed:
+            return Packed.of(weight.flatten(0, 1), None if bias is None else bias.flatten())
+
         return cls(
             **{field.name: getattr(att, field.name) for field in fields(Attention)},
             q=each(att.w_q, att.b_q),
             k=each(att.w_k, att.b_k),
             v=each(att.w_v, att.b_v),
             o=each(att.w_o),
+            whole={
+                "q": together(att.w_q, att.b_q),
+                "k": together(att.w_k, att.b_k),
+                "v": together(att.w_v, att.b_v),
+                "o": Packed.of(att.w_o.transpose(0, 1).flatten(1), att.b_o),
+            },
         )
 
     def read(
@@ -99,6 +109,14 @@ class PackedAttention(Attention):
     def write(self, heads: Sequence[int], mixed: Float[Tensor, "n *rows d_head"]) -> Float[Tensor, "n *rows d_model"]:
         """What heads add to the residual stream, each from its own mixed values."""
         return torch.stack([self.o[head](part) for head, part in zip(heads, mixed, strict=True)])
+
+    def read_all(self, kind: Literal["q", "k", "v"], x: Float[Tensor, "*rows d_model"]) -> Tensor:
+        """Queries, keys or values of all heads, *rows x head x d_head, from one shared normed input."""
+        return self.whole[kind](x).unflatten(-1, (-1, self.w_q.shape[1]))
+
+    def write_all(self, mixed: Float[Tensor, "*rows head d_head"]) -> Float[Tensor, "*rows d_model"]:
+        """The layer's output for the mixed values of all heads, bias included."""
+        return self.whole["o"](mixed.flatten(-2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,14 @@ class Attention:
         out = torch.einsum("nre,nde->nrd", mixed.flatten(1, -2), self.w_o[list(heads)])
         return out.unflatten(1, mixed.shape[1:-1])
 
+    def read_all(self, kind: Literal["q", "k", "v"], x: Float[Tensor, "*rows d_model"]) -> Tensor:
+        """Queries, keys or values of all heads, *rows x head x d_head, from one shared normed input."""
+        return project(x, *self._maps(kind))
+
+    def write_all(self, mixed: Float[Tensor, "*rows head d_head"]) -> Float[Tensor, "*rows d_model"]:
+        """The layer's output for the mixed values of all heads, bias included."""
+        return torch.nn.functional.linear(mixed.flatten(-2), self.w_o.transpose(0, 1).flatten(1), self.b_o)
+
     def _maps(self, kind: Literal["q", "k", "v"]) -> tuple[Tensor, Tensor | None]:
         return {"q": (self.w_q, self.b_q), "k": (self.w_k, self.b_k), "v": (self.w_v, self.b_v)}[kind]
 
@@ -214,7 +222,7 @@ class Transformer:
 
     def _keys_values(self, layer: int, normed: Float[Tensor, "batch pos d_model"], start: Start) -> KeyValue:
         att = self.blocks[layer].attention
-        return self.turn(project(normed, att.w_k, att.b_k), start), project(normed, att.w_v, att.b_v)
+        return self.turn(att.read_all("k", normed), start), att.read_all("v", normed)
 
     def turn(self, x: Float[Tensor, "batch pos head d_head"], start: Start) -> Float[Tensor, "batch pos head d_head"]:
         """Rotary embedding of queries or keys at positions from `start`; nothing in models without it."""
@@ -255,7 +263,7 @@ class Transformer:
         """
         att = self.blocks[layer].attention
         normed = self.blocks[layer].norm1(x)
-        q = self.turn(project(normed, att.w_q, att.b_q), start)
+        q = self.turn(att.read_all("q", normed), start)
         k, v = self._keys_values(layer, normed, start)
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
@@ -282,8 +290,7 @@ class Transformer:
 
     def merge(self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d_model"]:
         """The attention layer's output for the mixed values of its heads, bias included."""
-        att = self.blocks[layer].attention
-        return torch.nn.functional.linear(mixed.flatten(2), att.w_o.transpose(0, 1).flatten(1), att.b_o)
+        return self.blocks[layer].attention.write_all(mixed)
 
     def mlp(self, layer: int, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """The MLP's output for the residual stream `x` (norm included)."""

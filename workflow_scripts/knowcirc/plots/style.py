@@ -74,11 +74,25 @@ def save(figure: Figure, png_path: Path | str, pdf_path: Path | str) -> None:
 
     Files are whole or absent, and carry no date or version: the same data give the same files.
     """
-    with rc_context(RC):
-        with atomic(png_path) as part:
-            figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
-        with atomic(pdf_path) as part:
-            figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    save_one(figure, png_path)
+    save_one(figure, pdf_path)
+
+
+def save_one(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG (160 dpi) or as PDF, by the path's ending, as `save` does.
+
+    Raises:
+        ValueError: for another ending.
+    """
+    settings: dict[str, Any]
+    if Path(path).suffix == ".png":
+        settings = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}
+    elif Path(path).suffix == ".pdf":
+        settings = {"format": "pdf", "metadata": {"CreationDate": None, "Creator": None, "Producer": None}}
+    else:
+        raise ValueError(f"figure {path}: the name of a figure ends in .png or .pdf")
+    with rc_context(RC), atomic(path) as part:
+        figure.savefig(part, **settings)
 
 
 def heading(figure: Figure | SubFigure, head: str, *lines: str, size: float = LARGE) -> None:

@@ -24,8 +24,14 @@ from knowcirc.plots.style import (
 )
 
 KINDS = ("state", "mlp", "attention")
+SEVERED = ("severed_mlp", "severed_attention")
 KIND_NAMES = {"state": "hidden state", "mlp": "MLP", "attention": "attention"}
-MAPS = {"state": "Purples", "mlp": "Greens", "attention": "Oranges"}
+MAPS = {"state": "Purples", "mlp": "Greens", "attention": "Oranges", **dict.fromkeys(SEVERED, "Purples")}
+SEVERED_LINES: dict[str, tuple[str, str, LineStyleType]] = {
+    "none": ("run above intact", BLACK, "-"),
+    "mlp": ("MLPs severed above", GREEN, "--"),
+    "attention": ("attention severed above", VERMILION, "-."),
+}
 ROLES = {
     "subject_first": "first subject token",
     "subject_middle": "middle subject tokens",
@@ -89,6 +95,8 @@ def _totals(effects: pd.DataFrame) -> str:
 
 
 def _kind_title(kind: str, window: int) -> str:
+    if kind in SEVERED:
+        return f"state, {KIND_NAMES[kind.removeprefix('severed_')]} severed"
     name = KIND_NAMES[kind]
     if kind == "state":
         return f"single {name}"
@@ -124,7 +132,7 @@ def _heatmap(axis: Axes, values: np.ndarray, layers: list[int], kind: str, low: 
     image = axis.imshow(values, aspect="auto", cmap=MAPS[kind], vmin=low, vmax=high, interpolation="nearest")
     ticks = [i for i, layer in enumerate(layers) if layer in layer_ticks(max(layers) + 1)]
     axis.set_xticks(ticks, [str(layers[i]) for i in ticks])
-    axis.set_xlabel("layer" if kind == "state" else "layer (centre of the window)")
+    axis.set_xlabel("layer (centre of the window)" if kind in ("mlp", "attention") else "layer")
     axis.tick_params(axis="y", length=0)
     below = float(np.nanmin(values)) < low - 1e-9
     bar = axis.figure.colorbar(image, ax=axis, extend="min" if below else "neither", pad=0.02, aspect=22)
@@ -134,17 +142,57 @@ def _heatmap(axis: Axes, values: np.ndarray, layers: list[int], kind: str, low: 
 
 def _average_lines(axis: Axes, rows: pd.DataFrame, roles: list[str]) -> None:
     for role in roles:
-        line = rows[rows["role"] == role].sort_values("layer")
-        color, style = LINES[role]
-        x = line["layer"].to_numpy(dtype=float)
-        low, high = (100 * line[name].to_numpy(dtype=float) for name in ("effect_low", "effect_high"))
-        axis.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-        axis.plot(x, 100 * line["effect"].to_numpy(dtype=float), color=color, linestyle=style)
+        _line(axis, rows[rows["role"] == role], *LINES[role])
+    _layer_axis(axis, rows)
+
+
+def _line(axis: Axes, rows: pd.DataFrame, color: str, style: LineStyleType) -> None:
+    """Mean effects by layer in percentage points, with their intervals as a band."""
+    line = rows.sort_values("layer")
+    x = line["layer"].to_numpy(dtype=float)
+    low, high = (100 * line[name].to_numpy(dtype=float) for name in ("effect_low", "effect_high"))
+    axis.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
+    axis.plot(x, 100 * line["effect"].to_numpy(dtype=float), color=color, linestyle=style)
+
+
+def _layer_axis(axis: Axes, rows: pd.DataFrame) -> None:
     axis.axhline(0, color=BLACK, linewidth=0.6)
-    axis.set_xlabel("layer" if rows["kind"].iloc[0] == "state" else "layer (centre of the window)")
+    axis.set_xlabel("layer (centre of the window)" if rows["kind"].iloc[0] in ("mlp", "attention") else "layer")
     axis.set_xticks(layer_ticks(int(rows["layer"].max()) + 1))
     axis.margins(x=0.02)
     axis.grid(axis="y")
+
+
+@styled
+def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
+    """Average indirect effect of single states at the subject's last token by layer, three lines (ROME Fig. 3).
+
+    `effects` has a row a layer and `severed` (none, mlp, attention: what keeps its corrupted values at that token
+    above the restored layer; all but none may be absent), with kind, effect, effect_low, effect_high (differences of
+    probability, 0 to 1) and n facts.
+    """
+    figure = new_figure(7.5, 4.4)
+    axis = figure.subplots()
+    shown = [name for name in SEVERED_LINES if (effects["severed"] == name).any()]
+    handles = []
+    for name in shown:
+        label, color, style = SEVERED_LINES[name]
+        rows = effects[effects["severed"] == name]
+        best = rows.loc[rows["effect"].idxmax()]
+        text = f"{label} (peak {100 * best['effect']:.1f} pp, layer {int(best['layer'])})"
+        _line(axis, rows, color, style)
+        handles.append(Line2D([], [], color=color, linestyle=style, label=text))
+    _layer_axis(axis, effects)
+    axis.set_ylabel("average indirect effect (pp)")
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) if len(handles) < 3 else 2)
+    heading(
+        figure,
+        f"Causal tracing with severed paths: {model}",
+        f"n = {int(effects['n'].max())} facts. One state at the last subject token is restored; severed: the outputs "
+        "of all MLPs (attention layers) above it at that token stay those of the corrupted run. Bands: 95 % bootstrap "
+        "intervals.",
+    )
+    return figure
 
 
 @styled
@@ -153,12 +201,12 @@ def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
 
     `traces` has a row a case, kind, layer and position, with token (decoded), in_subject, and effect; and, the same in
     all rows of a case, prompt, subject, answer, p_clean and p_corrupted. The colour is the probability of the answer
-    once that activation is restored (p_corrupted + effect).
+    once that activation is restored (p_corrupted + effect). Kinds may be the severed ones, too (ROME Fig. 3).
     """
     cases = sorted(int(case) for case in traces["case"].unique())
     lengths = [int(traces.loc[traces["case"] == case, "position"].nunique()) for case in cases]
     heights = [1.35 + 0.185 * length for length in lengths]
-    kinds = [kind for kind in KINDS if (traces["kind"] == kind).any()]
+    kinds = [kind for kind in (*KINDS, *SEVERED) if (traces["kind"] == kind).any()]
     figure = new_figure(4.2 * max(len(kinds), 2), 1.0 + sum(heights))
     panels = figure.subfigures(len(cases), 1, squeeze=False, height_ratios=heights)
     for panel, case in zip(panels[:, 0], cases, strict=True):

@@ -1,11 +1,30 @@
 """Traces of many facts as tables: rows of one trace, and average indirect effects by token role and layer."""
 
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
 import pandas as pd
 
 from knowcirc.facts.prompts import ROLES, Prompt, token_roles, token_texts
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import bootstrap, columns
-from knowcirc.tracing.causal import KINDS, TraceSettings, tabulate, trace_fact
+from knowcirc.tracing.causal import KINDS, SEVERED, TraceSettings, tabulate, trace_fact
+
+SEVERED_AT: Literal["subject_last"] = "subject_last"
+"""The token at which the study runs severed runs (ROME Fig. 3); none but theirs stand in its table."""
+
+
+def settings_of(tracing: Mapping[str, Any], deviation: float) -> TraceSettings:
+    """The settings of a study, from its configuration `tracing` and the embeddings' standard deviation."""
+    return TraceSettings(
+        noise=tracing["noise_multiplier"] * deviation,
+        draws=tracing["draws"],
+        window=tracing["window"],
+        seed=tracing["noise_seed"],
+        kinds=(*KINDS, *(kind for kind in SEVERED if kind.removeprefix("severed_") in tracing["severed"])),
+        severed_at=SEVERED_AT,
+    )
 
 
 def trace_rows(model: LanguageModel, prompt: Prompt, settings: TraceSettings) -> list[dict[str, object]]:
@@ -33,23 +52,40 @@ def causal_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
     Positions of one role (the subject's middle, further tokens) are averaged within a fact first. n counts facts
     that have the role.
     """
-    rows = []
+    rows = _average(traces, KINDS, ROLES)
+    total = bootstrap(traces.loc[traces.kind == "total", "effect"].tolist())
+    rows.append({"kind": "total", "role": None, "layer": None, **columns("effect", total), "n": total.n})
+    return _named(pd.DataFrame(rows), model)
+
+
+def causal_effects_severed(traces: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Table causal_effects_severed: average effects of restored states at the subject's last token, a row a layer.
+
+    `severed` says what keeps its corrupted values at that token above the restored layer: none, mlp or attention.
+    Parts that the traces do not sever have no rows.
+    """
+    names = {"state": "none", "severed_mlp": "mlp", "severed_attention": "attention"}
+    frame = pd.DataFrame(_average(traces, names, (SEVERED_AT,)))
+    frame.insert(1, "severed", frame["kind"].map(names))
+    return _named(frame.assign(kind="state"), model)
+
+
+def _average(traces: pd.DataFrame, kinds: Iterable[str], roles: Iterable[str]) -> list[dict[str, object]]:
+    """Mean effects with intervals, by kind, role and layer."""
     sites = traces[traces["role"].notna()]
     within = sites.groupby(["kind", "role", "layer", "case"], as_index=False)["effect"].mean()
     groups = within.groupby(["kind", "role", "layer"])["effect"]
     values = {key: group.tolist() for key, group in groups}
     layers = range(int(traces["layer"].max()) + 1)
-    for kind in KINDS:
-        for role in ROLES:
-            for layer in layers:
-                if (kind, role, layer) in values:
-                    interval = bootstrap(values[kind, role, layer])
-                    rows.append(
-                        {"kind": kind, "role": role, "layer": layer, **columns("effect", interval), "n": interval.n}
-                    )
-    total = bootstrap(traces.loc[traces.kind == "total", "effect"].tolist())
-    rows.append({"kind": "total", "role": None, "layer": None, **columns("effect", total), "n": total.n})
-    frame = pd.DataFrame(rows)
+    rows: list[dict[str, object]] = []
+    for kind, role, layer in itertools.product(kinds, roles, layers):
+        if (kind, role, layer) in values:
+            interval = bootstrap(values[kind, role, layer])
+            rows.append({"kind": kind, "role": role, "layer": layer, **columns("effect", interval), "n": interval.n})
+    return rows
+
+
+def _named(frame: pd.DataFrame, model: str) -> pd.DataFrame:
     frame["layer"] = frame["layer"].astype("Int64")
     frame.insert(0, "model", model)
     return frame

@@ -1,0 +1,123 @@
+"""Causal tracing one site and one draw at a time: a whole forward pass of the Hugging Face model each, with hooks.
+
+What the batched runs of the library must agree with, and what they are timed beside.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from knowcirc.facts.prompts import Prompt
+from knowcirc.models.loading import LanguageModel
+from knowcirc.tracing.causal import Kind, TraceSettings
+from unit import reference
+
+PARTS = ("state", "mlp", "attention")
+Values = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a layer's part gives at one position in a run: `part` is state, mlp or attention."""
+
+    part: str
+    layer: int
+    position: int
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class PlainTracing:
+    """One prompt under one corruption."""
+
+    model: LanguageModel
+    prompt: Prompt
+    settings: TraceSettings
+
+    def noise(self) -> Tensor:
+        """draws x corrupted tokens x d_model, as ROME's code draws it."""
+        assert self.prompt.span is not None
+        low, high = self.prompt.span
+        d_model = reference.embedding(self.model.network).weight.shape[1]
+        shape = (self.settings.draws, high + self.settings.extra - low, d_model)
+        random = np.random.RandomState(self.settings.seed)
+        unit = random.randn(*shape) if self.settings.distribution == "gaussian" else random.uniform(-1, 1, shape)
+        return torch.from_numpy(unit * self.settings.noise)
+
+    def p(self, noise: Tensor | None = None, places: tuple[Place, ...] = ()) -> float:
+        """The answer's probability with `noise` on the subject's embeddings and places given values."""
+        with self._changed(noise, places):
+            logits = reference.logits(self.model.network, self.model.batch([self.prompt.ids]))
+        return float(logits[0, -1].double().softmax(-1)[self.prompt.answer[0]])
+
+    def values(self, noise: Tensor | None = None) -> Values:
+        """What every part of every layer gives at every position, by part and layer."""
+        layers = range(len(reference.layers(self.model.network)))
+        modules = {f"{part}{layer}": self._module(part, layer) for part in PARTS for layer in layers}
+        with self._changed(noise, ()):
+            seen = reference.watch(self.model.network, self.model.batch([self.prompt.ids]), **modules)
+        return {part: [seen[f"{part}{layer}"][1][0] for layer in layers] for part in PARTS}
+
+    def places(self, kind: Kind, layer: int, position: int, clean: Values, corrupted: Values) -> tuple[Place, ...]:
+        """What a site of a kind fixes: clean values, and above a severed state the corrupted run's."""
+        n_layers, window = len(clean["state"]), self.settings.window
+        if kind in ("mlp", "attention"):
+            inside = range(max(0, layer - window // 2), min(n_layers, layer + -(-window // 2)))
+            return tuple(Place(kind, one, position, clean[kind][one][position]) for one in inside)
+        restored = Place("state", layer, position, clean["state"][layer][position])
+        if kind == "state":
+            return (restored,)
+        part = kind.removeprefix("severed_")
+        above = range(layer + 1, n_layers)
+        return (restored, *(Place(part, one, position, corrupted[part][one][position]) for one in above))
+
+    def effects(self, kind: Kind, sites: Sequence[tuple[int, int]]) -> np.ndarray:
+        """The indirect effects of sites (layer, position) of a kind, the mean over the draws."""
+        found, clean = np.zeros(len(sites)), self.values()
+        for noise in self.noise():
+            corrupted, base = self.values(noise), self.p(noise)
+            places = [self.places(kind, *site, clean, corrupted) for site in sites]
+            found += [self.p(noise, fixed) - base for fixed in places]
+        return found / self.settings.draws
+
+    def all_effects(self, kind: Kind) -> np.ndarray:
+        """The indirect effects of all sites of a kind: layer x position, those before the subject too."""
+        shape = len(reference.layers(self.model.network)), len(self.prompt.ids)
+        return self.effects(kind, list(np.ndindex(shape))).reshape(shape)
+
+    def _module(self, part: str, layer: int) -> nn.Module:
+        module = reference.layers(self.model.network)[layer]
+        return {"state": module, "mlp": module.mlp, "attention": reference.attention(module)}[part]
+
+    @contextlib.contextmanager
+    def _changed(self, noise: Tensor | None, places: tuple[Place, ...]) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if noise is not None:
+                table = reference.embedding(self.model.network)
+                stack.enter_context(reference.outputs_changed(table, self._corrupting(noise)))
+            for place in places:
+                module = self._module(place.part, place.layer)
+                stack.enter_context(reference.outputs_changed(module, _fixing(place)))
+            yield
+
+    def _corrupting(self, noise: Tensor) -> Callable[[Tensor], Tensor]:
+        assert self.prompt.span is not None
+        low = self.prompt.span[0]
+
+        def change(x: Tensor) -> Tensor:
+            x[0, low : low + len(noise)] += noise
+            return x
+
+        return change
+
+
+def _fixing(place: Place) -> Callable[[Tensor], Tensor]:
+    def change(x: Tensor) -> Tensor:
+        x[0, place.position] = place.value
+        return x
+
+    return change
