@@ -4,25 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.facts.survey import draw_in_turn, prompts_of
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
 from knowcirc.tracing.causal import TraceSettings, embedding_deviation
+from knowcirc.tracing.selection import facts_to_trace
 from knowcirc.tracing.study import trace_rows
 
 
 def main(job: Job) -> None:
     """Trace the chosen facts; a fact that is done is not done again after an interruption."""
     params, tracing = job.params, job.params.tracing
-    survey = read_table(job.input.facts)
-    known = survey[(survey.template == tracing["template"]) & (survey["rank"] == 0)]
-    chosen = draw_in_turn(known, tracing["relations"], tracing["facts"], derive(params.seed, "tracing"))
-    if chosen.empty:
-        raise ValueError("tracing: the model knows no fact of the relations in tracing.relations; name others")
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    prompts = prompts_of(model, chosen)
+    chosen, prompts = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
     noise = tracing["noise_multiplier"] * embedding_deviation(model, prompts)
     settings = TraceSettings(noise, tracing["draws"], tracing["window"], tracing["noise_seed"])
     weights = read_json(job.input.model)["weights_sha256"]
