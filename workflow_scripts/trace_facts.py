@@ -17,13 +17,13 @@ def main(job: Job) -> None:
     """Trace the chosen facts; a fact that is done is not done again after an interruption."""
     params, tracing = job.params, job.params.tracing
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    chosen, prompts = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
-    noise = tracing["noise_multiplier"] * embedding_deviation(model, prompts)
+    traced = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
+    noise = tracing["noise_multiplier"] * embedding_deviation(model, traced.pool)
     settings = TraceSettings(noise, tracing["draws"], tracing["window"], tracing["noise_seed"])
     weights = read_json(job.input.model)["weights_sha256"]
     parts = Parts(job.output.traces, fingerprint(params.numerics, tracing, noise, params.code, weights))
     frames = []
-    cases = list(zip(range(len(chosen)), chosen.itertuples(), prompts, strict=True))
+    cases = list(zip(range(len(traced.rows)), traced.rows.itertuples(), traced.prompts, strict=True))
     for case, row, prompt in progress(cases, "tracing: facts"):
         rows = parts.get(prompt.text)
         if rows is None:

@@ -250,14 +250,35 @@ def test_a_draw_is_one_of_its_seed_and_grows_by_its_end() -> None:
 
 def test_traced_facts_are_drawn_from_the_usable_ones(model: LanguageModel, caplog: pytest.LogCaptureFixture) -> None:
     table = usable_table(screen_facts(model, mixed(model))[0])
-    chosen, prompts = facts_to_trace(model, table, TRACING, seed=0)
-    assert len(chosen) == 3
-    assert [prompt.text for prompt in prompts] == chosen["prompt"].tolist()
-    assert set(chosen["relation"]) <= {"P0", "P1"}
+    traced = facts_to_trace(model, table, TRACING, seed=0)
+    assert len(traced.rows) == 3
+    assert [prompt.text for prompt in traced.prompts] == traced.rows["prompt"].tolist()
+    assert set(traced.rows["relation"]) <= {"P0", "P1"}
     assert not caplog.records
-    everything, _ = facts_to_trace(model, table, {**TRACING, "facts": 9}, seed=0)
-    assert len(everything) == 4
+    everything = facts_to_trace(model, table, {**TRACING, "facts": 9}, seed=0)
+    assert len(everything.rows) == 4
     assert "tracing.facts: 9 asked for, the model knows 4; these are traced" in caplog.text
+    assert everything.prompts[:3] == traced.prompts
+    assert everything.pool == traced.pool == prompts_of_table(model, table)
+
+
+def test_traced_facts_of_the_survey_are_known_ones_of_the_relations(load_tiny: Loader) -> None:
+    columns = ["relation", "template", "wording", "subject", "object", "rank"]
+    wording = "the capital of {} is"
+    rows = [
+        ("capital", 1, wording, "France", "Paris", 0),
+        ("capital", 0, "{} is", "France", "Paris", 0),
+        ("capital", 1, wording, "Italy", "Rome", 1),
+        ("language", 1, wording, "Spain", "Spanish", 0),
+        ("other", 1, wording, "Peru", "Lima", 0),
+    ]
+    settings = {"source": "builtin", "template": 1, "relations": ["language", "capital"], "facts": 5}
+    traced = facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows, columns=columns), settings, seed=0)
+    assert traced.rows["subject"].tolist() == ["Spain", "France"]
+    assert [prompt.answer_text for prompt in traced.prompts] == ["Spanish", "Paris"]
+    assert [prompt.answer_text for prompt in traced.pool] == ["Paris", "Rome", "Spanish"]
+    with pytest.raises(ValueError, match=r"no fact of the relations in tracing\.relations; name others"):
+        facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows[2:3], columns=columns), settings, seed=0)
 
 
 def test_a_model_that_knows_none_of_the_facts_is_told_so(load_tiny: Loader) -> None:

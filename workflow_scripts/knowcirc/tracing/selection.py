@@ -1,6 +1,7 @@
 """Which facts are traced: known facts of the survey, drawn from relations in turn, or a draw from ROME's known_1000."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -17,26 +18,36 @@ REMEDY = {
 log = logging.getLogger(__name__)
 
 
-def facts_to_trace(
-    model: LanguageModel, facts: pd.DataFrame, tracing: dict[str, Any], seed: int
-) -> tuple[pd.DataFrame, list[Prompt]]:
-    """At most `tracing.facts` rows of `facts` (they have relation and subject), drawn by seed, and their prompts.
+@dataclass(frozen=True, slots=True)
+class TracedFacts:
+    """Facts to trace. `rows` have relation and subject, `prompts` are theirs; the subjects of `pool` set the noise.
 
-    `facts` is the survey where `tracing.source` is builtin, and known1000's table of usable facts where it is
-    known_1000. ROME section 2.2 traces 1,000 facts that the model knows.
+    The pool does not depend on how many facts are drawn: one fact more leaves the noise of the others as it was.
+    """
+
+    rows: pd.DataFrame
+    prompts: list[Prompt]
+    pool: list[Prompt]
+
+
+def facts_to_trace(model: LanguageModel, facts: pd.DataFrame, tracing: dict[str, Any], seed: int) -> TracedFacts:
+    """At most `tracing.facts` known facts, drawn by seed (ROME section 2.2: 1,000 facts that the model knows).
+
+    `facts` is the survey where `tracing.source` is builtin; the pool then holds all facts of tracing.relations.
+    Where it is known_1000, `facts` is known1000's table of usable facts, and these are the pool.
 
     Raises:
         ValueError: if the model knows none of the facts.
     """
     if tracing["source"] == "known_1000":
         chosen = draw_usable(facts, tracing["facts"], seed)
-        prompts = prompts_of_table(model, chosen)
+        prompts, pool = prompts_of_table(model, chosen), prompts_of_table(model, facts)
     else:
-        known = facts[(facts.template == tracing["template"]) & (facts["rank"] == 0)]
-        chosen = draw_in_turn(known, tracing["relations"], tracing["facts"], seed)
-        prompts = prompts_of(model, chosen)
+        asked = facts[(facts.template == tracing["template"]) & facts.relation.isin(tracing["relations"])]
+        chosen = draw_in_turn(asked[asked["rank"] == 0], tracing["relations"], tracing["facts"], seed)
+        prompts, pool = prompts_of(model, chosen), prompts_of(model, asked)
     if chosen.empty:
         raise ValueError(f"tracing: the model knows no fact {REMEDY[tracing['source']]}")
     if len(chosen) < tracing["facts"]:
         log.warning("tracing.facts: %d asked for, the model knows %d; these are traced", tracing["facts"], len(chosen))
-    return chosen, prompts
+    return TracedFacts(chosen, prompts, pool)
