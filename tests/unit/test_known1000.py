@@ -127,7 +127,7 @@ def test_a_field_that_tracing_does_not_need_may_be_missing(tmp_path: Path, field
     ],
 )
 def test_a_wrong_value_is_refused_by_record_and_field(tmp_path: Path, field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"record 2: field {field}: .*; fetch it again"):
+    with pytest.raises(ValueError, match=rf"record 2: field {field}: .* is no .*; fetch it again"):
         read_known_1000(save(tmp_path, [record(0), record(1), {**record(2), field: value}]))
 
 
