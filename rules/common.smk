@@ -166,8 +166,18 @@ def showcase_settings(wildcards) -> dict[str, object]:
 
 
 def tracing_settings(wildcards) -> dict[str, object]:
-    """What traces depend on: all of `tracing` but how many examples are shown."""
-    return {key: value for key, value in config["tracing"].items() if key != "examples"}
+    """What traces depend on: not how many examples are shown, and relations only where facts come from these."""
+    tracing = config["tracing"]
+    survey_only = () if tracing["source"] == "builtin" else ("template", "relations")
+    unused = ("examples", *survey_only)
+    return {key: value for key, value in tracing.items() if key not in unused}
+
+
+def facts_of_tracing(wildcards) -> str:
+    """The table that traced facts are drawn from: the survey, or what the model knows of ROME's known_1000."""
+    tables = {"builtin": "known", "known_1000": "known_1000"}
+    name = tables[config["tracing"]["source"]]
+    return f"<results>/{wildcards.model}/facts/{name}.parquet"
 
 
 def editor_settings(wildcards) -> dict[str, object]:

@@ -9,32 +9,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.facts.survey import draw_in_turn, prompts_of
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
 from knowcirc.tracing.causal import embedding_deviation
+from knowcirc.tracing.selection import facts_to_trace
 from knowcirc.tracing.study import settings_of, trace_rows
 
 
 def main(job: Job) -> None:
     """Trace the chosen facts; a fact that is done is not done again."""
     params, tracing = job.params, job.params.tracing
-    survey = read_table(job.input.facts)
-    asked = survey[(survey.template == tracing["template"]) & survey.relation.isin(tracing["relations"])]
-    known = asked[asked["rank"] == 0]
-    chosen = draw_in_turn(known, tracing["relations"], tracing["facts"], derive(params.seed, "tracing"))
-    if chosen.empty:
-        raise ValueError("tracing: the model knows no fact of the relations in tracing.relations; name others")
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    prompts = prompts_of(model, chosen)
-    settings = settings_of(tracing, embedding_deviation(model, prompts_of(model, asked)))
+    traced = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
+    settings = settings_of(tracing, embedding_deviation(model, traced.pool))
     weights = read_json(job.input.model)["weights_sha256"]
     identity = fingerprint(params.numerics, asdict(settings), params.code, weights)
     parts = Parts(job.output.traces, identity, folder=Path(job.output.traces).with_suffix(""))
     frames = []
-    cases = list(zip(range(len(chosen)), chosen.itertuples(), prompts, strict=True))
+    cases = list(zip(range(len(traced.rows)), traced.rows.itertuples(), traced.prompts, strict=True))
     for case, row, prompt in progress(cases, "tracing: facts"):
         key = repr((prompt.text, prompt.span, prompt.answer_text))
         rows = parts.get(key)

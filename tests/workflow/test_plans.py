@@ -69,6 +69,19 @@ def test_every_configuration_plans_a_whole_study_without_network_or_model(clone:
     expected = {"fetch_model", "trace_facts", "discover_circuits", "edit_facts", "compare_edited_circuits"}
     assert expected | {"study_hallucination", "study_in_context", "build_report", "check_artifacts"} <= rules
     assert ("fetch_dataset" in rules) == (name in ("lre", "paper"))
+    assert ("screen_known_1000" in rules) == (name == "paper")
+
+
+def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone: Path) -> None:
+    (clone / "mirror/rome").mkdir(parents=True)
+    (clone / "mirror/rome/known_1000.json").write_text("[]\n", "utf-8")
+    (clone / "known.yaml").write_text("mirror: mirror\ntracing: { source: known_1000 }\n", "utf-8")
+    files = ["--configfile", "known.yaml"]
+    done = snakemake(*files, "--", "results/data/rome/known_1000.json", cwd=clone)
+    assert done.returncode == 0, done.stderr
+    assert (clone / "results/data/rome/known_1000.json").read_text("utf-8") == "[]\n"
+    rules = planned(snakemake("-n", *files, "--", "results/smollm2-135m/traces/facts.parquet", cwd=clone))
+    assert rules == {"fetch_model", "screen_known_1000", "trace_facts"}
 
 
 def test_the_default_study_has_at_most_eighty_jobs(clone: Path) -> None:
@@ -120,6 +133,7 @@ def test_a_damaged_table_of_models_is_named(clone: Path, damage: object, expecte
     ("text", "expected"),
     [
         ("tracing: { draws: 0 }", "tracing.draws: 0 is less than the minimum of 1"),
+        ("tracing: { source: known }", "tracing.source: 'known' is not one of ['builtin', 'known_1000']"),
         ("editing: { ft-m: { learning_rate: 5e-4 } }", "editing.ft-m.learning_rate: '5e-4' is not of type 'number'"),
         ("showcase: { template: no place }", "showcase.template: 'no place' does not match"),
         (

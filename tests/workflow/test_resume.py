@@ -39,7 +39,14 @@ def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
 
 def tracing_job(inputs: SimpleNamespace, output: Path, **changes: object) -> Any:
     """A job of the rule trace_facts."""
-    tracing = {"template": 1, "relations": ["language"], "facts": 3, "draws": 2, "noise_multiplier": 3.0}
+    tracing = {
+        "source": "builtin",
+        "template": 1,
+        "relations": ["language"],
+        "facts": 3,
+        "draws": 2,
+        "noise_multiplier": 3.0,
+    }
     params = SimpleNamespace(
         numerics={"dtype": "float32", "processing": "none"},
         tracing={**tracing, "window": 2, "noise_seed": 1, "severed": ["mlp"], **changes},
