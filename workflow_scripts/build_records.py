@@ -15,7 +15,7 @@ def main(job: Job) -> None:
     """Write the records with their prompts, and the prefixes as token ids."""
     params = job.params
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
     asked = survey[survey.template == 0]
     known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}

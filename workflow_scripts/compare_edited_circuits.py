@@ -22,7 +22,7 @@ def main(job: Job) -> None:
     subjects = {"edited": showcase["subject"], "unrelated": showcase["unrelated_subject"]}
     relation, wording = showcase["relation"], showcase["template"]
     rows = {name: fact_row(survey, relation, subject, wording) for name, subject in subjects.items()}
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     _, prefixes = read_records(Path(job.input.records))
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
@@ -32,9 +32,9 @@ def main(job: Job) -> None:
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *params.settings], "edited circuits: models"):
         edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
-        with applied(model, edit):
+        with applied(model, edit) as edited:
             for name, prompt in prompts.items():
-                views.append(read_view(model, graph, name, editor, prompt, asked.target[0], params.method, size))
+                views.append(read_view(edited, graph, name, editor, prompt, asked.target[0], params.method, size))
     heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], params.heads)
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))

@@ -21,7 +21,7 @@ def main(job: Job) -> None:
     params, showcase, relation = job.params, job.params.showcase, job.params.showcase["relation"]
     survey = read_table(job.input.facts)
     row = fact_row(survey, relation, showcase["subject"], showcase["template"])
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     others = survey[(survey.relation == relation) & (survey.template == 0) & (survey["rank"] == 0)]
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))

@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     """Write the circuits of the method's relations; one that is done is not done again after an interruption."""
     params, method = job.params, job.wildcards.method
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     n_edges = round(params.size["share"] * graph.n_edges)
     weights = read_json(job.input.model)["weights_sha256"]

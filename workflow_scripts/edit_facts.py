@@ -15,7 +15,7 @@ def main(job: Job) -> None:
     """Write a row a record; a record that is done is not done again after an interruption."""
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
     generation = {
         "continuations": params.continuations,

@@ -11,7 +11,7 @@ from knowcirc.models.loading import load
 def main(job: Job) -> None:
     """Write a file a layer, then the summary with the corpus and the number of tokens."""
     params, wanted = job.params, job.params.moments
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     if wanted["corpus"] is None:
         source = "sampled by the model"
         batches = sampled_corpus(

@@ -18,7 +18,7 @@ def main(job: Job) -> None:
     """Write a row an edit, editor, prompt and sample."""
     params, wanted = job.params, job.params.generations
     _, prefixes = read_records(Path(job.input.records))
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
     rows = []
     for case in progress(wanted["edits"], "generations: edits"):
@@ -26,8 +26,8 @@ def main(job: Job) -> None:
         prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
         for editor in (UNEDITED, *params.settings):
             edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
-            with applied(model, edit):
-                texts = generate(model, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
+            with applied(model, edit) as edited:
+                texts = generate(edited, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
             for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
                 rows.append(
                     {

@@ -13,7 +13,7 @@ from knowcirc.models.loading import load
 def main(job: Job) -> None:
     """Write both cases' curves through the layers, their mover heads and what they are."""
     cases = pick_cases(read_table(job.input.facts))
-    model = load(Path(job.input.model).parent, **job.params.numerics)
+    model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
     described = {name: describe_case(model, name, row, job.params.heads) for name, row in cases.items()}
     write_table(job.output.ranks, pd.concat([pd.DataFrame(case.ranks) for case in described.values()]))
     write_json(

@@ -18,7 +18,7 @@ def main(job: Job) -> None:
     survey = read_table(job.input.facts)
     asked = survey[survey.template == 0]
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    model = load(Path(job.input.model).parent, **params.numerics)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     settings = IclSettings(
         **{key: value for key, value in params.icl.items() if key != "relations"},

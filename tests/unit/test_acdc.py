@@ -191,22 +191,6 @@ def test_a_metric_that_overflows_ends_the_search() -> None:
         acdc(broken, Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"]), Rule(0.05))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_packed_model_computes_the_same(name: str, load_tiny: Callable[..., LanguageModel]) -> None:
-    model = load_tiny(name).transformer
-    ids = torch.tensor([[0, 5, 3, 7]])
-    torch.testing.assert_close(packed(model).logits(ids), model.logits(ids), rtol=1e-5, atol=1e-5)
-    assert packed(packed(model)).mlp_out_names == model.mlp_out_names
-    graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
-    fast, plain = (acdc(each, graph, task, Rule(0.05)) for each in (packed(model), model))
-    assert decisions(fast.tests) == decisions(plain.tests)
-
-
-def test_other_precisions_are_not_packed() -> None:
-    model = exact("gpt2")
-    assert packed(model) is model
-
-
 def test_the_real_model_agrees_on_its_last_layers(real_model_folder: Path) -> None:
     """Edges into the last two layers; scores within what float32 leaves of them."""
     model = load(real_model_folder, device="cpu")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import record
-from knowcirc.models.transformer import Transformer, project
+from knowcirc.models.transformer import Transformer
 
 Scores = Float[ndarray, "src dst"]
 
@@ -97,18 +97,17 @@ def _score_step(
     with torch.enable_grad():
         grads = torch.autograd.grad(targets.loss(logits).sum(), leaves)
     scores = torch.zeros(graph.n_src, graph.n_dst, device=embedded.device, dtype=embedded.dtype)
+    delivered = difference.flatten(1)
     for layer, tap in enumerate(taps):
         grad_q, grad_k, grad_v, grad_mlp = grads[4 * layer : 4 * layer + 4]
-        before = difference[graph.before(layer)]
+        before = graph.before(layer)
         for kind, weight, grad in _projections(model, graph, layer, grad_q, grad_k, grad_v):
-            at_norm = torch.einsum("bphe,hed->bphd", grad, weight)
-            at_input = model.blocks[layer].norm1.vjp(tap.x[:, :, None], at_norm)
-            scores[graph.before(layer), graph.reads(layer, kind)] = torch.einsum(  # type: ignore[arg-type]
-                "sbpd,bphd->sh", before, at_input
-            )
-        heard = difference[graph.before_mlp(layer)]
-        scores[graph.before_mlp(layer), graph.mlp_in(layer)] = torch.einsum("sbpd,bpd->s", heard, grad_mlp)
-    scores[:, graph.final] = torch.einsum("sbpd,bpd->s", difference, grads[-1])
+            at_norm = torch.einsum("bphe,hed->hbpd", grad, weight)
+            at_input = model.blocks[layer].norm1.vjp(tap.x, at_norm)
+            scores[before, graph.reads(layer, kind)] = delivered[before] @ at_input.flatten(1).T  # type: ignore[arg-type]
+        heard = graph.before_mlp(layer)
+        scores[heard, graph.mlp_in(layer)] = delivered[heard] @ grad_mlp.flatten()
+    scores[:, graph.final] = delivered @ grads[-1].flatten()
     return scores
 
 
@@ -135,9 +134,9 @@ def _tapped_forward(model: Transformer, embedded: Tensor) -> tuple[list[_Tap], T
     for layer in range(model.shape.n_layers):
         block, att = model.blocks[layer], model.blocks[layer].attention
         normed = block.norm1(x)
-        q = project(normed, att.w_q, att.b_q)
-        k = model.expand(project(normed, att.w_k, att.b_k)).clone()
-        v = model.expand(project(normed, att.w_v, att.b_v)).clone()
+        q = att.read_all("q", normed)
+        k = model.expand(att.read_all("k", normed)).clone()
+        v = model.expand(att.read_all("v", normed)).clone()
         pattern = model.pattern(model.turn(q, 0), model.turn(k, 0))
         mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, v)
         middle = x + model.merge(layer, mixed)

@@ -6,7 +6,7 @@ the difference as whole matrices, so that applying it writes each matrix once an
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.packing import PackedTransformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ def request(model: LanguageModel, template: str, subject: str, target: str) -> R
 
 @contextlib.contextmanager
 def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
-    """The model with the edit's matrices in place (none: as it is); on leaving, the old ones are back, bit by bit.
+    """The edited model: the same network with the edit's matrices in place (none: as it is).
+
+    Within the block use what it yields: a packed transformer sees the edit only there. On leaving, the old matrices
+    are back, bit by bit.
 
     Raises:
         ValueError: if an edited layer does not exist.
@@ -67,7 +71,8 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
         with torch.no_grad():
             for layer, weight in weights.items():
                 blocks[layer].mlp.w_out.copy_(weight)
-        yield model
+        network = model.transformer
+        yield replace(model, transformer=network.repacked(weights)) if isinstance(network, PackedTransformer) else model
     finally:
         with torch.no_grad():
             for layer, weight in old.items():

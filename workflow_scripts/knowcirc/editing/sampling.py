@@ -5,6 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import KeyValue
 from knowcirc.seeding import derive
 
 
@@ -30,20 +31,22 @@ def sample(
     `top_k` above zero samples among that many likeliest tokens. The draw comes from a CPU generator, so equal
     logits give equal text on any device.
     """
-    rng = torch.Generator().manual_seed(derive(seed, "sample"))
+    network, rng = model.transformer, torch.Generator().manual_seed(derive(seed, "sample"))
     banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
-    past, fed, out = None, prompts.to(model.device), []
+    past: list[KeyValue | None] = [None] * network.shape.n_layers
+    fed, start, out = prompts.to(model.device), 0, []
     for _ in range(length):
-        result = model.network(fed, past_key_values=past, use_cache=True, logits_to_keep=1)
-        past = result.past_key_values
-        logits = result.logits[:, -1].float().cpu()
+        x = network.embed(fed, start)
+        for layer in range(network.shape.n_layers):
+            x, past[layer] = network.extend(layer, x, start, past[layer])
+        logits = network.unembed(x[:, -1]).float().cpu()
         logits[:, banned] = float("-inf")
         if top_k:
             weakest = logits.topk(top_k).values[:, -1:]
             logits = logits.masked_fill(logits < weakest, float("-inf"))
         chosen = torch.multinomial(logits.softmax(-1), 1, generator=rng)
         out.append(chosen)
-        fed = chosen.to(model.device)
+        start, fed = start + fed.shape[1], chosen.to(model.device)
     return torch.cat(out, 1)
 
 

@@ -49,8 +49,8 @@ def edit_record(
         wanted = request(model, record.template, record.subject, record.target_new)
         edit = make_edit(editor, model, wanted, settings, stuff)
     seconds = time.perf_counter() - start
-    with applied(model, edit):
-        pairs = judge(model, record)
+    with applied(model, edit) as edited:
+        pairs = judge(edited, record)
         row: dict[str, object] = {
             "case": record.case,
             "relation": record.relation,
@@ -64,7 +64,7 @@ def edit_record(
             **{f"report_{key}": value for key, value in (edit.report if edit else {}).items()},
         }
         if generation is not None:
-            row |= fluency_and_consistency(model, record, vectorizer, **generation)
+            row |= fluency_and_consistency(edited, record, vectorizer, **generation)
     return row
 
 

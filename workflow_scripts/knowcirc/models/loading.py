@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A loaded model. `transformer` holds views of `network`'s weights (copies under folding)."""
+    """A loaded model. `transformer` holds views of `network`'s weights (copies under folding and packing)."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast | None
@@ -100,7 +100,8 @@ def load(
 ) -> LanguageModel:
     """The model saved in `folder`, frozen, in evaluation mode.
 
-    `fast` packs the transformer's matrices where that helps (`packing.py`): for work without gradients and edits.
+    `fast` packs copies of the transformer's matrices where that helps (`packing.py`); changes of the network's weights
+    do not reach them.
 
     Raises:
         ValueError: if the folder, its weights, the family, the dtype or the device will not do.

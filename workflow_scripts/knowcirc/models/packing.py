@@ -1,20 +1,21 @@
 """A model's matrices laid out for oneDNN: the same products, on many CPUs more than twice as fast.
 
 torch multiplies float32 matrices with MKL, which does not use the widest vector units of processors that are not
-Intel's. oneDNN does, once the weights are in its own layout. Packing copies the matrices: a packed
-model is a snapshot without gradients, and does not see later edits.
+Intel's. oneDNN does, once the weights are in its own layout. Packing copies the matrices, so a packed model does not
+see later changes of them (`PackedTransformer.repacked` copies anew). Gradients pass through it to activations, never
+to weights.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.models.transformer import Attention, Mlp, Transformer
+from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
 
 ROWS = 64  # the layout suits batches of about so many rows
 log = logging.getLogger(__name__)
@@ -22,20 +23,53 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A linear map in oneDNN's layout."""
+    """A linear map in oneDNN's layout. Its transpose, which gradients need, is packed when one first does."""
 
     weight: Tensor
     bias: Tensor | None
+    plain: Float[Tensor, "d_out d_in"]
+    _transposed: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, weight: Float[Tensor, "d_out d_in"], bias: Float[Tensor, " d_out"] | None = None) -> "Packed":
         """A copy of the map in the packed layout."""
-        weight = weight.detach().contiguous()
-        return cls(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), None if bias is None else bias.detach())
+        weight = weight.detach()
+        return cls(_reorder(weight), None if bias is None else bias.detach(), weight)
 
     def __call__(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return result
+        if torch.is_grad_enabled() and x.requires_grad:
+            result: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
+            return result
+        return _multiply(x, self.weight, self.bias)
+
+    def back(self, grad: Float[Tensor, "*rows d_out"]) -> Float[Tensor, "*rows d_in"]:
+        """The gradient at the map's input from that at its output."""
+        if not self._transposed:
+            self._transposed.append(_reorder(self.plain.T))
+        return _multiply(grad.contiguous(), self._transposed[0], None)
+
+
+class _Product(torch.autograd.Function):
+    """A packed map of activations that carry a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed_map: Packed) -> Tensor:
+        ctx.packed_map = packed_map
+        return _multiply(x, packed_map.weight, packed_map.bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.packed_map.back(grad), None
+
+
+def _reorder(weight: Float[Tensor, "d_out d_in"]) -> Tensor:
+    reordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
+    return reordered
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +84,7 @@ class PackedMlp(Mlp):
     def of(cls, mlp: Mlp) -> "PackedMlp":
         """The MLP with packed copies beside its weights."""
         return cls(
-            **{field.name: getattr(mlp, field.name) for field in fields(Mlp)},
+            **{each.name: getattr(mlp, each.name) for each in fields(Mlp)},
             up=Packed.of(mlp.w_in, mlp.b_in),
             gate=None if mlp.w_gate is None else Packed.of(mlp.w_gate, mlp.b_gate),
             out=Packed.of(mlp.w_out, mlp.b_out),
@@ -58,7 +92,10 @@ class PackedMlp(Mlp):
 
     def hidden(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mlp"]:
         """The input of the output matrix."""
-        return self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)).mul_(self.up(x))
+        if self.gate is None:
+            return self.activation(self.up(x))
+        gate, up = self.activation(self.gate(x)), self.up(x)
+        return gate * up if gate.requires_grad else gate.mul_(up)
 
     def read_out(self, hidden: Float[Tensor, "*rows d_mlp"]) -> Float[Tensor, "*rows d_model"]:
         """The block's output, bias included."""
@@ -86,7 +123,7 @@ class PackedAttention(Attention):
             return Packed.of(weight.flatten(0, 1), None if bias is None else bias.flatten())
 
         return cls(
-            **{field.name: getattr(att, field.name) for field in fields(Attention)},
+            **{each.name: getattr(att, each.name) for each in fields(Attention)},
             q=each(att.w_q, att.b_q),
             k=each(att.w_k, att.b_k),
             v=each(att.w_v, att.b_v),
@@ -129,23 +166,30 @@ class PackedTransformer(Transformer):
         """Logits of the residual stream."""
         return self.vocabulary(self.final_norm(x))
 
+    def repacked(self, layers: Iterable[int]) -> "PackedTransformer":
+        """The model with the matrices of some layers copied anew, as they are now."""
+        again = set(layers)
+        blocks = (_pack(block) if layer in again else block for layer, block in enumerate(self.blocks))
+        return replace(self, blocks=tuple(blocks))
+
 
 def packed(model: Transformer) -> Transformer:
     """The model packed for oneDNN where that applies (float32 on a CPU), the model itself elsewhere.
 
-    The result computes no gradients and does not follow later changes of the weights.
+    The result does not follow later changes of the weights.
     """
     weight = model.embedding
     if isinstance(model, PackedTransformer):
         return model
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _available():
         return model
-    blocks = tuple(
-        replace(block, attention=PackedAttention.of(block.attention), mlp=PackedMlp.of(block.mlp))
-        for block in model.blocks
-    )
-    parts = {field.name: getattr(model, field.name) for field in fields(Transformer)}
+    parts = {each.name: getattr(model, each.name) for each in fields(Transformer)}
+    blocks = tuple(map(_pack, model.blocks))
     return PackedTransformer(**{**parts, "blocks": blocks}, vocabulary=Packed.of(model.unembedding))
+
+
+def _pack(block: Block) -> Block:
+    return replace(block, attention=PackedAttention.of(block.attention), mlp=PackedMlp.of(block.mlp))
 
 
 def _available() -> bool:

@@ -261,14 +261,25 @@ class Transformer:
         `x` is the residual stream at positions from `start` (one number, or one a row); `past` holds the keys and
         values before them, of which those marked in `hidden` are not seen.
         """
-        att = self.blocks[layer].attention
+        pattern, mixed, _ = self._mix(layer, x, start, past, hidden)
+        return pattern, mixed
+
+    def _mix(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch pos d_model"],
+        start: Start,
+        past: KeyValue | None,
+        hidden: Bool[Tensor, "batch past"] | None,
+    ) -> tuple[Tensor, Tensor, KeyValue]:
+        """`mix`, and the keys and values of all positions that it saw."""
         normed = self.blocks[layer].norm1(x)
-        q = self.turn(att.read_all("q", normed), start)
+        q = self.turn(self.blocks[layer].attention.read_all("q", normed), start)
         k, v = self._keys_values(layer, normed, start)
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
         pattern = self.pattern(q, self.expand(k), hidden)
-        return pattern, torch.einsum("bhqk,bkhe->bqhe", pattern, self.expand(v))
+        return pattern, torch.einsum("bhqk,bkhe->bqhe", pattern, self.expand(v)), (k, v)
 
     def head_outputs(
         self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]
@@ -307,6 +318,14 @@ class Transformer:
         """The residual stream after `layer`."""
         x = x + self.attend(layer, x, start, past, hidden)
         return x + self.mlp(layer, x)
+
+    def extend(
+        self, layer: int, x: Float[Tensor, "batch pos d_model"], start: int, past: KeyValue | None
+    ) -> tuple[Float[Tensor, "batch pos d_model"], KeyValue]:
+        """The residual stream after `layer`, and the keys and values of all positions so far: text token by token."""
+        _, mixed, seen = self._mix(layer, x, start, past, None)
+        x = x + self.merge(layer, mixed)
+        return x + self.mlp(layer, x), seen
 
     def stream(self, ids: Int[Tensor, "batch pos"]) -> Iterator[Float[Tensor, "batch pos d_model"]]:
         """The residual stream before layer 0, then after each layer: n_layers + 1 tensors."""
