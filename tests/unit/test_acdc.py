@@ -1,6 +1,5 @@
 """The fast search against the one that tests one edge at a time, each with a whole forward pass of its own."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import load_search, save_search
 from knowcirc.models import gpt2, llama
 from knowcirc.models.folding import fold
-from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.loading import load
 from knowcirc.models.packing import packed
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Transformer

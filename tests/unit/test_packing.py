@@ -69,9 +69,7 @@ def test_a_search_of_a_packed_model_keeps_the_same_edges(name: str, load_tiny: L
     np.testing.assert_array_equal(fast.edges, plain.edges)
 
 
-def test_a_repacked_layer_has_the_weights_as_they_are_now(
-    name: str, folders: dict[str, Path]
-) -> None:
+def test_a_repacked_layer_has_the_weights_as_they_are_now(name: str, folders: dict[str, Path]) -> None:
     model = load(folders[name], device="cpu", dtype="float32").transformer
     fast = packed(model)
     assert isinstance(fast, PackedTransformer)

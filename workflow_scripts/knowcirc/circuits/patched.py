@@ -50,16 +50,6 @@ def _output_bias(model: Transformer, layer: int) -> Tensor | float:
     return 0.0 if bias is None else bias
 
 
-def _read(
-    outputs: Outputs, ablated: Outputs | None, kept: Float[Tensor, "src dst"], bias: Tensor | float
-) -> Float[Tensor, "dst batch pos d_model"]:
-    """What receivers hear: kept senders' outputs, the ablation of the others, the biases passed so far."""
-    heard = torch.einsum("sbpd,sr->rbpd", outputs, kept)
-    if ablated is not None:
-        heard = heard + torch.einsum("sbpd,sr->rbpd", ablated, 1 - kept)
-    return heard + bias
-
-
 @torch.no_grad()
 def run_circuit(
     model: Transformer,
@@ -76,32 +66,35 @@ def run_circuit(
     marks senders whose output is set to zero besides (the ablation of whole heads).
     """
     x = model.embed(ids)
-    kept = torch.from_numpy(np.ascontiguousarray(edges)).to(x)
-    outputs = x.new_zeros(graph.n_src, *x.shape)
-    outputs[0] = x
-    _silence(outputs, slice(0, 1), without)
-    bias: Tensor | float = 0.0
+    kept = torch.from_numpy(np.ascontiguousarray(edges.T)).to(x)
+    beyond = x.new_empty(graph.n_src, *x.shape)  # what a kept sender delivers beyond its ablated value
+    constant: Tensor | float = 0.0  # what ablated senders and biases have delivered so far
+
+    def send(senders: slice, outputs: Tensor) -> None:
+        nonlocal constant
+        beyond[senders] = outputs
+        if without is not None and without[senders].any():
+            beyond[senders][torch.from_numpy(without[senders])] = 0
+        if ablated is not None:
+            beyond[senders] -= ablated[senders]
+            constant = constant + ablated[senders].sum(0)
 
     def hear(senders: slice, receivers: slice) -> Tensor:
-        rest = None if ablated is None else ablated[senders]
-        return _read(outputs[senders], rest, kept[senders, receivers], bias)
+        heard = kept[receivers, senders] @ beyond[senders].flatten(1)
+        return heard.unflatten(1, x.shape) + constant
 
+    send(slice(0, 1), x[None])
     for layer in range(graph.n_layers):
         queries, values = graph.reads(layer, "q"), graph.reads(layer, "v")
         reads = hear(graph.before(layer), slice(queries.start, values.stop))
-        outputs[graph.heads(layer)] = _heads(model, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
-        bias = bias + _output_bias(model, layer)
-        _silence(outputs, graph.heads(layer), without)
+        heads = _heads(model, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
+        constant = constant + _output_bias(model, layer)
+        send(graph.heads(layer), heads)
         receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
-        outputs[sender] = model.mlp(layer, hear(graph.before_mlp(layer), slice(receiver, receiver + 1))[0])
-        _silence(outputs, slice(sender, sender + 1), without)
+        heard = hear(graph.before_mlp(layer), slice(receiver, receiver + 1))
+        send(slice(sender, sender + 1), model.mlp(layer, heard))
     final = hear(slice(0, graph.n_src), slice(graph.final, graph.final + 1))
     return model.unembed(final[0, :, -1])
-
-
-def _silence(outputs: Tensor, senders: slice, without: ndarray | None) -> None:
-    if without is not None and without[senders].any():
-        outputs[senders][torch.from_numpy(without[senders])] = 0
 
 
 def _heads(
