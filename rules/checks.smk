@@ -6,6 +6,8 @@ rule collect_findings:
         severed="<results>/{model}/tables/causal_effects_severed.csv",
         circuits="<results>/{model}/tables/circuit_hit_at_10.csv",
         editing="<results>/{model}/tables/editing_scores.csv",
+        questions="<results>/{model}/tables/zsre_scores.csv",
+        sweep="<results>/{model}/figures/editing_sweep.csv",
         icl="<results>/{model}/tables/icl_head_ablation.csv",
         drawing="<results>/{model}/figures/circuit_graph.json",
         ranks="<results>/{model}/figures/answer_rank_by_layer.csv",

@@ -20,6 +20,7 @@ FIGURES = (
     "component_distribution",
     "faithfulness_curves",
     "answer_rank_by_layer",
+    "editing_sweep",
     "edited_circuits",
     "hallucination",
     "icl_attention",
@@ -31,6 +32,7 @@ TABLES = (
     "circuit_hit_at_10",
     "method_comparison",
     "editing_scores",
+    "zsre_scores",
     "editing_generations",
     "icl_head_ablation",
 )
@@ -197,17 +199,39 @@ def all_editor_settings(wildcards) -> dict[str, dict[str, object]]:
     }
 
 
+def settings_of_seen_editors(wildcards) -> dict[str, dict[str, object]]:
+    """The settings of the editors whose edits are seen through circuits."""
+    return {
+        editor: settings_of_editor(editor, wildcards.model)
+        for editor in config["editing"]["seen_in_circuits"]
+    }
+
+
+def rome_settings(wildcards) -> dict[str, object]:
+    """The settings of ROME for one model: those of the sweep."""
+    return settings_of_editor("rome", wildcards.model)
+
+
 def settings_of_editor(editor: str, model: str) -> dict[str, object]:
-    """Settings from the configuration and, for what is the model's own, from models.tsv."""
-    row = MODELS[model]
-    settings = dict(config["editing"][editor], layer=row.edit_layer)
-    if editor == "rome":
-        settings |= {
+    """Settings from the configuration and, for what is the model's own, from models.tsv; the layer stands apart."""
+    row, settings = MODELS[model], dict(config["editing"][editor])
+    if editor in ("rome", "r-rome", "memit"):
+        settings = {
             "steps": row.value_steps,
             "clamp": row.clamp,
             "weight_decay": row.weight_decay,
-        }
+        } | settings
     return settings
+
+
+def table_layer(wildcards) -> int:
+    """The layer of ROME's edits in models.tsv."""
+    return MODELS[wildcards.model].edit_layer
+
+
+def n_layers(wildcards) -> int:
+    """How many layers the model has."""
+    return MODELS[wildcards.model].n_layers
 
 
 def tables_of_study(wildcards) -> list[str]:

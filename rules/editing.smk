@@ -20,6 +20,7 @@ rule build_records:
         relations=lookup(within=config, dpath="editing/relations"),
         records_from=lookup(within=config, dpath="editing/source"),
         records=lookup(within=config, dpath="editing/records"),
+        sweep_records=lookup(within=config, dpath="editing/sweep/records"),
         neighbours=lookup(within=config, dpath="editing/neighbours"),
         prefixes=lookup(within=config, dpath="editing/prefixes"),
         seed=lookup(within=config, dpath="seed"),
@@ -28,12 +29,41 @@ rule build_records:
         "../workflow_scripts/build_records.py"
 
 
+rule sweep_edits:
+    """ROME at many layers and tokens, and the layer at which the study edits; ROME Fig. 5."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+    output:
+        sweep="<results>/{model}/edits/sweep.csv",
+        layer="<results>/{model}/edits/layer.json",
+    log:
+        "<logs>/sweep_edits/{model}.log",
+    benchmark:
+        "<benchmarks>/sweep_edits/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        settings=rome_settings,
+        sweep=lookup(within=config, dpath="editing/sweep"),
+        layer=lookup(within=config, dpath="editing/layer"),
+        table_layer=table_layer,
+        code=code_digest("sweep_edits"),
+    script:
+        "../workflow_scripts/sweep_edits.py"
+
+
 rule edit_facts:
     """Every record edited by one editor, judged, and undone; `none` judges the model as it is. ROME Table 4."""
     input:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
+        layer="<results>/{model}/edits/layer.json",
     output:
         scores="<results>/{model}/edits/{editor}.csv",
     log:
@@ -62,6 +92,7 @@ rule sample_edited_text:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
+        layer="<results>/{model}/edits/layer.json",
     output:
         texts="<results>/{model}/edits/generations.csv",
     log:
@@ -89,6 +120,7 @@ rule compare_edited_circuits:
         facts="<results>/{model}/facts/known.parquet",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
+        layer="<results>/{model}/edits/layer.json",
     output:
         heads="<results>/{model}/figures/edited_circuits.csv",
         overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
@@ -104,7 +136,7 @@ rule compare_edited_circuits:
     params:
         numerics=numerics,
         kv=kv_view,
-        settings=all_editor_settings,
+        settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
         method=lookup(within=config, dpath="circuits/methods")[0],
         share=lookup(within=config, dpath="circuits/share"),

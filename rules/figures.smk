@@ -126,6 +126,27 @@ rule plot_answer_rank_by_layer:
         "../workflow_scripts/plot_answer_rank_by_layer.py"
 
 
+rule plot_editing_sweep:
+    """Edits by ROME by layer and token; ROME Fig. 5."""
+    input:
+        sweep="<results>/{model}/edits/sweep.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/editing_sweep.png",
+            caption="captions/editing_sweep.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/editing_sweep.pdf",
+        data="<results>/{model}/figures/editing_sweep.csv",
+    log:
+        "<logs>/plot_editing_sweep/{model}.log",
+    params:
+        code=code_digest("plot_editing_sweep"),
+    script:
+        "../workflow_scripts/plot_editing_sweep.py"
+
+
 rule plot_edited_circuits:
     """The mover heads before and after edits; KC Fig. 4."""
     input:

@@ -70,6 +70,7 @@ rule tabulate_editing_scores:
             "<results>/{{model}}/edits/{editor}.csv",
             editor=["none", *config["editing"]["editors"]],
         ),
+        layer="<results>/{model}/edits/layer.json",
     output:
         csv="<results>/{model}/tables/editing_scores.csv",
         tex="<results>/{model}/tables/editing_scores.tex",
@@ -77,10 +78,29 @@ rule tabulate_editing_scores:
         "<logs>/tabulate_editing_scores/{model}.log",
     params:
         editors=["none", *config["editing"]["editors"]],
-        settings=all_editor_settings,
+        n_layers=n_layers,
         code=code_digest("tabulate_editing_scores"),
     script:
         "../workflow_scripts/tabulate_editing_scores.py"
+
+
+rule tabulate_zsre_scores:
+    """The editors' scores on questions; ROME Table 1."""
+    input:
+        scores=expand(
+            "<results>/{{model}}/edits/{editor}.csv",
+            editor=["none", *config["editing"]["editors"]],
+        ),
+    output:
+        csv="<results>/{model}/tables/zsre_scores.csv",
+        tex="<results>/{model}/tables/zsre_scores.tex",
+    log:
+        "<logs>/tabulate_zsre_scores/{model}.log",
+    params:
+        editors=["none", *config["editing"]["editors"]],
+        code=code_digest("tabulate_zsre_scores"),
+    script:
+        "../workflow_scripts/tabulate_zsre_scores.py"
 
 
 rule tabulate_editing_generations:

@@ -12,7 +12,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write the records with their prompts, and the prefixes as token ids."""
+    """Write the records with their prompts, others for the sweep, and the prefixes as token ids."""
     params = job.params
     survey = read_table(job.input.facts)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     asked = survey[survey.template == 0]
     known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    wanted = {"n": params.records, "n_neighbours": params.neighbours, "seed": params.seed}
+    wanted = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
         records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **wanted)
     else:
@@ -29,7 +29,11 @@ def main(job: Job) -> None:
         records = choose_records(chosen, known, **wanted, prefixes=texts)
     write_json(
         job.output.records,
-        {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]},
+        {
+            "records": [record.as_json() for record in records[: params.records]],
+            "sweep_records": [record.as_json() for record in records[params.records :]],
+            "prefixes": [list(prefix) for prefix in prefixes],
+        },
     )
 
 

@@ -7,7 +7,7 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the findings as JSON."""
-    names = ("known", "effects", "severed", "circuits", "editing", "icl", "ranks", "edited")
+    names = ("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited")
     tables = {name: read_table(getattr(job.input, name)) for name in names}
     documents = {name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention")}
     write_json(job.output.findings, collect(tables, documents))

@@ -8,9 +8,9 @@ from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.registry import make_edit
-from knowcirc.editing.study import UNEDITED, material, read_records
+from knowcirc.editing.study import UNEDITED, material, placed, read_records
 from knowcirc.facts.survey import fact_row, prompts_of
-from knowcirc.files import read_table, write_json, write_table
+from knowcirc.files import read_json, read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 
@@ -26,12 +26,14 @@ def main(job: Job) -> None:
     graph = Graph.of(model.transformer.shape, params.kv)
     _, prefixes = read_records(Path(job.input.records))
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
+    settings = {name: placed(name, given, rome_layer, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
     size = round(params.share * graph.n_edges)
     views: list[EditedView] = []
-    for editor in progress([UNEDITED, *params.settings], "edited circuits: models"):
-        edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
+    for editor in progress([UNEDITED, *settings], "edited circuits: models"):
+        edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
                 views.append(read_view(edited, graph, name, editor, prompt, asked.target[0], params.method, size))

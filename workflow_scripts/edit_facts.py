@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.editing.evaluation import fit_vectorizer
-from knowcirc.editing.study import edit_record, material, read_records
+from knowcirc.editing.study import edit_record, material, placed, read_records
 from knowcirc.files import Parts, fingerprint, read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
@@ -17,13 +17,15 @@ def main(job: Job) -> None:
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
+    settings = placed(editor, params.settings, rome_layer, n_layers)
     generation = {
         "continuations": params.continuations,
         "length": params.generation_tokens,
         "seed": params.seed,
     }
     vectorizer = fit_vectorizer(records)
-    identity = (editor, params.settings, generation, params.numerics, params.code, prefixes)
+    identity = (editor, settings, generation, params.numerics, params.code, prefixes)
     inputs = [read_json(path) for path in (job.input.model, job.input.moments, job.input.records)]
     parts = Parts(job.output.scores, fingerprint(*identity, *inputs))
     rows = []
@@ -31,7 +33,7 @@ def main(job: Job) -> None:
         row = parts.get(record.case)
         if row is None:
             wanted = generation if number < params.generation_records else None
-            row = edit_record(model, record, editor, params.settings, stuff, generation=wanted, vectorizer=vectorizer)
+            row = edit_record(model, record, editor, settings, stuff, generation=wanted, vectorizer=vectorizer)
             parts.put(record.case, row)
         rows.append(row)
     write_table(job.output.scores, pd.DataFrame(rows))

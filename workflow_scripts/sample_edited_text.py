@@ -7,8 +7,8 @@ import pandas as pd
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import generate
 from knowcirc.editing.registry import make_edit
-from knowcirc.editing.study import UNEDITED, material, read_records
-from knowcirc.files import write_table
+from knowcirc.editing.study import UNEDITED, material, placed, read_records
+from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
@@ -20,12 +20,14 @@ def main(job: Job) -> None:
     _, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
+    settings = {name: placed(name, given, rome_layer, n_layers) for name, given in params.settings.items()}
     rows = []
     for case in progress(wanted["edits"], "generations: edits"):
         asked = request(model, case["template"], case["subject"], case["target"])
         prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
-        for editor in (UNEDITED, *params.settings):
-            edit = None if editor == UNEDITED else make_edit(editor, model, asked, params.settings[editor], stuff)
+        for editor in (UNEDITED, *settings):
+            edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
             with applied(model, edit) as edited:
                 texts = generate(edited, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
             for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):

@@ -31,6 +31,7 @@ def tables() -> dict[str, pd.DataFrame]:
     compared |= {"faithfulness": [0.9, np.nan], "completeness": 0.0, "cpr": 0.9, "cmd": 0.1, "seconds": [1.5, np.nan]}
     editing = {"model": MODEL, "editor": ["none", "rome"], "layer": pd.array([pd.NA, 3], dtype="Int64")}
     editing |= {name: [0.5, 0.9] for name in ("S", "ES", "EM", "PS", "PM", "NS", "NM", "RS")}
+    asked = {"model": MODEL, "editor": ["none", "rome"], "efficacy": [0.0, 1.0], "paraphrase": 0.5}
     return {
         "known_facts": pd.DataFrame({**known, "n_val": 1, "n_test": 2}),
         "causal_effects": effects.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
@@ -38,6 +39,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "circuit_hit_at_10": pd.DataFrame({**circuits, "n_val": 1, "n_test": 2}),
         "method_comparison": pd.DataFrame({**compared, "n": 3, "n_test": 5, "n_relations": 1}),
         "editing_scores": pd.DataFrame({**editing, "GE": [5.0, 4.9], "seconds_per_edit": [np.nan, 2.0], "n": 3}),
+        "zsre_scores": pd.DataFrame({**asked, "specificity": np.nan, "n": 3}),
     }
 
 
@@ -127,7 +129,9 @@ def test_all_missing_columns_are_named(study: Path) -> None:
     assert problems(study) == {f"{MODEL}/tables/known_facts.csv": "columns missing: hit_at_1, n_val"}
 
 
-@pytest.mark.parametrize(("name", "column"), [("editing_scores", "editor"), ("circuit_hit_at_10", "method")])
+@pytest.mark.parametrize(
+    ("name", "column"), [("editing_scores", "editor"), ("zsre_scores", "editor"), ("circuit_hit_at_10", "method")]
+)
 def test_a_missing_column_of_names_is_a_complaint_and_no_crash(study: Path, name: str, column: str) -> None:
     change(study, name, lambda frame: frame.drop(columns=[column]))
     found = problems(study)
@@ -158,6 +162,7 @@ def test_a_word_among_numbers_is_a_complaint_and_no_crash(study: Path) -> None:
         ("known_facts", "hit_at_1_low", -0.1, "0 to 1"),
         ("editing_scores", "NS", -0.2, "0 to 1"),
         ("editing_scores", "EM", -1.5, "-1 to 1"),
+        ("zsre_scores", "efficacy", 1.5, "0 to 1"),
         ("causal_effects", "effect_high", 1.5, "-1 to 1"),
         ("circuit_hit_at_10", "edge_share", 2.0, "0 to 1"),
     ],

@@ -28,7 +28,7 @@ from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands import arguments, edit_parser, parsers
 from knowcirc.editing.moments import find_moments, moment_path, save_moment
-from knowcirc.editing.registry import DEFAULTS, EDITORS
+from knowcirc.editing.registry import EDITORS
 from knowcirc.files import write_json
 from knowcirc.models.loading import DTYPES, load, weights_digest
 from knowcirc.tracing.causal import KINDS, SEVERED
@@ -137,7 +137,8 @@ def test_choices_are_the_librarys() -> None:
     """The parsers repeat the library's names so as not to import it; they must not drift apart."""
     assert (*KINDS, *SEVERED) == parsers.KINDS
     assert set(edit_parser.EDITORS) == set(EDITORS)
-    assert set(edit_parser.SETTINGS) == set().union(*DEFAULTS.values())
+    assert set(edit_parser.WITH_MOMENTS) == {name for name, editor in EDITORS.items() if editor.moments}
+    assert set(edit_parser.SETTINGS) == set().union(*(editor.defaults for editor in EDITORS.values()))
     assert set(arguments.DTYPES) == set(DTYPES)
 
 
@@ -417,6 +418,48 @@ def test_layer_and_settings_come_from_the_table(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_memit_edits_many_facts_from_a_file(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["prompt,subject,target", "the language of {} is,France,Italian", "the language of {} is,Italy,French"]
+    Path("edits.csv").write_text("\n".join(rows) + "\n")
+    for layer in (0, 1):
+        save_moment(moment_path(Path("c"), layer), torch.eye(24), {"layer": str(layer)})
+    options = ["--layer", "1", "--span", "2", "--moments", "c", "--moment-weight", "1", "--clamp", "2"]
+    run("edit", speaking, "--edits", "edits.csv", "--editor", "memit", *options, "--out", "edited")
+    assert _changed(speaking, Path("edited")) == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)}
+    found = json.loads(Path("edited/provenance.json").read_text())["edit"]["edits"]
+    assert [(fact["subject"], fact["target"]) for fact in found] == [("France", "Italian"), ("Italy", "French")]
+    assert all(fact["p_after"] > fact["p_before"] for fact in found)
+    out = capsys.readouterr().out
+    assert "'the language of France is' -> 'Italian'" in out
+
+
+def test_attention_is_edited_in_its_three_matrices(speaking: Path) -> None:
+    options = ["--editor", "attn-edit", "--layer", "1", "--learning-rate", "0.05", "--bound", "0.1", "--steps", "20"]
+    run("edit", speaking, *REQUEST, *options, "--out", "edited")
+    names = {f"model.layers.1.self_attn.{part}_proj.weight" for part in "qkv"}
+    assert _changed(speaking, Path("edited")) == names
+    edit = json.loads(Path("edited/provenance.json").read_text())["edit"]
+    assert edit["p_after"] > edit["p_before"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no request"),
+        ("prompt,subject,target\n", "no request"),
+        ("prompt,target\nx {} is,y\n", "column subject is missing"),
+        ("prompt,subject,target\nx is,a,b\n", "row 1: --prompt 'x is' must hold {} once"),
+        ("prompt,subject,target\n{} is,a,b\n{} is,a,c\n", "'a is' is asked for twice"),
+    ],
+)
+def test_bad_files_of_edits_are_refused(
+    text: str, said: str, speaking: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    Path("edits.csv").write_text(text)
+    assert said in refuse("edit", speaking, "--edits", "edits.csv", "--layer", "0", "--out", "edited")
+
+
 def test_edit_to_the_present_answer_is_made_and_said(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.no_grad():
         top = int(AutoModelForCausalLM.from_pretrained(llama)(torch.tensor([[5, 6, 7, 8]])).logits[0, -1].argmax())
@@ -581,6 +624,10 @@ IDS_EDIT = ["--ids", "5,6,7", "--answer-id", "9"]
         ([*IDS_EDIT, "--editor", "ft-m", "--layer", "2"], "layers 0 to 1"),
         ([*IDS_EDIT, "--editor", "ft-m", "--layer", "1", "--clamp", "2"], "--clamp: no setting of --editor ft-m"),
         ([*IDS_EDIT, "--editor", "ft-m", "--layer", "1", "--moments", "x"], "exclude each other"),
+        ([*REQUEST, "--edits", "e.csv", "--layer", "0"], "--prompt, --subject, --target and --edits exclude"),
+        (["--edits", "absent.csv", "--layer", "0"], "edits absent.csv does not exist"),
+        ([*REQUEST, "--editor", "memit", "--layer", "1", "--moments", "other.st"], "a file of one layer"),
+        ([*REQUEST, "--editor", "ft", "--layer", "1", "--bound", "1"], "--bound: no setting of --editor ft"),
         ([*REQUEST[2:], "--layer", "0"], "--prompt missing"),
         (["--prompt", "no braces", *REQUEST[2:], "--layer", "0"], "must hold {} once"),
         ([*REQUEST[:4], "--target", " Italian", "--layer", "0"], "--target ' Italian'"),

@@ -15,10 +15,12 @@ from knowcirc.editing.evaluation import (
     fit_vectorizer,
     fluency_and_consistency,
     generate,
+    greedy_shares,
     harmonic,
     judge,
     ngram_entropy,
     object_probabilities,
+    question_scores,
     scores,
 )
 from knowcirc.editing.moments import (
@@ -49,6 +51,34 @@ RECORD = Record(
     generation=("Peru is", "people in Peru"),
     references=("the capital of Papua is Tok Pisin.", "people in Papua speak Tok Pisin."),
 )
+
+
+def test_a_greedy_share_counts_tokens_that_are_likeliest_after_the_right_ones(model: LanguageModel) -> None:
+    cases = [("the capital of Peru is", "Lima"), ("people in Chile speak", "Tok Pisin"), ("Peru is", "New Zealand")]
+    for (text, answer), found in zip(cases, greedy_shares(model, cases), strict=True):
+        ids, wanted = model.text(text)["input_ids"], model.text(answer, add_special_tokens=False)["input_ids"]
+        logits = reference.logits(model.network, torch.tensor([ids + wanted[:-1]]))[0, len(ids) - 1 :]
+        assert found == sum(map(int, logits.argmax(-1) == torch.tensor(wanted))) / len(wanted)
+
+
+def test_a_model_is_right_about_what_it_says_first(model: LanguageModel) -> None:
+    ids = model.text("the capital of Peru is")["input_ids"]
+    first = str(model.text.decode([int(reference.logits(model.network, torch.tensor([ids]))[0, -1].argmax())])).strip()
+    assert greedy_shares(model, [("the capital of Peru is", first)]) == [1.0]
+
+
+def test_question_scores_ask_about_the_subject_and_about_unrelated_facts(model: LanguageModel) -> None:
+    asked = replace(RECORD, question="people in Peru speak", unrelated=(("Chile is", "Lima"), ("Papua is", "Peru")))
+    new = RECORD.target_new
+    expected = {
+        "zsre_efficacy": greedy_shares(model, [(RECORD.prompt, new)])[0],
+        "zsre_paraphrase": greedy_shares(model, [("people in Peru speak", new)])[0],
+        "zsre_specificity": sum(greedy_shares(model, list(asked.unrelated))) / 2,
+    }
+    assert question_scores(model, asked) == expected
+    without = question_scores(model, RECORD)  # no question: the paraphrases; nothing unrelated: no score
+    assert without["zsre_specificity"] is None
+    assert without["zsre_paraphrase"] == sum(greedy_shares(model, [(text, new) for text in RECORD.paraphrases])) / 2
 
 
 @pytest.mark.parametrize("target", ["Lima", "Tok Pisin", "New Zealand Wellington"])

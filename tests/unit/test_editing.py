@@ -3,16 +3,19 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from knowcirc.editing import fine_tuning, rome
-from knowcirc.editing.edits import Edit, Request, applied, check_layer, request
+from knowcirc.editing import fine_tuning, memit, rome
+from knowcirc.editing.edits import Edit, Matrix, Request, applied, check_layer, request
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.registry import DEFAULTS, EDITORS, Material, make_edit, read_settings
-from knowcirc.models.loading import LanguageModel
+from knowcirc.editing.registry import EDITORS, Material, default_layer, make_edit, make_edits, read_settings
+from knowcirc.editing.values import TOKENS, Token, keys_of, position_of, state_of
+from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.transformer import Part
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -20,7 +23,9 @@ LAYER = 1
 ROME = rome.RomeSettings(
     layer=LAYER, steps=30, learning_rate=0.3, weight_decay=1e-3, kl_factor=0.0625, clamp=4.0, stop_loss=0.05
 )
-FT = fine_tuning.FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01)
+FT = fine_tuning.FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01, loss="target")
+VALUE = {"steps": 30, "learning_rate": 0.3, "weight_decay": 1e-3, "kl_factor": 0.0625, "stop_loss": 0.05}
+MEMIT = memit.MemitSettings(**VALUE, clamp=1.0, layer=2, span=2, moment_weight=1.0)
 PREFIXES = [(40, 41, 42), (50,), (60, 61, 62, 63, 64)]
 
 
@@ -55,8 +60,8 @@ def test_an_edit_is_in_place_inside_the_block_and_undone_bit_by_bit(name: str, l
     model = load_tiny(name, dtype=dtype)
     before = snapshot(model)
     weights = {layer: torch.randn_like(model.transformer.blocks[layer].mlp.w_out) for layer in (0, 2)}
-    with applied(model, Edit(weights, {})) as edited:
-        assert changed(edited, before) == {model.transformer.mlp_out_names[layer] for layer in (0, 2)}
+    with applied(model, Edit({Matrix(layer): weight for layer, weight in weights.items()}, {})) as edited:
+        assert changed(edited, before) == {model.transformer.parameter_names[layer]["mlp_out"] for layer in (0, 2)}
         for layer, weight in weights.items():
             module = reference.mlp_out(reference.layers(model.network)[layer])
             assert torch.equal(reference.rows_out(module), weight)
@@ -67,7 +72,7 @@ def test_an_edit_is_undone_after_an_exception(name: str, load_tiny: Loader) -> N
     model = load_tiny(name, dtype="float32")
     before = snapshot(model)
     weight = torch.zeros_like(model.transformer.blocks[LAYER].mlp.w_out)
-    with pytest.raises(KeyError), applied(model, Edit({LAYER: weight}, {})):
+    with pytest.raises(KeyError), applied(model, Edit({Matrix(LAYER): weight}, {})):
         raise KeyError
     assert changed(model, before) == set()
 
@@ -76,7 +81,7 @@ def test_an_edit_of_the_wrong_shape_leaves_nothing_behind(load_tiny: Loader) -> 
     model = load_tiny("gpt2", dtype="float32")
     before = snapshot(model)
     good = torch.zeros_like(model.transformer.blocks[0].mlp.w_out)
-    with contextlib.suppress(RuntimeError), applied(model, Edit({0: good, 1: good.T.contiguous()}, {})):
+    with contextlib.suppress(RuntimeError), applied(model, Edit({Matrix(0): good, Matrix(1): good.T.contiguous()}, {})):
         pytest.fail("a matrix of the wrong shape was applied")
     assert changed(model, before) == set()
 
@@ -88,7 +93,7 @@ def test_a_layer_that_does_not_exist_is_refused_everywhere(load_tiny: Loader, la
     with pytest.raises(ValueError, match=message):
         check_layer(model, layer)
     weight = model.transformer.blocks[0].mlp.w_out
-    with pytest.raises(ValueError, match=message), applied(model, Edit({layer: weight}, {})):
+    with pytest.raises(ValueError, match=message), applied(model, Edit({Matrix(layer): weight}, {})):
         pass
     with pytest.raises(ValueError, match=message):
         rome.edit(model, asked(model), replace(ROME, layer=layer), some_moment(model), [])
@@ -131,19 +136,19 @@ def test_rome_changes_one_matrix_by_rank_one_and_reaches_v_star(
     edit = rome.edit(editable, asked(editable), ROME, some_moment(editable), prefixes)
     assert changed(editable, before) == set()  # making an edit touches nothing
     assert edit.report["value_error"] < 1e-4
-    assert set(edit.weights) == {LAYER}
+    assert set(edit.weights) == {Matrix(LAYER)}
     old = editable.transformer.blocks[LAYER].mlp.w_out
-    sizes = torch.linalg.svdvals(edit.weights[LAYER] - old)
+    sizes = torch.linalg.svdvals(edit.weights[Matrix(LAYER)] - old)
     assert sizes[0] > 1e-3
     assert sizes[1] < 1e-10 * sizes[0]
     with applied(editable, edit):
-        assert changed(editable, before) == {editable.transformer.mlp_out_names[LAYER]}
+        assert changed(editable, before) == {editable.transformer.parameter_names[LAYER]["mlp_out"]}
 
 
 def test_rome_in_float32_reaches_v_star_too(name: str, load_tiny: Loader) -> None:
     model = load_tiny(name, dtype="float32")
     edit = rome.edit(model, asked(model), ROME, some_moment(model).float(), PREFIXES)
-    assert edit.weights[LAYER].dtype == torch.float32
+    assert edit.weights[Matrix(LAYER)].dtype == torch.float32
     assert edit.report["value_error"] < 1e-4
 
 
@@ -160,7 +165,7 @@ def test_romes_change_points_along_c_inverse_k_star(editable: LanguageModel) -> 
     rows = [keys(editable, bos + prefix + body)[made.prompt.subject_last + len(prefix)] for prefix in [(), *PREFIXES]]
     k_star = torch.stack(rows).mean(0)
     direction = torch.linalg.solve(moment, k_star)
-    change = edit.weights[LAYER] - editable.transformer.blocks[LAYER].mlp.w_out
+    change = edit.weights[Matrix(LAYER)] - editable.transformer.blocks[LAYER].mlp.w_out
     _, _, right = torch.linalg.svd(change)
     cosine = torch.nn.functional.cosine_similarity(right[0], direction, 0).abs()
     assert float(cosine) == pytest.approx(1.0, abs=1e-10)
@@ -225,7 +230,7 @@ def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, laye
     edit = fine_tuning.edit(editable, made, replace(FT, layer=layer))
     assert changed(editable, before) == set()
     with applied(editable, edit):
-        assert changed(editable, before) == {editable.transformer.mlp_out_names[layer]}
+        assert changed(editable, before) == {editable.transformer.parameter_names[layer]["mlp_out"]}
         assert target_nll(editable, made.prompt.ids, made.target) < loss - 1.0
 
 
@@ -234,7 +239,7 @@ def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
     loss = target_nll(editable, made.prompt.ids, made.target)
     at_once = fine_tuning.edit(editable, made, replace(FT, stop_loss=1e9))
     assert at_once.report == {"steps": 1.0, "nll": pytest.approx(loss, abs=1e-9)}
-    assert torch.equal(at_once.weights[LAYER], editable.transformer.blocks[LAYER].mlp.w_out)
+    assert torch.equal(at_once.weights[Matrix(LAYER)], editable.transformer.blocks[LAYER].mlp.w_out)
     edit = fine_tuning.edit(editable, made, replace(FT, stop_loss=0.5 * loss))
     assert 1 < edit.report["steps"] < FT.steps
     with applied(editable, edit):
@@ -245,7 +250,7 @@ def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": 0.0}, {"learning_rate": -1.0}])
 def test_impossible_settings_of_rome_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="rome: steps, clamp and learning_rate must be positive"):
+    with pytest.raises(ValueError, match="steps, clamp and learning_rate must be positive"):
         replace(ROME, **wrong)  # type: ignore[arg-type]
 
 
@@ -253,16 +258,186 @@ def material(model: LanguageModel) -> Material:
     return Material(lambda layer: some_moment(model, layer), lambda: [])
 
 
-def test_every_editor_has_defaults_and_needs_a_layer(load_tiny: Loader) -> None:
+@pytest.mark.parametrize("editor", EDITORS)
+def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
+    editable: LanguageModel, editor: str
+) -> None:
+    made, before = asked(editable), snapshot(editable)
+    rate = {"learning_rate": 0.3} if EDITORS[editor].moments else {"learning_rate": 5e-3}
+    own = {"bound": 0.05} if "bound" in EDITORS[editor].defaults else {}
+    own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
+    edit = make_edit(editor, editable, made, {"layer": 1, "steps": 20, **rate, **own}, material(editable))
+    loss = target_nll(editable, made.prompt.ids, made.target)
+    assert changed(editable, before) == set()
+    with applied(editable, edit):
+        assert changed(editable, before) == {matrix.name(editable.transformer) for matrix in edit.weights}
+        assert target_nll(editable, made.prompt.ids, made.target) < loss - 0.3
+    assert changed(editable, before) == set()
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_every_editor_needs_a_layer_and_knows_its_settings(load_tiny: Loader, editor: str) -> None:
     model = load_tiny("gpt2")
-    assert set(DEFAULTS) == set(EDITORS)
-    for editor in EDITORS:
-        edit = make_edit(editor, model, asked(model), {"layer": LAYER, "steps": 2}, material(model))
-        assert set(edit.weights) == {LAYER}
-        with pytest.raises(ValueError, match=r"missing settings \['layer'\]"):
-            make_edit(editor, model, asked(model), {}, material(model))
-        with pytest.raises(ValueError, match=r"unknown settings \['lair'\]"):
-            make_edit(editor, model, asked(model), {"layer": 1, "lair": 2}, material(model))
+    with pytest.raises(ValueError, match=r"missing settings \['layer'\]"):
+        make_edit(editor, model, asked(model), {}, material(model))
+    with pytest.raises(ValueError, match=r"unknown settings \['lair'\]"):
+        make_edit(editor, model, asked(model), {"layer": 1, "lair": 2}, material(model))
+    with pytest.raises(ValueError, match="layer 7 does not exist"):
+        make_edit(editor, model, asked(model), {"layer": 7}, material(model))
+    for fixed in EDITORS[editor].fixed:
+        with pytest.raises(ValueError, match=f"{fixed} cannot be chosen"):
+            make_edit(editor, model, asked(model), {"layer": 1, fixed: None}, material(model))
+
+
+def test_attention_is_edited_late_and_all_else_at_romes_layer() -> None:
+    assert {editor: default_layer(editor, 17, 48) for editor in EDITORS if editor != "attn-edit"} == dict.fromkeys(
+        [editor for editor in EDITORS if editor != "attn-edit"], 17
+    )
+    assert default_layer("attn-edit", 17, 48) == 33
+
+
+def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None:
+    made, moment = asked(editable), some_moment(editable)
+    edit = rome.edit(editable, made, replace(ROME, averaged_key=True), moment, PREFIXES)
+    plain = rome.edit(editable, made, ROME, moment, PREFIXES)
+    assert edit.report["value_error"] < 1e-4
+    keys = keys_of(editable, made, LAYER, "subject_last", PREFIXES)
+    mlp = editable.transformer.blocks[LAYER].mlp
+    reached = [
+        torch.nn.functional.linear(key, each.weights[Matrix(LAYER)], mlp.b_out)
+        for each, key in ((edit, keys.mean(0)), (plain, keys[0]))
+    ]
+    torch.testing.assert_close(reached[0], reached[1], rtol=1e-6, atol=1e-8)  # v* is the same
+    change = edit.weights[Matrix(LAYER)] - mlp.w_out
+    assert float(torch.linalg.svdvals(change)[1]) < 1e-10 * float(torch.linalg.svdvals(change)[0])
+    assert not torch.allclose(edit.weights[Matrix(LAYER)], plain.weights[Matrix(LAYER)], atol=1e-4)
+
+
+def test_memit_of_one_fact_and_layer_is_its_closed_form(editable: LanguageModel) -> None:
+    made, moment = asked(editable), some_moment(editable)
+    settings = replace(MEMIT, layer=LAYER, span=1, moment_weight=3.0)
+    edit = memit.edit(editable, [made], settings, lambda _: moment, PREFIXES)
+    assert set(edit.weights) == {Matrix(LAYER)}
+    key = keys_of(editable, made, LAYER, "subject_last", PREFIXES).mean(0)
+    old = editable.transformer.blocks[LAYER].mlp.w_out
+    change = edit.weights[Matrix(LAYER)] - old
+    direction = torch.linalg.solve(moment, key)
+    # R k^T (lambda C + k k^T)^-1 = R (C^-1 k)^T / (lambda + k . C^-1 k), by Sherman and Morrison
+    missing = change @ key * (3.0 + key @ direction) / (key @ direction)
+    torch.testing.assert_close(change, torch.outer(missing, direction) / (3.0 + key @ direction))
+    present = state_of(editable, made, LAYER, "subject_last")
+    assert float(missing.norm() / present.norm()) == pytest.approx(edit.report["change"], rel=1e-6)
+
+
+def test_memit_comes_nearer_to_its_states_the_less_it_weighs_other_keys(editable: LanguageModel) -> None:
+    def error(weight: float) -> float:
+        settings = replace(MEMIT, moment_weight=weight)
+        return memit.edit(editable, [asked(editable)], settings, lambda _: some_moment(editable), []).report[
+            "state_error"
+        ]
+
+    assert error(1e-9) < 1e-4 < 0.1 * error(100.0)
+
+
+def test_memit_makes_many_facts_likelier_at_once(editable: LanguageModel) -> None:
+    wishes = [asked(editable), request(editable, "people in {} speak", "Chile", "Lima")]
+    before = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
+    edit = memit.edit(editable, wishes, MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
+    assert set(edit.weights) == {Matrix(1), Matrix(2)}
+    with applied(editable, edit):
+        after = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
+    assert all(now < old - 0.5 for now, old in zip(after, before, strict=True))
+    with pytest.raises(ValueError, match="memit: no request"):
+        memit.edit(editable, [], MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
+
+
+def test_other_editors_take_many_facts_one_after_the_other(editable: LanguageModel) -> None:
+    wishes = [asked(editable), request(editable, "people in {} speak", "Chile", "Lima")]
+    settings: dict[str, object] = {"layer": LAYER, "learning_rate": 5e-3}
+    edit = make_edits("ft-m", editable, wishes, settings, material(editable))
+    first = make_edit("ft-m", editable, wishes[0], settings, material(editable))
+    with applied(editable, first):
+        second = make_edit("ft-m", editable, wishes[1], settings, material(editable))
+    assert torch.equal(edit.weights[Matrix(LAYER)], second.weights[Matrix(LAYER)])
+
+
+@pytest.mark.parametrize("parts", [("mlp_out",), ("query", "key", "value")])
+def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: tuple[Part, ...]) -> None:
+    settings = replace(FT, loss="prompt", bound=2e-3, parts=parts, stop_loss=0.0)
+    edit = fine_tuning.edit(editable, asked(editable), settings)
+    assert {matrix.part for matrix in edit.weights} == set(parts)
+    for matrix, weight in edit.weights.items():
+        moved = (weight - matrix.view(editable.transformer)).abs()
+        assert float(moved.max()) <= 2e-3 * (1 + 1e-9)
+        assert float((moved > 0.99 * 2e-3).double().mean()) > 0.1  # the bound holds many entries back
+
+
+def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) -> None:
+    made = asked(editable)
+    at_once = fine_tuning.edit(editable, made, replace(FT, loss="prompt", stop_loss=1e9))
+    logits = reference.logits(editable.network, editable.batch([made.prompt.ids]))[0, -1]
+    expected = -float(logits.log_softmax(-1)[list(made.target)].mean())
+    assert len(made.target) > 1
+    assert at_once.report["nll"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_rome_edits_at_any_token(editable: LanguageModel, token: Token) -> None:
+    made = asked(editable)
+    edit = rome.edit(editable, made, replace(ROME, token=token), some_moment(editable), PREFIXES)
+    at = position_of(made.prompt, token)
+    assert made.prompt.span is not None
+    low, high = made.prompt.span
+    assert at == {"subject_first": low, "subject_last": high - 1, "first_subsequent": high}.get(
+        token, len(made.prompt.ids) - 1
+    )
+    key = keys(editable, made.prompt.ids)[at]
+    reached = edit.weights[Matrix(LAYER)] @ key
+    size = float((reached - editable.transformer.blocks[LAYER].mlp.w_out @ key).norm())
+    present = editable.transformer.blocks[LAYER].mlp.read_out(key)
+    assert size == pytest.approx(edit.report["change"] * float(present.norm()), rel=1e-6)
+
+
+def test_a_prompt_that_ends_with_its_subject_has_no_token_after_it(editable: LanguageModel) -> None:
+    made = request(editable, "the capital of {}", "New Zealand", "Lima")
+    with pytest.raises(ValueError, match="no token after its subject"):
+        rome.edit(editable, made, replace(ROME, token="first_subsequent"), some_moment(editable), [])
+
+
+@pytest.mark.parametrize("editor", ["rome", "memit", "ft-m"])
+@pytest.mark.parametrize(
+    ("template", "subject"), [("{} is", "New Zealand"), ("Peru is Peru and {} is", "Peru"), ("{}", "Papua")]
+)
+def test_subjects_at_the_start_or_twice_are_edited_where_the_template_has_them(
+    editable: LanguageModel, editor: str, template: str, subject: str
+) -> None:
+    made = request(editable, template, subject, "Tok Pisin")
+    assert made.prompt.span is not None
+    found = editable.text.decode(made.prompt.ids[slice(*made.prompt.span)])
+    assert str(found).strip() == subject
+    assert made.prompt.subject_last >= len(editable.text(template.split("{}")[0])["input_ids"]) - 1
+    own: dict[str, object] = {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
+    rate = 5e-3 if editor == "ft-m" else 0.3
+    edit = make_edit(editor, editable, made, {"layer": 1, "learning_rate": rate, **own}, material(editable))
+    before = target_nll(editable, made.prompt.ids, made.target)
+    with applied(editable, edit):
+        assert target_nll(editable, made.prompt.ids, made.target) < before
+
+
+def test_an_edit_is_seen_by_a_packed_model_inside_the_block_alone(name: str, folders: dict[str, Path]) -> None:
+    model = load(folders[name], device="cpu", dtype="float32", fast=True)
+    ids = model.batch([(0, 5, 3, 7)])
+    before = model.transformer.logits(ids)
+    weights = {
+        Matrix(1): 2 * model.transformer.blocks[1].mlp.w_out,
+        Matrix(0, "query"): -model.transformer.blocks[0].attention.w_q,
+    }
+    with applied(model, Edit({matrix: weight.clone() for matrix, weight in weights.items()}, {})) as edited:
+        torch.testing.assert_close(
+            edited.transformer.logits(ids), reference.logits(model.network, ids)[:, -1], rtol=1e-4, atol=1e-4
+        )
+        assert not torch.allclose(edited.transformer.logits(ids), before, atol=1e-3)
+    torch.testing.assert_close(model.transformer.logits(ids), before)
 
 
 def test_romes_moment_is_that_of_its_layer(load_tiny: Loader) -> None:
@@ -278,12 +453,15 @@ def test_romes_moment_is_that_of_its_layer(load_tiny: Loader) -> None:
 
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
-    with pytest.raises(ValueError, match="editor 'memit' is none of rome, ft-m"):
-        make_edit("memit", model, asked(model), {"layer": 1}, material(model))
+    with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
+        make_edit("magic", model, asked(model), {"layer": 1}, material(model))
 
 
 def test_settings_name_what_is_unknown_and_what_is_missing() -> None:
     with pytest.raises(
         ValueError, match=r"FineTuneSettings: unknown settings \['speed'\], missing settings \['steps'\]"
     ):
-        read_settings(fine_tuning.FineTuneSettings, {"layer": 1, "learning_rate": 0.1, "stop_loss": 0.1, "speed": 3})
+        read_settings(
+            fine_tuning.FineTuneSettings,
+            {"layer": 1, "learning_rate": 0.1, "stop_loss": 0.1, "loss": "target", "speed": 3},
+        )

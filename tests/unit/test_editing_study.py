@@ -15,7 +15,7 @@ from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, scores
 from knowcirc.editing.moments import moment_path, save_moment
 from knowcirc.editing.registry import Material, make_edit
-from knowcirc.editing.study import UNEDITED, edit_record, editing_scores, material, read_records
+from knowcirc.editing.study import UNEDITED, edit_record, editing_scores, material, placed, read_records, zsre_scores
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel
@@ -104,13 +104,35 @@ def test_a_record_without_references_has_no_consistency(load_tiny: Loader) -> No
 
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
-    with pytest.raises(ValueError, match="editor 'magic' is none of rome, ft-m"):
+    with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
         edit_record(model, RECORD, "magic", {}, stuff(model), generation=None, vectorizer=fit_vectorizer([RECORD]))
 
 
 def test_records_and_prefixes_come_back_from_their_file(tmp_path: Path) -> None:
     write_json(tmp_path / "records.json", {"records": [RECORD.as_json()] * 2, "prefixes": [[5, 6], [7]]})
     assert read_records(tmp_path / "records.json") == ([RECORD, RECORD], [(5, 6), (7,)])
+
+
+def test_the_sweeps_records_stand_beside_the_others(tmp_path: Path) -> None:
+    other = replace(RECORD, case="capital/Chile", unrelated=(("Peru is", "Lima"),))
+    listed = {"records": [RECORD.as_json()], "sweep_records": [other.as_json()], "prefixes": []}
+    write_json(tmp_path / "records.json", listed)
+    assert read_records(tmp_path / "records.json", "sweep_records") == ([other], [])
+
+
+def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
+    assert placed("rome", {"steps": 2}, 3, 30) == {"steps": 2, "layer": 3}
+    assert placed("attn-edit", {}, 3, 30) == {"layer": 20}
+    assert placed(UNEDITED, {}, 3, 30) == {}
+
+
+def test_zsre_scores_are_means_of_records_that_have_one() -> None:
+    frame = pd.DataFrame(
+        {"zsre_efficacy": [1.0, 0.5], "zsre_paraphrase": [0.0, 1.0], "zsre_specificity": [np.nan, 0.5]}
+    )
+    row = zsre_scores({"rome": frame}, "tiny").iloc[0]
+    assert (row["efficacy"], row["paraphrase"], row["specificity"], row["n"]) == (0.75, 0.5, 0.5, 2)
+    assert row["efficacy_low"] <= 0.75 <= row["efficacy_high"]
 
 
 def test_editors_draw_on_the_moments_of_their_layer(load_tiny: Loader, tmp_path: Path) -> None:

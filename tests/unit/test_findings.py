@@ -61,6 +61,20 @@ def tables() -> dict[str, pd.DataFrame]:
             columns=["quantity", "layer", "rank", "probability"],
         ),
         "editing": pd.DataFrame({**editing, "seconds_per_edit": [np.nan, 5.5]}),
+        "questions": pd.DataFrame(
+            {"editor": ["none", "rome"], "efficacy": [0.0, 1.0], "paraphrase": [0.0, 0.6], "specificity": 0.5, "n": 20}
+        ),
+        "sweep": pd.DataFrame(
+            {
+                "token": ["subject_last", "subject_last", "last"],
+                "layer": [0, 2, 2],
+                "efficacy": [0.5, 0.9, 1.0],
+                "paraphrase": [0.4, 0.6, 0.1],
+                "specificity": [0.3, 0.7, 0.2],
+                "score": [0.38, 0.71, 0.9],
+                "n": 2,
+            }
+        ),
         "edited": pd.DataFrame(edited),
         "icl": pd.DataFrame({**icl, "n_heads": [10, 13]}),
     }
@@ -87,6 +101,7 @@ def found() -> dict[str, Any]:
 def test_findings_are_plain_values_by_topic(found: dict[str, Any], tmp_path: object) -> None:
     write_json(f"{tmp_path}/findings.json", found)  # refuses NaN and what numpy and pandas leave behind
     topics = {"showcase", "known", "tracing", "circuits", "ranks", "editing", "edited", "hallucination", "icl"}
+    topics |= {"questions", "sweep"}
     assert set(found) == topics
     assert "nodes" not in found["showcase"]
 
@@ -167,6 +182,12 @@ def test_editing_has_seconds_and_layer_of_edits_alone(found: dict[str, Any]) -> 
     assert found["editing"]["none"]["ES"] == 0.1
     assert (found["editing"]["rome"]["seconds"], found["editing"]["rome"]["layer"]) == (5.5, 3)
     assert (found["editing"]["rome"]["ES_low"], found["editing"]["rome"]["n"]) == (0.8, 20)
+
+
+def test_the_sweeps_best_layer_is_that_of_the_subjects_last_token(found: dict[str, Any]) -> None:
+    assert (found["sweep"]["layer"], found["sweep"]["layers"], found["sweep"]["n"]) == (2, 2, 2)
+    assert found["sweep"]["specificity"] == 0.7
+    assert found["questions"]["rome"] == {"efficacy": 1.0, "paraphrase": 0.6, "specificity": 0.5, "n": 20.0}
 
 
 def test_edited_views_and_cases_are_found_by_name(found: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from knowcirc.plots.edits import edited_circuits
 from knowcirc.plots.layout import place
 from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
+from knowcirc.plots.sweep import editing_sweep
 from knowcirc.plots.tracing import causal_trace, causal_trace_facts, causal_trace_severed
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
@@ -182,7 +183,20 @@ def curves() -> Figure:
     return faithfulness_curves(curve_points(), "tiny")
 
 
-FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves)
+def swept() -> Figure:
+    rows = [
+        {"token": token, "layer": layer, "efficacy": 0.9, "paraphrase": 0.5, "specificity": 0.1 * layer, "score": 0.3}
+        for token, layers in (("subject_last", range(0, 6, 2)), ("last", (0, 4)))
+        for layer in layers
+    ]
+    frame = pd.DataFrame(rows).assign(n=2)
+    frame["chosen"] = (frame["token"] == "subject_last") & (frame["layer"] == 4)
+    for name in ("efficacy", "paraphrase", "specificity"):
+        frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.1})
+    return editing_sweep(frame, "tiny")
+
+
+FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves, swept)
 Make = Callable[[], Figure]
 
 
@@ -227,6 +241,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
         (curves, ["circuits of tiny are", "mean of 2 relations, each weighed alike (n = 12 prompts)"]),
         (curves, ["capital (n = 6 prompts)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "patching"]),
+        (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4.", "last subject token"]),
         (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
     ],
 )

@@ -1,5 +1,8 @@
 """Splits of a relation's facts, and editing records: who is drawn, and that the order of work changes nothing."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from knowcirc.facts.knowledge import split_facts
@@ -139,3 +142,23 @@ def test_asking_for_more_records_than_there_are_is_refused_with_both_numbers() -
         chosen("a", 50)
     with pytest.raises(ValueError, match=r"1 asked for, the relations give 0 with 6 neighbours"):
         chosen("a", 1, n_neighbours=6)
+
+
+def test_records_ask_about_unrelated_facts_of_different_relations() -> None:
+    relations = [relation("a"), relation("b"), relation("c")]
+    known = {each.name: {fact.subject for fact in each.facts} for each in relations}
+    records = choose_records(relations, known, 6, n_neighbours=2, prefixes=[], seed=0)
+    for record in records:
+        assert len(record.unrelated) == 2
+        owners = [text.removeprefix("the ")[0] for text, _ in record.unrelated]
+        assert len(set(owners)) == 2
+        assert record.relation not in owners
+    assert choose_records(relations, known, 8, n_neighbours=2, prefixes=[], seed=0)[:6] == records
+
+
+def test_a_records_question_is_the_relations() -> None:
+    asking = replace(relation("a"), question_template="Question: which {}? Answer:")
+    record = build_record(asking, 3, n_neighbours=2, prefixes=[], seed=0)
+    assert record is not None
+    assert record.question == "Question: which a 3? Answer:"
+    assert Record.from_json(json.loads(json.dumps(record.as_json()))) == record

@@ -101,7 +101,7 @@ def test_the_default_study_has_at_most_eighty_jobs(clone: Path) -> None:
         ("device=gpu", "device: 'gpu' does not match"),
         ("relations={names: [country_capitl]}", "unknown relation 'country_capitl', did you mean 'country_capital'?"),
         ("moments={corpus: no.txt}", "moments.corpus: file 'no.txt' does not exist"),
-        ("editing={editors: [romme]}", "editing.editors.0: 'romme' is not one of ['rome', 'ft-m']"),
+        ("editing={editors: [romme]}", "editing.editors.0: 'romme' is not one of ['rome', 'r-rome', 'memit'"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_anything_runs(clone: Path, change: str, expected: str) -> None:

@@ -173,19 +173,20 @@ def test_a_killed_editing_job_ends_the_same(
     listed = {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]}
     write_json(tmp_path / "records.json", listed)
     write_json(tmp_path / "moments.json", {"tokens": "0"})
+    write_json(tmp_path / "layer.json", {"layer": 1, "from": "table"})
     write_json(folders["llama"] / "provenance.json", {"weights_sha256": "tiny"})
 
     def job(output: Path) -> Any:
         params = SimpleNamespace(
             numerics={"dtype": "float32", "processing": "none"},
-            settings={"layer": 1, "steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
+            settings={"steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
             generation_records=1,
             continuations=2,
             generation_tokens=3,
             seed=0,
             code="code",
         )
-        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments")}
+        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "layer")}
         given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), **files)
         made = SimpleNamespace(scores=str(output))
         return SimpleNamespace(input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m"))

@@ -35,12 +35,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("model", "editor", "layer", "S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"),
         *("seconds_per_edit", "n"),
     ),
+    "zsre_scores": ("model", "editor", "efficacy", "paraphrase", "specificity", "n"),
     "editing_generations": ("model", "editor", "edit", "prompt", "sample", "text"),
     "icl_head_ablation": (
         *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads", "n"),
     ),
 }
 SHARES = {
+    *("efficacy", "paraphrase", "specificity"),
     *("hit_at_1", "hit_at_10", "p_answer", "edge_share", "original", "icl_heads_ablated", "random_heads_ablated"),
     *("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit"),
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
@@ -55,6 +57,7 @@ MAY_BE_EMPTY = {
     "circuit_hit_at_10": {"tau", "faithfulness", "faithfulness_random"},
     "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds"},
     "editing_scores": {"layer", "seconds_per_edit"},
+    "zsre_scores": {"paraphrase", "specificity"},
 }
 
 
@@ -104,6 +107,7 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
             yield f"{model}/figures/{name} (data)", _try(check_data, path)
         rows = (
             ("editors", "editing_scores", "editor", manifest["editors"]),
+            ("editors on questions", "zsre_scores", "editor", manifest["editors"]),
             ("methods", "circuit_hit_at_10", "method", manifest["methods"]),
             ("compared methods", "method_comparison", "method", [*manifest["methods"], "random"]),
         )

@@ -31,6 +31,8 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "circuits": _circuits(tables["circuits"]),
         "ranks": _ranks(tables["ranks"]),
         "editing": _editing(tables["editing"]),
+        "questions": _questions(tables["questions"]),
+        "sweep": _sweep(tables["sweep"]),
         "edited": _edited(tables["edited"]),
         "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
         "icl": {
@@ -134,6 +136,19 @@ def _editing(table: pd.DataFrame) -> dict[str, object]:
         if pd.notna(row["seconds_per_edit"]):
             rows[str(row["editor"])] |= {"seconds": float(row["seconds_per_edit"]), "layer": int(row["layer"])}
     return rows
+
+
+def _questions(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    names = ("efficacy", "paraphrase", "specificity", "n")
+    return {str(row["editor"]): {name: float(row[name]) for name in names} for _, row in table.iterrows()}
+
+
+def _sweep(table: pd.DataFrame) -> dict[str, object]:
+    """The layer that the sweep finds best at the subject's last token, and what an edit does there."""
+    rows = table[table["token"] == "subject_last"]
+    best = rows.loc[rows["score"].idxmax()]
+    measures = {name: float(best[name]) for name in ("efficacy", "paraphrase", "specificity")}
+    return {"layer": int(best["layer"]), "layers": len(rows), "n": int(best["n"]), **measures}
 
 
 def _edited(table: pd.DataFrame) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`knowcirc edit`: change a fact in one weight matrix and save the model as a new Hugging Face folder."""
+"""`knowcirc edit`: change facts in the weights and save the model as a new Hugging Face folder."""
 
 import argparse
 import logging
@@ -12,11 +12,11 @@ import torch
 
 from knowcirc.commands import moments
 from knowcirc.commands.arguments import flag, show
-from knowcirc.commands.edit_parser import SETTINGS
+from knowcirc.commands.edit_parser import SETTINGS, WITH_MOMENTS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.editing.edits import Edit, Request, applied, request
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.registry import DEFAULTS, Material, make_edit
+from knowcirc.editing.registry import EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.files import read_json, write_json
@@ -44,33 +44,56 @@ def run(args: argparse.Namespace) -> int:
         check_tokens(outline, _plain_prompt(args))
     else:
         tokenizer = load_tokenizer(args.model)
-        check_tokens(outline, fill(tokenizer, args.prompt, args.subject, args.target))
-    layer, digest = int(str(settings["layer"])), weights_digest(args.model)
-    moment = moments.find(args, outline, layer, digest) if args.editor == "rome" else None
+        for texts in args.requests:
+            check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]))
+    digest, layers = weights_digest(args.model), layers_with_moments(args.editor, settings)
+    found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)
-    wish = _plain_request(args) if args.ids is not None else request(model, args.prompt, args.subject, args.target)
-    before, already = read_target(model, wish)
-    if already:
-        log.warning("the model already answers %r; the edit is made all the same", wish.prompt.answer_text)
-    if moment is None and args.editor == "rome":
-        moment = moments.estimate(args, model, outline, digest)[layer]
-    change = find_edit(args, model, wish, settings, moment)
+    wishes = [_plain_request(args)] if args.ids is not None else []
+    wishes += [request(model, texts["prompt"], texts["subject"], texts["target"]) for texts in args.requests]
+    before = [read_target(model, wish) for wish in wishes]
+    for wish, (_, already) in zip(wishes, before, strict=True):
+        if already:
+            log.warning("the model already answers %r; the edit is made all the same", wish.prompt.answer_text)
+    if found is None:
+        found = dict(enumerate(moments.estimate(args, model, outline, digest)))
+    change = find_edit(args, model, wishes, settings, found)
     with applied(model, change):
-        after, _ = read_target(model, wish)
+        after = [read_target(model, wish)[0] for wish in wishes]
         about = {"editor": args.editor, "settings": settings, "report": change.report, "seed": args.seed}
-        about |= {"prompt": wish.prompt.text, "ids": wish.prompt.ids, "subject": args.subject}
-        about |= {"target": wish.prompt.answer_text, "p_before": before, "p_after": after}
+        facts = [_describe(*each) for each in zip(wishes, [p for p, _ in before], after, strict=True)]
+        about |= facts[0] if len(facts) == 1 else {"edits": facts}
         save(args, model, {"edited_from": digest, "edit": about})
-    show(
-        [
-            ("editor", f"{args.editor}, {int(change.report['steps'])} steps"),
-            ("edited", ", ".join(model.transformer.mlp_out_names[layer] for layer in change.weights)),
-            ("p(target) before", f"{before:.4g} (probability, geometric mean over the target's tokens)"),
-            ("p(target) after", f"{after:.4g}"),
-            ("model", str(args.out)),
-        ]
-    )
+    names = dict.fromkeys(matrix.name(model.transformer) for matrix in change.weights)
+    shown = [("editor", f"{args.editor}, {change.report['steps']:.0f} steps"), ("edited", ", ".join(names))]
+    for fact in facts:
+        told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
+        probability = "(probability, geometric mean over the target's tokens)"
+        shown.append(("p(target) before", f"{told}{fact['p_before']:.4g} {probability}"))
+        shown.append(("p(target) after", f"{told}{fact['p_after']:.4g}"))
+    show([*shown, ("model", str(args.out))])
     return 0
+
+
+def _describe(wish: Request, before: float, after: float) -> dict[str, object]:
+    prompt = wish.prompt
+    subject = None if prompt.span is None else wish.subject
+    return {
+        "prompt": prompt.text,
+        "ids": prompt.ids,
+        "subject": subject,
+        "target": prompt.answer_text,
+        "p_before": before,
+        "p_after": after,
+    }
+
+
+def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
+    """The layers whose second moments the editor reads."""
+    if not EDITORS[editor].moments:
+        return []
+    layer = int(str(settings["layer"]))
+    return list(range(max(0, layer + 1 - int(str(settings.get("span", 1)))), layer + 1))
 
 
 def choose_settings(args: argparse.Namespace, outline: Outline) -> dict[str, object]:
@@ -80,20 +103,23 @@ def choose_settings(args: argparse.Namespace, outline: Outline) -> dict[str, obj
         ValueError: if an option is not the editor's, or no layer is given or known.
     """
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    if odd := [flag(name) for name in given if name not in DEFAULTS[args.editor]]:
+    if odd := [flag(name) for name in given if name not in EDITORS[args.editor].defaults]:
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
     row = known_row(args.model)
     if args.layer is None and row is None:
         raise ValueError(
             f"{args.model}: no default layer, as its provenance.json names no model of {TABLE} here; give --layer"
         )
-    layer = row.edit_layer if args.layer is None and row is not None else args.layer
+    layer = args.layer
+    if layer is None and row is not None:
+        layer = default_layer(args.editor, row.edit_layer, outline.shape.n_layers)
     if layer >= outline.shape.n_layers:
         raise ValueError(f"--layer {layer} does not exist; this model has layers 0 to {outline.shape.n_layers - 1}")
     known: dict[str, object] = {}
-    if row is not None and args.editor == "rome":
-        known = {"clamp": row.clamp, "weight_decay": row.weight_decay, "steps": row.value_steps}
-    return {**DEFAULTS[args.editor], **known, **given, "layer": layer}
+    if row is not None and args.editor in WITH_MOMENTS:
+        known = {"weight_decay": row.weight_decay, "steps": row.value_steps}
+        known |= {} if args.editor == "memit" else {"clamp": row.clamp}
+    return {**EDITORS[args.editor].defaults, **known, **given, "layer": layer}
 
 
 def known_row(folder: Path) -> ModelRow | None:
@@ -125,17 +151,21 @@ def read_target(model: LanguageModel, wish: Request) -> tuple[float, bool]:
 
 
 def find_edit(
-    args: argparse.Namespace, model: LanguageModel, wish: Request, settings: dict[str, object], moment: Moment | None
+    args: argparse.Namespace,
+    model: LanguageModel,
+    wishes: list[Request],
+    settings: dict[str, object],
+    found: dict[int, Moment],
 ) -> Edit:
     """The edit that the editor finds.
 
     Raises:
         ValueError: if the second moments are singular, or the new weights are not finite.
     """
-    material = Material(lambda layer: _needed(moment), lambda: sample_prefixes(model, PREFIXES, args.seed))
+    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, PREFIXES, args.seed))
     log.info("editing: %s, layer %s", args.editor, settings["layer"])
     try:
-        change = make_edit(args.editor, model, wish, settings, material)
+        change = make_edits(args.editor, model, wishes, settings, material)
     except torch.linalg.LinAlgError:
         raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
     if not all(bool(weight.isfinite().all()) for weight in change.weights.values()):
@@ -143,12 +173,6 @@ def find_edit(
             "the edit gave weights that are not finite; lower --learning-rate, or give more --moment-tokens"
         )
     return change
-
-
-def _needed(moment: Moment | None) -> Moment:
-    if moment is None:
-        raise TypeError("this editor was given no second moments")
-    return moment
 
 
 def save(args: argparse.Namespace, model: LanguageModel, about: dict[str, object]) -> None:

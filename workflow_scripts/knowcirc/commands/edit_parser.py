@@ -1,13 +1,19 @@
 """What `knowcirc edit` accepts, and the checks that need no library."""
 
 import argparse
+import csv
 from pathlib import Path
 
 from knowcirc.commands.arguments import DTYPES, check_input_file, check_output_folder, flag, real, token_ids, whole
 from knowcirc.commands.options import Subparsers, add_model, new_parser
 
-EDITORS = ("rome", "ft-m")
-SETTINGS = ("steps", "clamp", "learning_rate", "weight_decay", "kl_factor", "stop_loss")
+EDITORS = ("rome", "r-rome", "memit", "ft", "ft-l", "ft-m", "attn-edit")
+WITH_MOMENTS = ("rome", "r-rome", "memit")
+SETTINGS = (
+    *("steps", "clamp", "learning_rate", "weight_decay", "kl_factor", "stop_loss"),
+    *("span", "moment_weight", "bound"),
+)
+COLUMNS = ("prompt", "subject", "target")
 
 
 def add_edit(commands: "Subparsers") -> None:
@@ -15,11 +21,12 @@ def add_edit(commands: "Subparsers") -> None:
     parser = new_parser(
         commands,
         "edit",
-        "change a fact in one weight matrix and save the model",
-        text="Writes a Hugging Face folder (float32) in which one MLP output matrix differs, and prints the target's "
-        "probability before and after. ROME needs second moments of the layer's keys: those of --moments, else of the "
-        "study in --results where its model is this one, else estimated on sampled text (minutes) and kept in "
-        "~/.cache/knowcirc for the next edit.",
+        "change facts in the weights and save the model",
+        text="Writes a Hugging Face folder (float32) in which the edited matrices differ, and prints the target's "
+        "probability before and after. rome, r-rome and memit need second moments of the layers' keys: those of "
+        "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
+        "(minutes) and kept in ~/.cache/knowcirc for the next edit. Several facts (--edits) are edited together by "
+        "memit, one after the other by the others.",
         example="knowcirc edit results/models/smollm2-135m --editor rome --out edited \\\n"
         '    --prompt "The official language of {} is" --subject France --target German',
         prepare=prepare_edit,
@@ -28,14 +35,24 @@ def add_edit(commands: "Subparsers") -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="the request, {} where the subject stands")
     parser.add_argument("--subject", metavar="TEXT", help="what the fact is about")
     parser.add_argument("--target", metavar="TEXT", help="what the model shall say, without a space in front")
-    parser.add_argument("--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (ft-m only)")
+    parser.add_argument(
+        "--edits", type=Path, metavar="FILE.csv", help="several requests instead: columns prompt, subject, target"
+    )
+    parser.add_argument(
+        "--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (fine-tuning editors only)"
+    )
     parser.add_argument("--answer-id", type=token_ids, metavar="ID[,ID]", help="the target as token ids, with --ids")
     parser.add_argument("--editor", choices=EDITORS, default="rome", help="default: rome")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the edited model")
     parser.add_argument(
-        "--layer", type=whole(0), metavar="N", help="layer to edit (default: the model's in config/models.tsv)"
+        "--layer",
+        type=whole(0),
+        metavar="N",
+        help="layer to edit, memit: the last of its layers (default: the model's in config/models.tsv)",
     )
-    parser.add_argument("--moments", type=Path, metavar="FILE", help="second moments of the layer (safetensors)")
+    parser.add_argument(
+        "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
         "--moment-tokens",
@@ -46,31 +63,76 @@ def add_edit(commands: "Subparsers") -> None:
     parser.add_argument("--steps", type=whole(1), metavar="N", help="most gradient steps")
     parser.add_argument("--learning-rate", type=real(zero=False), metavar="X", help="of Adam")
     parser.add_argument("--stop-loss", type=real(zero=True), metavar="X", help="stop below this loss (nats)")
-    parser.add_argument("--clamp", type=real(zero=False), metavar="X", help="rome: bound on the change, value norms")
-    parser.add_argument("--weight-decay", type=real(zero=True), metavar="X", help="rome: weight of the change's size")
-    parser.add_argument("--kl-factor", type=real(zero=True), metavar="X", help="rome: weight of the KL divergence")
+    parser.add_argument(
+        "--clamp", type=real(zero=False), metavar="X", help="rome, memit: bound on the change, in norms of what changes"
+    )
+    parser.add_argument(
+        "--weight-decay", type=real(zero=True), metavar="X", help="rome, memit: weight of the change's size"
+    )
+    parser.add_argument(
+        "--kl-factor", type=real(zero=True), metavar="X", help="rome, memit: weight of the KL divergence"
+    )
+    parser.add_argument("--span", type=whole(1), metavar="N", help="memit: how many layers")
+    parser.add_argument("--moment-weight", type=real(zero=False), metavar="X", help="memit: lambda, weight of C")
+    parser.add_argument("--bound", type=real(zero=False), metavar="X", help="ft-l, attn-edit: most an entry may move")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="samples ROME's contexts (default: 0)")
 
 
 def prepare_edit(args: argparse.Namespace) -> None:
     """Check the request and the output folder."""
-    texts = {name: getattr(args, name) for name in ("prompt", "subject", "target")}
-    if args.ids is not None or args.answer_id is not None:
+    texts = {name: getattr(args, name) for name in COLUMNS}
+    if args.edits is not None:
+        others = {**texts, "ids": args.ids, "answer_id": args.answer_id}
+        if given := [flag(name) for name, value in others.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} and --edits exclude each other; leave one out")
+        check_input_file(args.edits, "edits", f"columns {', '.join(COLUMNS)}")
+        args.requests = read_edits(args.edits)
+    elif args.ids is not None or args.answer_id is not None:
         if given := [flag(name) for name, value in texts.items() if value is not None]:
             raise ValueError(f"{', '.join(given)} and --ids exclude each other; give texts or token ids")
         if args.ids is None or args.answer_id is None:
             raise ValueError("--ids and --answer-id belong together; give both")
-        if args.editor == "rome":
-            raise ValueError("rome needs texts (it samples contexts and holds 'SUBJECT is a' still); "
+        if args.editor in WITH_MOMENTS:
+            raise ValueError(f"{args.editor} needs texts (it samples contexts and holds 'SUBJECT is a' still); "
                              "give --prompt, --subject, --target, or --editor ft-m with --ids")  # fmt: skip
+        args.requests = []
     else:
         _check_request(texts)
+        args.requests = [texts]
     if args.moments is not None:
-        if args.editor != "rome" or args.moment_tokens is not None:
+        if args.editor not in WITH_MOMENTS or args.moment_tokens is not None:
             other = "--moment-tokens" if args.moment_tokens is not None else f"--editor {args.editor}"
             raise ValueError(f"--moments and {other} exclude each other; leave one out")
-        check_input_file(args.moments, "second moments", "leave --moments out to have them estimated")
+        if not args.moments.is_dir():
+            check_input_file(args.moments, "second moments", "leave --moments out to have them estimated")
     check_output_folder(args.out)
+
+
+def read_edits(path: Path) -> list[dict[str, str]]:
+    """The requests of a CSV file.
+
+    Raises:
+        ValueError: naming the file, the row and what is wrong with it.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no CSV file ({error}); give columns {', '.join(COLUMNS)}") from None
+    if not rows:
+        raise ValueError(f"{path}: no request; give a header row {','.join(COLUMNS)} and a row for each")
+    if missing := [name for name in COLUMNS if name not in rows[0]]:
+        raise ValueError(f"{path}: column {missing[0]} is missing; give {', '.join(COLUMNS)}")
+    requests = [{name: row[name] or "" for name in COLUMNS} for row in rows]
+    for number, texts in enumerate(requests, start=1):
+        try:
+            _check_request(dict(texts))
+        except ValueError as error:
+            raise ValueError(f"{path}: row {number}: {error}") from None
+    asked = [texts["prompt"].format(texts["subject"]) for texts in requests]
+    if twice := [text for number, text in enumerate(asked) if text in asked[:number]]:
+        raise ValueError(f"{path}: {twice[0]!r} is asked for twice; keep one")
+    return requests
 
 
 def _check_request(texts: dict[str, str | None]) -> None:

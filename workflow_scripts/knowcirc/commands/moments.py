@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxtyping import Int
@@ -36,22 +36,30 @@ def cache_folder(digest: str) -> Path:
     return Path(base) / "knowcirc" / "moments" / digest
 
 
-def find(args: argparse.Namespace, outline: Outline, layer: int, digest: str) -> Moment | None:
-    """The layer's moments where they exist already; None where they must be estimated.
+def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], digest: str) -> dict[int, Moment] | None:
+    """The layers' moments where they exist already; None where they must be estimated.
+
+    `--moments` names a file of one layer, or a folder of several.
 
     Raises:
         ValueError: if a file is not of this model and layer, or too few tokens are asked for.
     """
     if args.moments is not None:
-        return read(args.moments, outline, layer, digest)
+        if not args.moments.is_dir() and len(layers) > 1:
+            raise ValueError(
+                f"--moments {args.moments} is a file of one layer, this editor needs layers "
+                f"{', '.join(map(str, layers))}; name their folder"
+            )
+        paths = {layer: moment_path(args.moments, layer) if args.moments.is_dir() else args.moments for layer in layers}
+        return {layer: read(path, outline, layer, digest) for layer, path in paths.items()}
     asked = args.moment_tokens or TOKENS
     if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
         log.info("second moments of %s", folder)
-        return read(moment_path(folder, layer), outline, layer, digest)
+        return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
     stamp = cache_folder(digest) / "moments.json"
     if stamp.is_file() and read_json(stamp).get("tokens_asked") == asked:
         log.info("second moments of %s", stamp.parent)
-        return read(moment_path(stamp.parent, layer), outline, layer, digest)
+        return {layer: read(moment_path(stamp.parent, layer), outline, layer, digest) for layer in layers}
     if asked < outline.shape.d_mlp:
         raise ValueError(
             f"--moment-tokens {asked} is below {outline.shape.d_mlp}, the width of the MLP: second moments would be "

@@ -1,4 +1,4 @@
-"""Edits: new values of single weight matrices, applied in place and undone to the last bit.
+"""Edits: new values of weight matrices, applied in place and undone to the last bit.
 
 An editor is a function `(model, request, ...) -> Edit` of its own module; `registry.py` names them. An edit keeps
 the difference as whole matrices, so that applying it writes each matrix once and undoing restores the copy.
@@ -9,31 +9,50 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import PackedTransformer
+from knowcirc.models.transformer import Part, Transformer
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """An edit to make: the filled-in prompt, its subject, and the new object as tokens.
 
-    `essence` is the prompt "SUBJECT is a", whose continuation ROME holds still.
+    `essence` is the prompt "SUBJECT is a", whose continuation ROME holds still; None where the prompt is given as ids.
     """
 
     prompt: Prompt
     essence: Prompt | None
     target: tuple[int, ...]
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Matrix:
+    """Which weights: a layer's MLP output matrix, or the query, key or value matrices of all its heads together."""
+
+    layer: int
+    part: Part = "mlp_out"
+
+    def view(self, network: Transformer) -> Tensor:
+        """The weights in place: d_model x d_mlp, or head x d_head x d_model."""
+        block = network.blocks[self.layer]
+        views = {"query": block.attention.w_q, "key": block.attention.w_k, "value": block.attention.w_v}
+        return block.mlp.w_out if self.part == "mlp_out" else views[self.part]
+
+    def name(self, network: Transformer) -> str:
+        """The Hugging Face parameter that holds them."""
+        return network.parameter_names[self.layer][self.part]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """New values of MLP output matrices by layer, and what the editor reports of its work."""
+    """New values of weight matrices, and what the editor reports of its work."""
 
-    weights: dict[int, Float[Tensor, "d_model d_mlp"]]
+    weights: dict[Matrix, Tensor]
     report: dict[str, float]
 
 
@@ -49,7 +68,9 @@ def request(model: LanguageModel, template: str, subject: str, target: str) -> R
         raise ValueError(f"subject {subject!r}: give it without spaces around it")
     tokenizer = model.text
     new = answer_tokens(tokenizer, target)
-    return Request(fill(tokenizer, template, subject, target), fill(tokenizer, "{} is a", subject, target), new)
+    return Request(
+        fill(tokenizer, template, subject, target), fill(tokenizer, "{} is a", subject, target), new, subject
+    )
 
 
 @contextlib.contextmanager
@@ -62,21 +83,22 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
     Raises:
         ValueError: if an edited layer does not exist.
     """
-    blocks = model.transformer.blocks
+    network = model.transformer
     weights = {} if edit is None else edit.weights
-    for layer in weights:
-        check_layer(model, layer)
-    old = {layer: blocks[layer].mlp.w_out.clone() for layer in weights}
+    for matrix in weights:
+        check_layer(model, matrix.layer)
+    old = {matrix: matrix.view(network).clone() for matrix in weights}
     try:
         with torch.no_grad():
-            for layer, weight in weights.items():
-                blocks[layer].mlp.w_out.copy_(weight)
-        network = model.transformer
-        yield replace(model, transformer=network.repacked(weights)) if isinstance(network, PackedTransformer) else model
+            for matrix, weight in weights.items():
+                matrix.view(network).copy_(weight)
+        if isinstance(network, PackedTransformer) and weights:
+            model = replace(model, transformer=network.repacked({matrix.layer for matrix in weights}))
+        yield model
     finally:
         with torch.no_grad():
-            for layer, weight in old.items():
-                blocks[layer].mlp.w_out.copy_(weight)
+            for matrix, weight in old.items():
+                matrix.view(network).copy_(weight)
 
 
 def check_layer(model: LanguageModel, layer: int) -> None:

@@ -7,6 +7,10 @@ NS, NM  on prompts about neighbours, share with p(true) > p(new), and the mean o
 S       harmonic mean of ES, PS, NS;
 GE      fluency: mean of the weighted bi- and trigram entropies (bits) of generated text;
 RS      consistency: cosine of the TF-IDF vectors of generated text and of texts about the new object.
+
+In the manner of zsRE (ROME Table 1), with the share of an answer's tokens that are the likeliest, each after the right
+ones before it: efficacy on the request, paraphrase on a question about the subject (on the paraphrases where the
+relation has no question), specificity on questions about unrelated facts, against their true answers.
 """
 
 from collections import Counter
@@ -74,6 +78,38 @@ def scores(pairs: dict[str, list[Pair]]) -> dict[str, float]:
         result[f"{letter}S"] = float(np.mean([gap > 0 for gap in gaps]))
         result[f"{letter}M"] = float(np.mean(gaps))
     return result
+
+
+@torch.no_grad()
+def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[float]:
+    """The share of each answer's tokens that are the model's likeliest, each after the prompt and those before it."""
+    answers = [answer_tokens(model.text, answer) for _, answer in cases]
+    rows = [(*model.text(text)["input_ids"], *answer[:-1]) for (text, _), answer in zip(cases, answers, strict=True)]
+    width = max(map(len, rows))
+    x = model.transformer.embed(model.batch([row + (row[-1],) * (width - len(row)) for row in rows]))
+    for layer in range(model.transformer.shape.n_layers):
+        x = model.transformer.advance(layer, x)
+    shares = []
+    for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        likeliest = model.transformer.unembed(x[index, len(row) - len(answer) : len(row)]).argmax(-1)
+        shares.append(float((likeliest.cpu() == torch.tensor(answer)).double().mean()))
+    return shares
+
+
+def question_scores(model: LanguageModel, record: Record) -> dict[str, float | None]:
+    """Efficacy, paraphrase and specificity of one record in the manner of zsRE; None where it has no prompt for one."""
+    asked = record.paraphrases if record.question is None else (record.question,)
+    cases = {
+        "efficacy": [(record.prompt, record.target_new)],
+        "paraphrase": [(text, record.target_new) for text in asked],
+        "specificity": list(record.unrelated),
+    }
+    shares = greedy_shares(model, [case for part in cases.values() for case in part])
+    found: dict[str, float | None] = {}
+    for name, part in cases.items():
+        mine, shares = shares[: len(part)], shares[len(part) :]
+        found[f"zsre_{name}"] = float(np.mean(mine)) if mine else None
+    return found
 
 
 def harmonic(values: Sequence[float]) -> float:

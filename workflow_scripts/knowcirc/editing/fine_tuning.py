@@ -1,59 +1,103 @@
-"""Fine-tuning one MLP output matrix on the request: the baseline that Knowledge Circuits compares with ROME.
+"""Editing by gradient descent on one layer's matrices: the baselines that ROME and Knowledge Circuits compare with.
 
-FT-M: cross-entropy of the target's tokens given the prompt, Adam on one matrix, at most `steps` steps, until the
-loss falls below `stop_loss`. Only the layers from the edited one up are run at each step.
+| editor | matrices | loss | bound |
+|---|---|---|---|
+| FT | MLP output | the target's tokens, each read at the prompt's last token (ROME's code) | none |
+| FT+L | MLP output | the same | each entry moves by `bound` at most (L-infinity; Zhu et al. 2020) |
+| FT-M | MLP output | the target's tokens, each after those before it | none |
+| AttnEdit | queries, keys, values of a late layer | as FT | as FT+L (ROME, section 3.4) |
+
+Adam, at most `steps` steps, until the loss falls below `stop_loss`. Only the layers from the edited one up are run at
+each step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from knowcirc.editing.edits import Edit, Request, check_layer
+from knowcirc.editing.edits import Edit, Matrix, Part, Request, check_layer
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
+
+Loss = Literal["prompt", "target"]
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuneSettings:
-    """Adam's settings; losses in nats."""
+    """Adam's settings; losses in nats. `bound` is the most by which an entry may move, None for no bound.
+
+    `loss` reads the target's tokens at the prompt's last token (`prompt`), or after one another (`target`).
+    """
 
     layer: int
     steps: int
     learning_rate: float
     stop_loss: float
+    loss: Loss
+    parts: tuple[Part, ...] = ("mlp_out",)
+    bound: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.learning_rate <= 0:
-            raise ValueError(f"ft-m: steps and learning_rate must be positive, got {self}")
+        if self.steps < 1 or self.learning_rate <= 0 or (self.bound is not None and self.bound <= 0):
+            raise ValueError(f"fine-tuning: steps, learning_rate and bound must be positive, got {self}")
 
 
 def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> Edit:
-    """The edit of one layer's MLP output matrix by gradient descent on the target's tokens.
+    """The edit of one layer's matrices by gradient descent on the target's tokens.
 
     Raises:
         ValueError: if the layer does not exist.
     """
     check_layer(model, settings.layer)
-    network, mlp = model.transformer, model.transformer.blocks[settings.layer].mlp
-    text = request.prompt.ids + request.target
+    network = model.transformer
+    teacher = request.target[:-1] if settings.loss == "target" else ()
     targets = model.batch([request.target])[0]
     with torch.no_grad():
-        x = network.embed(model.batch([text[:-1]]))
+        before = network.embed(model.batch([request.prompt.ids + teacher]))
         for layer in range(settings.layer):
-            x = network.advance(layer, x)
-        middle = x + network.attend(settings.layer, x)
-        keys = mlp.hidden(network.blocks[settings.layer].norm2(middle))
-    weight = mlp.w_out.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([weight], lr=settings.learning_rate)
+            before = network.advance(layer, before)
+    matrices = [Matrix(settings.layer, part) for part in settings.parts]
+    old = [matrix.view(network) for matrix in matrices]
+    weights = [weight.detach().clone().contiguous().requires_grad_() for weight in old]
+    adam = torch.optim.Adam(weights, lr=settings.learning_rate)
     for step in range(settings.steps):  # noqa: B007
         with torch.enable_grad():
-            x = middle + torch.nn.functional.linear(keys, weight, mlp.b_out)
-            for layer in range(settings.layer + 1, network.shape.n_layers):
-                x = network.advance(layer, x)
-            logits = network.unembed(x[0, -len(targets) :])
+            tuned = _with_weights(network, settings.layer, dict(zip(settings.parts, weights, strict=True)))
+            x = before
+            for layer in range(settings.layer, network.shape.n_layers):
+                x = tuned.advance(layer, x)
+            logits = network.unembed(x[0, -1 - len(teacher) :]).expand(len(targets), -1)
             loss = torch.nn.functional.cross_entropy(logits, targets)
         if loss < settings.stop_loss:
             break
         adam.zero_grad()
         loss.backward()
         adam.step()
-    return Edit({settings.layer: weight.detach()}, {"steps": float(step + 1), "nll": loss.item()})
+        if settings.bound is not None:
+            _bound(weights, old, settings.bound)
+    found = {matrix: weight.detach() for matrix, weight in zip(matrices, weights, strict=True)}
+    return Edit(found, {"steps": float(step + 1), "nll": loss.item()})
+
+
+@torch.no_grad()
+def _bound(weights: list[Tensor], old: list[Tensor], bound: float) -> None:
+    for weight, start in zip(weights, old, strict=True):
+        weight.copy_(torch.clamp(weight, start - bound, start + bound))
+
+
+def _with_weights(network: Transformer, layer: int, weights: dict[Part, Tensor]) -> Transformer:
+    """The network whose layer reads other matrices, unpacked so that gradients reach them."""
+    block = network.blocks[layer]
+    mlp = Mlp(**{each.name: getattr(block.mlp, each.name) for each in fields(Mlp)})
+    attention = Attention(**{each.name: getattr(block.attention, each.name) for each in fields(Attention)})
+    mlp = replace(mlp, w_out=weights.get("mlp_out", mlp.w_out))
+    attention = replace(
+        attention,
+        w_q=weights.get("query", attention.w_q),
+        w_k=weights.get("key", attention.w_k),
+        w_v=weights.get("value", attention.w_v),
+    )
+    changed = Block(block.norm1, attention, block.norm2, mlp)
+    return replace(network, blocks=(*network.blocks[:layer], changed, *network.blocks[layer + 1 :]))

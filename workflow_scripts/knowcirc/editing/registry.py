@@ -1,15 +1,18 @@
 """The editors by name. A new one is a module with `edit` and its settings, and an entry here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar
 
-from knowcirc.editing import fine_tuning, rome
-from knowcirc.editing.edits import Edit, Request
+from torch import Tensor
+
+from knowcirc.editing import fine_tuning, memit, rome
+from knowcirc.editing.edits import Edit, Matrix, Request, applied
 from knowcirc.editing.moments import Moment
 from knowcirc.models.loading import LanguageModel
 
 S = TypeVar("S")
+Settings = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,41 +23,105 @@ class Material:
     prefixes: Callable[[], list[tuple[int, ...]]]
 
 
-def _rome(model: LanguageModel, request: Request, settings: dict[str, object], material: Material) -> Edit:
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """An editor's function, and the defaults of all settings but the layer.
+
+    `fixed` settings make it what it is and are not to be chosen. `moments` says whether it reads second moments,
+    `together` whether it takes many requests at once. `depth` is where it works, as a share of the layers, where that
+    is not ROME's layer.
+    """
+
+    edit: Callable[[LanguageModel, Sequence[Request], dict[str, object], Material], Edit]
+    defaults: dict[str, object]
+    fixed: dict[str, object]
+    moments: bool
+    together: bool = False
+    depth: float | None = None
+
+
+def _rome(model: LanguageModel, requests: Sequence[Request], settings: dict[str, object], material: Material) -> Edit:
     chosen = read_settings(rome.RomeSettings, settings)
-    return rome.edit(model, request, chosen, material.moment(chosen.layer), material.prefixes())
+    return rome.edit(model, requests[0], chosen, material.moment(chosen.layer), material.prefixes())
 
 
-def _ft_m(model: LanguageModel, request: Request, settings: dict[str, object], material: Material) -> Edit:
-    return fine_tuning.edit(model, request, read_settings(fine_tuning.FineTuneSettings, settings))
+def _memit(model: LanguageModel, requests: Sequence[Request], settings: dict[str, object], material: Material) -> Edit:
+    return memit.edit(
+        model, requests, read_settings(memit.MemitSettings, settings), material.moment, material.prefixes()
+    )
 
 
-Editor = Callable[[LanguageModel, Request, dict[str, object], Material], Edit]
-EDITORS: dict[str, Editor] = {"rome": _rome, "ft-m": _ft_m}
-DEFAULTS: dict[str, dict[str, object]] = {
-    "rome": {
-        "steps": 25,
-        "learning_rate": 0.5,
-        "weight_decay": 1e-3,
-        "kl_factor": 0.0625,
-        "clamp": 4.0,
-        "stop_loss": 0.05,
-    },
-    "ft-m": {"steps": 25, "learning_rate": 5e-4, "stop_loss": 0.01},
+def _tune(model: LanguageModel, requests: Sequence[Request], settings: dict[str, object], material: Material) -> Edit:
+    return fine_tuning.edit(model, requests[0], read_settings(fine_tuning.FineTuneSettings, settings))
+
+
+VALUE: dict[str, object] = {"steps": 25, "learning_rate": 0.5, "weight_decay": 1e-3, "kl_factor": 0.0625}
+ROME = {**VALUE, "clamp": 4.0, "stop_loss": 0.05}
+TUNE: dict[str, object] = {"steps": 25, "learning_rate": 5e-4, "stop_loss": 0.01}
+EDITORS: dict[str, Editor] = {
+    "rome": Editor(_rome, ROME, {"averaged_key": False}, moments=True),
+    "r-rome": Editor(_rome, ROME, {"averaged_key": True}, moments=True),
+    "memit": Editor(
+        _memit,
+        {**VALUE, "clamp": 0.75, "stop_loss": 0.05, "span": 3, "moment_weight": 1500.0},
+        {},
+        moments=True,
+        together=True,
+    ),
+    "ft": Editor(_tune, TUNE, {"loss": "prompt"}, moments=False),
+    "ft-l": Editor(_tune, {**TUNE, "bound": 5e-4}, {"loss": "prompt"}, moments=False),
+    "ft-m": Editor(_tune, TUNE, {"loss": "target"}, moments=False),
+    "attn-edit": Editor(
+        _tune,
+        {**TUNE, "learning_rate": 1e-3, "bound": 1e-3},
+        {"loss": "prompt", "parts": ("query", "key", "value")},
+        moments=False,
+        depth=33 / 48,  # ROME: layer 33 of GPT-2 XL's 48
+    ),
 }
 
 
-def make_edit(
-    editor: str, model: LanguageModel, request: Request, settings: dict[str, object], material: Material
-) -> Edit:
+def default_layer(editor: str, rome_layer: int, n_layers: int) -> int:
+    """Where an editor works in a model in which ROME works at `rome_layer`."""
+    depth = EDITORS[editor].depth
+    return rome_layer if depth is None else int(depth * n_layers)
+
+
+def make_edit(editor: str, model: LanguageModel, request: Request, settings: Settings, material: Material) -> Edit:
     """The edit of the named editor; `settings` (a layer at least) override its defaults.
 
     Raises:
         ValueError: for an unknown editor or setting.
     """
+    return make_edits(editor, model, [request], settings, material)
+
+
+def make_edits(
+    editor: str, model: LanguageModel, requests: Sequence[Request], settings: Settings, material: Material
+) -> Edit:
+    """One edit for all requests: together where the editor can, else one after the other on the edited model.
+
+    The report is that of the last request where they are edited one after the other.
+
+    Raises:
+        ValueError: for an unknown editor or setting, or no request.
+    """
     if editor not in EDITORS:
         raise ValueError(f"editor {editor!r} is none of {', '.join(EDITORS)}")
-    return EDITORS[editor](model, request, DEFAULTS[editor] | settings, material)
+    if not requests:
+        raise ValueError(f"{editor}: no request; give one or more")
+    entry = EDITORS[editor]
+    if fixed := sorted(set(settings) & set(entry.fixed)):
+        raise ValueError(f"{editor}: {', '.join(fixed)} cannot be chosen; leave it out")
+    chosen = entry.defaults | dict(settings) | entry.fixed
+    if entry.together:
+        return entry.edit(model, requests, chosen, material)
+    weights: dict[Matrix, Tensor] = {}
+    for request in requests:
+        with applied(model, Edit(weights, {})) as current:
+            last = entry.edit(current, [request], chosen, material)
+        weights |= last.weights
+    return Edit(weights, last.report)
 
 
 def read_settings(kind: type[S], settings: dict[str, object]) -> S:
@@ -63,8 +130,9 @@ def read_settings(kind: type[S], settings: dict[str, object]) -> S:
     Raises:
         ValueError: naming unknown and missing keys.
     """
-    wanted = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if wanted != set(settings):
-        unknown, missing = sorted(set(settings) - wanted), sorted(wanted - set(settings))
+    known: tuple[Any, ...] = fields(kind)  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - {field.name for field in known})
+    missing = sorted({field.name for field in known if field.default is MISSING} - set(settings))
+    if unknown or missing:
         raise ValueError(f"{kind.__name__}: unknown settings {unknown}, missing settings {missing}")
     return kind(**settings)

@@ -7,9 +7,9 @@ import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.edits import applied, request
-from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, scores
+from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
 from knowcirc.editing.moments import load_moment, moment_path
-from knowcirc.editing.registry import Material, make_edit
+from knowcirc.editing.registry import Material, default_layer, make_edit
 from knowcirc.facts.records import Record
 from knowcirc.files import read_json
 from knowcirc.models.loading import LanguageModel
@@ -17,12 +17,13 @@ from knowcirc.statistics import bootstrap, columns
 
 UNEDITED = "none"
 SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
+QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
 
-def read_records(path: Path) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """The records and ROME's prefixes from a file of the rule build_records."""
+def read_records(path: Path, which: str = "records") -> tuple[list[Record], list[tuple[int, ...]]]:
+    """The records (`sweep_records`: those of the sweep) and ROME's prefixes from a file of the rule build_records."""
     data = read_json(path)
-    records = [Record.from_json(record) for record in data["records"]]  # type: ignore[attr-defined]
+    records = [Record.from_json(record) for record in data[which]]  # type: ignore[attr-defined]
     return records, [tuple(prefix) for prefix in data["prefixes"]]  # type: ignore[attr-defined]
 
 
@@ -31,6 +32,11 @@ def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]
     return Material(
         lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes
     )
+
+
+def placed(editor: str, settings: dict[str, object], rome_layer: int, n_layers: int) -> dict[str, object]:
+    """The settings with the editor's layer; none for the unedited model."""
+    return {} if editor == UNEDITED else {**settings, "layer": default_layer(editor, rome_layer, n_layers)}
 
 
 def edit_record(
@@ -57,6 +63,7 @@ def edit_record(
             "target_true": record.target_true,
             "target_new": record.target_new,
             **scores(pairs),
+            **question_scores(edited, record),
             "p_new": pairs["request"][0].new,
             "p_true": pairs["request"][0].true,
             "p_neighbour": sum(pair.true for pair in pairs["neighbourhood"]) / len(pairs["neighbourhood"]),
@@ -87,6 +94,17 @@ def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], mode
     result = pd.DataFrame(rows)
     result["layer"] = result["layer"].astype("Int64")
     return result
+
+
+def zsre_scores(frames: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
+    """Table zsre_scores (ROME Table 1): a row an editor, the unedited model first; n counts records."""
+    rows = []
+    for editor, frame in frames.items():
+        row: dict[str, object] = {"model": model, "editor": editor}
+        for name in QUESTIONS:
+            row |= columns(name, bootstrap(frame[f"zsre_{name}"].dropna().tolist()))
+        rows.append({**row, "n": len(frame)})
+    return pd.DataFrame(rows)
 
 
 def _harmonic(frame: pd.DataFrame) -> dict[str, float]:

@@ -6,12 +6,13 @@ subjects whose true object is the record's new one, from the file's own prompts.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from knowcirc.facts.records import Record
+from knowcirc.facts.records import UNRELATED, Record
 from knowcirc.seeding import derive
 
 SHOWN_REFERENCES = 20
@@ -48,7 +49,17 @@ def choose_cases(cases: Sequence[dict[str, Any]], n: int, *, n_neighbours: int, 
         true = rewrite["target_true"]["str"]
         sentences.setdefault(true, []).append(f"{rewrite['prompt'].format(rewrite['subject'])} {true}.")
     order = np.random.default_rng(derive(seed, "counterfact")).permutation(len(cases))[:n]
-    return [_record(cases[i], sentences, n_neighbours) for i in order]
+    records = [_record(cases[i], sentences, n_neighbours) for i in order]
+    return [
+        replace(record, unrelated=tuple((other.prompt, other.target_true) for other in _next(records, at, UNRELATED)))
+        for at, record in enumerate(records)
+    ]
+
+
+def _next(records: Sequence[Record], at: int, most: int) -> list[Record]:
+    """The records after one, those of other relations, from the first again at the end."""
+    others = [*records[at + 1 :], *records[:at]]
+    return [record for record in others if record.relation != records[at].relation][:most]
 
 
 def _record(case: dict[str, Any], sentences: dict[str, list[str]], n_neighbours: int) -> Record:

@@ -2,21 +2,27 @@
 
 A record asks for a counterfactual: the subject with another object of its relation. Beside the request it holds
 paraphrases (other templates; the request behind sampled text), its neighbourhood (other subjects with the same
-true object, whose answers must not move), prompts to generate from, and reference texts about the new object.
+true object, whose answers must not move), prompts to generate from, reference texts about the new object, and, for
+scores in the manner of zsRE, a question about the subject and questions about unrelated facts.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from knowcirc.facts.relations import Relation
 from knowcirc.seeding import derive
 
+UNRELATED = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One counterfactual edit and all that judges it. Prompts are full texts; `template` holds `{}`."""
+    """One counterfactual edit and all that judges it. Prompts are full texts; `template` holds `{}`.
+
+    `unrelated` are (question, answer) pairs about other relations' facts.
+    """
 
     case: str
     relation: str
@@ -28,6 +34,8 @@ class Record:
     neighbours: tuple[str, ...]
     generation: tuple[str, ...]
     references: tuple[str, ...]
+    question: str | None = None
+    unrelated: tuple[tuple[str, str], ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -41,7 +49,11 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, object]) -> "Record":
         """The record of `as_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})  # type: ignore[arg-type]
+        return cls(**{key: _frozen(value) for key, value in data.items()})  # type: ignore[arg-type]
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def build_record(
@@ -75,6 +87,7 @@ def build_record(
         neighbours=tuple(template.format(subject) for subject in near),
         generation=tuple(text.format(fact.subject) for text in relation.templates[1:]),
         references=tuple(f"{text.format(s)} {new}." for s in sharing for text in relation.templates),
+        question=None if relation.question_template is None else relation.question_template.format(fact.subject),
     )
 
 
@@ -87,10 +100,10 @@ def choose_records(
     prefixes: Sequence[str],
     seed: int,
 ) -> list[Record]:
-    """`n` records of facts that the model knows, drawn from the relations in turn.
+    """`n` records of facts that the model knows, drawn from the relations in turn; a larger `n` begins with a smaller.
 
-    Facts with fewer than `n_neighbours` neighbours are left out, so that every record weighs its neighbourhood
-    alike.
+    Each asks about UNRELATED facts of other relations, too. Facts with fewer than `n_neighbours` neighbours are left
+    out, so that every record weighs its neighbourhood alike.
 
     Raises:
         ValueError: if the relations give fewer than `n` records.
@@ -109,7 +122,23 @@ def choose_records(
             f"editing.records: {n} asked for, the relations give {len(records)} with {n_neighbours} neighbours; "
             "ask for fewer, or for more relations"
         )
-    return records
+    return [replace(record, unrelated=_unrelated(record, relations, known, seed)) for record in records]
+
+
+def _unrelated(
+    record: Record, relations: Sequence[Relation], known: dict[str, set[str]], seed: int
+) -> tuple[tuple[str, str], ...]:
+    """Questions about facts that the model knows, each of another relation than the record's and than each other's."""
+    rng = np.random.default_rng(derive(seed, "unrelated", record.case))
+    found: list[tuple[str, str]] = []
+    for index in rng.permutation(len(relations)):
+        relation = relations[int(index)]
+        facts = [fact for fact in relation.facts if fact.subject in known.get(relation.name, set())]
+        if relation.name != record.relation and facts and len(found) < UNRELATED:
+            fact = facts[int(rng.integers(len(facts)))]
+            wording = relation.question_template or relation.templates[0]
+            found.append((wording.format(fact.subject), fact.object))
+    return tuple(found)
 
 
 def _candidates(

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Part = Literal["mlp_out", "query", "key", "value"]
 Start = int | Int[Tensor, " batch"]
 KeyValue = tuple[Float[Tensor, "batch _ kv_head d_head"], Float[Tensor, "batch _ kv_head d_head"]]
 
@@ -193,8 +194,8 @@ def project(
 class Transformer:
     """A model's weights and its forward pass.
 
-    `positions` is the learned position table, or None where `rotary` turns queries and keys. `hub_names`
-    gives the Hugging Face parameter behind each layer's MLP output matrix.
+    `positions` is the learned position table, or None where `rotary` turns queries and keys. `parameter_names`
+    gives the Hugging Face parameters behind each layer's matrices that editors change.
     """
 
     shape: Shape
@@ -204,7 +205,7 @@ class Transformer:
     blocks: tuple[Block, ...]
     final_norm: Norm
     unembedding: Float[Tensor, "vocab d_model"]
-    mlp_out_names: tuple[str, ...]
+    parameter_names: tuple[dict[Part, str], ...]
 
     @property
     def device(self) -> torch.device:

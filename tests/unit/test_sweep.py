@@ -1,0 +1,90 @@
+"""The sweep over layers and tokens: its cells, its measures by hand, and the layer it chooses."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+import torch
+
+from knowcirc.editing.edits import applied, request
+from knowcirc.editing.evaluation import Pair, judge
+from knowcirc.editing.registry import Material, make_edit
+from knowcirc.editing.sweep import best_layer, cells, measures, summarise, sweep_record
+from knowcirc.facts.records import Record
+from knowcirc.models.loading import LanguageModel
+
+Loader = Callable[..., LanguageModel]
+RECORD = Record(
+    case="capital/Peru",
+    relation="capital",
+    subject="Peru",
+    template="the capital of {} is",
+    target_true="Lima",
+    target_new="Tok Pisin",
+    paraphrases=("people in Peru speak", "the city of Peru is"),
+    neighbours=("the capital of Chile is",),
+    generation=(),
+    references=(),
+)
+SETTINGS: dict[str, object] = {"steps": 8, "learning_rate": 0.3}
+
+
+def stuff(model: LanguageModel) -> Material:
+    size = model.transformer.shape.d_mlp
+    return Material(lambda _: torch.eye(size, dtype=torch.float64), lambda: [(40, 41)])
+
+
+def test_cells_are_finer_at_the_subjects_last_token() -> None:
+    found = cells(30, 2, 10, ["subject_first", "last"])
+    assert [layer for token, layer in found if token == "subject_last"] == list(range(0, 30, 2))
+    assert [cell for cell in found if cell[0] == "last"] == [("last", 0), ("last", 10), ("last", 20)]
+    assert len(found) == 15 + 3 + 3
+
+
+def test_measures_are_means_of_probabilities_and_of_what_neighbours_keep() -> None:
+    pairs = {
+        "request": [Pair(0.8, 0.1)],
+        "paraphrase": [Pair(0.2, 0.0), Pair(0.4, 0.0)],
+        "neighbourhood": [Pair(0.0, 0.1), Pair(0.0, 0.9)],
+    }
+    found = measures(pairs, [Pair(0.0, 0.4), Pair(0.0, 0.6)])
+    assert found == pytest.approx({"efficacy": 0.8, "paraphrase": 0.3, "specificity": (0.25 + 1.0) / 2})
+
+
+def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
+    model = load_tiny("llama")
+    rows = sweep_record(model, RECORD, [("subject_last", 1), ("last", 0)], SETTINGS, stuff(model))
+    wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    before = judge(model, RECORD)["neighbourhood"]
+    for row, layer, token in zip(rows, (1, 0), ("subject_last", "last"), strict=True):
+        edit = make_edit("rome", model, wanted, {**SETTINGS, "layer": layer, "token": token}, stuff(model))
+        with applied(model, edit) as edited:
+            expected = measures(judge(edited, RECORD), before)
+        assert {name: row[name] for name in expected} == pytest.approx(expected)
+        assert (row["layer"], row["token"]) == (layer, token)
+
+
+def test_a_token_that_a_request_lacks_is_left_out(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    bare = Record(**{**RECORD.as_json(), "template": "the capital of {}"})  # type: ignore[arg-type]
+    rows = sweep_record(model, bare, [("first_subsequent", 0), ("subject_first", 0)], SETTINGS, stuff(model))
+    assert [row["token"] for row in rows] == ["subject_first"]
+
+
+def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
+    rows = [
+        {"case": case, "token": token, "layer": layer, "efficacy": e, "paraphrase": p, "specificity": s}
+        for case in ("a", "b")
+        for token, layer, e, p, s in (
+            ("subject_last", 0, 1.0, 1.0, 0.1),
+            ("subject_last", 2, 0.9, 0.6, 0.7),
+            ("subject_last", 4, 0.9, 0.1, 1.0),
+            ("last", 2, 1.0, 1.0, 1.0),
+        )
+    ]
+    summary = summarise(pd.DataFrame(rows), "tiny")
+    assert best_layer(summary) == 2
+    row = summary[(summary.token == "subject_last") & (summary.layer == 2)].iloc[0]
+    assert row["score"] == pytest.approx(3 / (1 / 0.9 + 1 / 0.6 + 1 / 0.7))
+    assert (row["n"], row["model"]) == (2, "tiny")
+    assert row["efficacy_low"] <= row["efficacy"] <= row["efficacy_high"]

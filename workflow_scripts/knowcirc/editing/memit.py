@@ -1,0 +1,98 @@
+"""MEMIT, mass-editing memory in a transformer (Meng et al. 2023, arXiv 2210.07229, section 4).
+
+1. z_i: the residual stream after the last edited layer, at each fact's last subject token, that makes the model say
+   the new object (`values.py`).
+2. From the first edited layer to the last: the keys K (d_mlp x facts, averaged over contexts) and what is still
+   missing, z_i less the present stream, divided by the layers that are left: R (d_model x facts);
+   W' = W + R K^T (lambda C + K K^T)^-1. Later layers see the earlier ones' new matrices.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from knowcirc.editing.edits import Edit, Matrix, Request, applied, check_layer
+from knowcirc.editing.moments import Moment
+from knowcirc.editing.values import Token, ValueSettings, keys_of, optimise, prepare, state_of
+from knowcirc.models.loading import LanguageModel
+
+TOKEN: Token = "subject_last"
+
+
+@dataclass(frozen=True, slots=True)
+class MemitSettings(ValueSettings):
+    """`span` layers are edited, `layer` the last; `clamp` counts norms of the residual stream.
+
+    `moment_weight` is the paper's lambda: by how many tokens' worth of C the new facts are outweighed.
+    """
+
+    layer: int
+    span: int
+    moment_weight: float
+
+    def __post_init__(self) -> None:
+        ValueSettings.__post_init__(self)
+        if self.span < 1 or self.moment_weight <= 0:
+            raise ValueError(f"memit: span and moment_weight must be positive, got {self}")
+
+    @property
+    def layers(self) -> range:
+        """The edited layers; fewer than `span` at the model's bottom."""
+        return range(max(0, self.layer - self.span + 1), self.layer + 1)
+
+
+def edit(
+    model: LanguageModel,
+    requests: Sequence[Request],
+    settings: MemitSettings,
+    moment: Callable[[int], Moment],
+    prefixes: list[tuple[int, ...]],
+) -> Edit:
+    """One edit of several layers' MLP output matrices that makes all requests true.
+
+    Raises:
+        ValueError: if there is no request, or the layer does not exist.
+    """
+    if not requests:
+        raise ValueError("memit: no request; give one or more")
+    check_layer(model, settings.layer)
+    wanted, reports = zip(*(_find_state(model, request, settings, prefixes) for request in requests), strict=True)
+    weights: dict[Matrix, Tensor] = {}
+    for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
+        with applied(model, Edit(weights, {})) as current:
+            keys = torch.stack([keys_of(current, request, layer, TOKEN, prefixes).mean(0) for request in requests])
+            states = torch.stack([state_of(current, request, settings.layer, TOKEN) for request in requests])
+            missing = (torch.stack(wanted) - states) / left
+            old = current.transformer.blocks[layer].mlp.w_out
+            weights[Matrix(layer)] = spread(old, keys, missing, moment(layer), settings.moment_weight)
+    with applied(model, Edit(weights, {})) as current:
+        states = torch.stack([state_of(current, request, settings.layer, TOKEN) for request in requests])
+    off = [float((state - z).norm() / z.norm()) for state, z in zip(states, wanted, strict=True)]
+    report = {name: sum(each[name] for each in reports) / len(reports) for name in reports[0]}
+    return Edit(weights, {**report, "state_error": sum(off) / len(off)})
+
+
+def _find_state(
+    model: LanguageModel, request: Request, settings: MemitSettings, prefixes: list[tuple[int, ...]]
+) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
+    """z of one request, and the report of its search."""
+    rows, _ = prepare(model, request, settings.layer, TOKEN, prefixes)
+    present = state_of(model, request, settings.layer, TOKEN)
+    delta, report = optimise(model.transformer, rows, request, settings.layer, settings, present)
+    return present + delta, report
+
+
+def spread(
+    weight: Float[Tensor, "d_model d_mlp"],
+    keys: Float[Tensor, "fact d_mlp"],
+    change: Float[Tensor, "fact d_model"],
+    moment: Moment,
+    moment_weight: float,
+) -> Float[Tensor, "d_model d_mlp"]:
+    """The matrix that best adds each `change` to the value of its key, against all other keys weighed by lambda C."""
+    k = keys.double()
+    weighed = moment_weight * moment.to(k.device).double() + k.T @ k
+    return (weight.double() + change.double().T @ torch.linalg.solve(weighed, k.T).T).to(weight.dtype)

@@ -1,0 +1,97 @@
+"""ROME at every layer and token (ROME Fig. 5), and the layer that suits a model best.
+
+| measure | of one edit |
+|---|---|
+| efficacy | probability of the new object after the request |
+| paraphrase | the same, mean over paraphrases |
+| specificity | probability of the true object after neighbours, as a share of what it was, at most 1; mean |
+| score | harmonic mean of the three means over records |
+
+Probabilities, not shares of successes: with few records these would tie. The layer is chosen for the subject's last
+token, on records that no table judges.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from knowcirc.editing.edits import applied, request
+from knowcirc.editing.evaluation import Pair, harmonic, judge
+from knowcirc.editing.registry import Material, make_edit
+from knowcirc.editing.values import Token
+from knowcirc.facts.records import Record
+from knowcirc.models.loading import LanguageModel
+from knowcirc.statistics import bootstrap, columns
+
+CHOSEN: Token = "subject_last"
+MEASURES = ("efficacy", "paraphrase", "specificity")
+
+
+def cells(n_layers: int, step: int, other_step: int, other_tokens: Sequence[Token]) -> list[tuple[Token, int]]:
+    """The sweep's (token, layer) pairs: the subject's last token each `step` layers, other tokens more coarsely.
+
+    >>> cells(5, 2, 4, ["last"])
+    [('subject_last', 0), ('subject_last', 2), ('subject_last', 4), ('last', 0), ('last', 4)]
+    """
+    found = [(CHOSEN, layer) for layer in range(0, n_layers, step)]
+    return found + [(token, layer) for token in other_tokens for layer in range(0, n_layers, other_step)]
+
+
+def sweep_record(
+    model: LanguageModel,
+    record: Record,
+    places: Sequence[tuple[Token, int]],
+    settings: dict[str, object],
+    material: Material,
+) -> list[dict[str, object]]:
+    """A row a place: the three measures of the record's edit by ROME there.
+
+    Places whose token the request does not have are left out.
+    """
+    before = judge(model, record)["neighbourhood"]
+    wanted = request(model, record.template, record.subject, record.target_new)
+    after_subject = len(wanted.prompt.ids) - 1 - wanted.prompt.subject_last
+    rows: list[dict[str, object]] = []
+    for token, layer in places:
+        if token == "first_subsequent" and not after_subject:
+            continue
+        edit = make_edit("rome", model, wanted, {**settings, "token": token, "layer": layer}, material)
+        with applied(model, edit) as edited:
+            pairs = judge(edited, record)
+        rows.append({"case": record.case, "token": token, "layer": layer, **measures(pairs, before)})
+    return rows
+
+
+def measures(pairs: dict[str, list[Pair]], before: list[Pair]) -> dict[str, float]:
+    """The three measures, from a record's probabilities after the edit and its neighbours' before it.
+
+    >>> measures({"request": [Pair(0.5, 0.1)], "paraphrase": [], "neighbourhood": [Pair(0.0, 0.2)]}, [Pair(0.0, 0.8)])
+    {'efficacy': 0.5, 'paraphrase': 0.0, 'specificity': 0.25}
+    """
+    kept = [min(1.0, now.true / old.true) for now, old in zip(pairs["neighbourhood"], before, strict=True)]
+    return {
+        "efficacy": _mean([pair.new for pair in pairs["request"]]),
+        "paraphrase": _mean([pair.new for pair in pairs["paraphrase"]]),
+        "specificity": _mean(kept),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def summarise(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A row a token and layer: the measures' means with intervals, score, and n records."""
+    found = []
+    for (token, layer), group in rows.groupby(["token", "layer"], sort=False):
+        row: dict[str, object] = {"model": model, "token": token, "layer": layer}
+        for name in MEASURES:
+            row |= columns(name, bootstrap(group[name].tolist()))
+        found.append({**row, "score": harmonic(group[list(MEASURES)].mean().tolist()), "n": len(group)})
+    return pd.DataFrame(found)
+
+
+def best_layer(summary: pd.DataFrame) -> int:
+    """The layer of the highest score at the subject's last token; the lowest of several."""
+    rows = summary[summary["token"] == CHOSEN].sort_values("layer")
+    return int(rows.loc[rows["score"].idxmax(), "layer"])

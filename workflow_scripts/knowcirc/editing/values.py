@@ -1,0 +1,217 @@
+"""What an edit shall write: the keys of a fact's contexts, and the value that makes the model say the new object.
+
+Shared by ROME (Meng et al. 2022, section 3.1 and appendix E.5), R-ROME and MEMIT (Meng et al. 2023, section 4.2).
+The value is found by Adam on a change delta of the residual stream after the edited layer, at one token: the
+target's negative log-likelihood over the contexts, plus the KL divergence of "SUBJECT is a" from what it was, plus
+weight decay. Only the tokens from the edited one on, in the layers above, depend on delta; the rest is run once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from knowcirc.editing.edits import Request, check_layer
+from knowcirc.facts.prompts import Prompt
+from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import KeyValue, Transformer
+
+Token = Literal["subject_first", "subject_last", "first_subsequent", "last"]
+TOKENS: tuple[Token, ...] = get_args(Token)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSettings:
+    """Adam's settings and the terms of the loss; `clamp` bounds delta, in norms of what it changes."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    kl_factor: float
+    clamp: float
+    stop_loss: float
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.clamp <= 0 or self.learning_rate <= 0:
+            raise ValueError(f"steps, clamp and learning_rate must be positive, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The contexts of a request, the bare prompt first and the essence prompt last, from the edited token on.
+
+    `middle` is the residual stream before the layer's MLP. Tokens are padded on the right, `past` (keys and values
+    before the edited token) on the left.
+    """
+
+    middle: Float[Tensor, "row pos d_model"]
+    past: list[KeyValue]
+    past_hidden: Bool[Tensor, "row past"]
+    starts: Int[Tensor, " row"]
+    target_at: int
+    essence_at: int
+
+
+def position_of(prompt: Prompt, token: Token) -> int:
+    """Where an edit works in a prompt.
+
+    Raises:
+        ValueError: if the prompt has no subject, or no such token.
+    """
+    last = prompt.subject_last
+    if token == "subject_first":
+        return prompt.span[0] if prompt.span else last
+    if token == "subject_last":
+        return last
+    if token == "first_subsequent" and last + 1 == len(prompt.ids):
+        raise ValueError(f"prompt {prompt.text!r} has no token after its subject to edit")
+    return last + 1 if token == "first_subsequent" else len(prompt.ids) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Contexts:
+    """Token rows of equal width, where the edited token stands in each, and the longest stretch from there on."""
+
+    ids: Int[Tensor, "row pos"]
+    at: Int[Tensor, " row"]
+    reach: int
+
+
+def _contexts(model: LanguageModel, request: Request, token: Token, prefixes: list[tuple[int, ...]]) -> _Contexts:
+    """The request behind no text and behind each prefix, the target's tokens but the last after it; the essence."""
+    prompt, essence = request.prompt, request.essence
+    if essence is None:
+        raise ValueError("the request has no essence prompt (SUBJECT is a); give it as texts")
+    special = _leading_special(prompt.ids, model)
+    head, body = prompt.ids[:special], prompt.ids[special:]
+    texts = [head + prefix + body + request.target[:-1] for prefix in [(), *prefixes]] + [essence.ids]
+    at = [position_of(prompt, token) + len(prefix) for prefix in [(), *prefixes]] + [position_of(essence, token)]
+    width = max(map(len, texts))
+    ids = model.batch([text + (text[-1],) * (width - len(text)) for text in texts])
+    reach = max(len(text) - start for text, start in zip(texts, at, strict=True))
+    return _Contexts(ids, torch.tensor(at, device=model.device), reach)
+
+
+def _leading_special(ids: tuple[int, ...], model: LanguageModel) -> int:
+    """How many special tokens the tokenizer put in front: prefixes go behind them."""
+    special = set(model.text.all_special_ids)
+    return next(index for index, token in enumerate(ids) if token not in special)
+
+
+@torch.no_grad()
+def keys_of(
+    model: LanguageModel, request: Request, layer: int, token: Token, prefixes: list[tuple[int, ...]]
+) -> Float[Tensor, "context d_mlp"]:
+    """The layer's MLP keys at the edited token, behind no text (first) and behind each prefix.
+
+    Raises:
+        ValueError: if the layer does not exist, or the request lacks the token.
+    """
+    check_layer(model, layer)
+    contexts, network = _contexts(model, request, token, prefixes), model.transformer
+    x = network.embed(contexts.ids[:-1])
+    for below in range(layer):
+        x = network.advance(below, x)
+    middle = x + network.attend(layer, x)
+    block = network.blocks[layer]
+    return block.mlp.hidden(block.norm2(_gather(middle, contexts.at[:-1, None])[:, 0]))
+
+
+@torch.no_grad()
+def state_of(model: LanguageModel, request: Request, layer: int, token: Token) -> Float[Tensor, " d_model"]:
+    """The residual stream after the layer, at the edited token of the bare prompt."""
+    network, position = model.transformer, position_of(request.prompt, token)
+    x = network.embed(model.batch([request.prompt.ids[: position + 1]]))
+    for below in range(layer + 1):
+        x = network.advance(below, x)
+    return x[0, -1]
+
+
+@torch.no_grad()
+def prepare(
+    model: LanguageModel, request: Request, layer: int, token: Token, prefixes: list[tuple[int, ...]]
+) -> tuple[Rows, Float[Tensor, "context d_mlp"]]:
+    """Run what delta leaves alone: all layers up to the edited MLP, all tokens before the edited one; and the keys.
+
+    Raises:
+        ValueError: if the layer does not exist, or the request lacks the token or its essence prompt.
+    """
+    check_layer(model, layer)
+    contexts, network = _contexts(model, request, token, prefixes), model.transformer
+    width, starts, longest = contexts.ids.shape[1], contexts.at, int(contexts.at.max())
+    take = (starts[:, None] + torch.arange(contexts.reach, device=model.device)).clamp(max=width - 1)
+    before = starts[:, None] - longest + torch.arange(longest, device=model.device)
+    x = network.embed(contexts.ids)
+    past: list[KeyValue] = []
+    for current in range(network.shape.n_layers):
+        if current > layer:
+            keys, values = network.keys_values(current, x)
+            past.append((_gather(keys, before.clamp(min=0)), _gather(values, before.clamp(min=0))))
+        middle = x + network.attend(current, x)
+        if current == layer:
+            kept = _gather(middle, take)
+            hidden = network.blocks[layer].mlp.hidden(network.blocks[layer].norm2(kept[:, 0]))
+        x = middle + network.mlp(current, middle)
+    target_at = len(request.prompt.ids) - 1 - int(starts[0])
+    assert request.essence is not None  # noqa: S101 (_contexts has refused it)
+    essence_at = len(request.essence.ids) - 1 - int(starts[-1])
+    return Rows(kept, past, before < 0, starts, target_at, essence_at), hidden[:-1]
+
+
+def _gather(x: Tensor, positions: Int[Tensor, "row pos"]) -> Tensor:
+    """x[row, positions[row]] for each row."""
+    return x[torch.arange(len(x), device=x.device)[:, None], positions]
+
+
+def optimise(
+    network: Transformer,
+    rows: Rows,
+    request: Request,
+    layer: int,
+    settings: ValueSettings,
+    present: Float[Tensor, " d_model"],
+) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
+    """delta, and a report: steps taken, last losses (nats), size of delta relative to `present`, what it changes."""
+    delta = torch.zeros_like(present).requires_grad_()
+    adam = torch.optim.Adam([delta], lr=settings.learning_rate)
+    bound = settings.clamp * present.norm()
+    with torch.no_grad():
+        constant = rows.middle + network.mlp(layer, rows.middle)
+        _, reference = _read(network, rows, request, layer, constant)
+    for step in range(settings.steps):  # noqa: B007
+        with torch.enable_grad():
+            x = torch.cat(((constant[:, 0] + delta)[:, None], constant[:, 1:]), 1)
+            target, essence = _read(network, rows, request, layer, x)
+            nll = -target.mean()
+            kl = torch.nn.functional.kl_div(reference, essence, log_target=True, reduction="sum")
+            kl = settings.kl_factor * kl
+            decay = settings.weight_decay * (delta.norm() / present.norm() ** 2)
+            loss = nll + kl + decay
+        if loss < settings.stop_loss:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            if delta.norm() > bound:
+                delta *= bound / delta.norm()
+    delta = delta.detach()
+    sizes = {"nll": nll.item(), "kl": kl.item(), "change": float(delta.norm() / present.norm())}
+    return delta, {"steps": float(step + 1), **sizes}
+
+
+def _read(
+    network: Transformer, rows: Rows, request: Request, layer: int, x: Float[Tensor, "row pos d_model"]
+) -> tuple[Float[Tensor, "context target"], Float[Tensor, " vocab"]]:
+    """Log-probabilities of the target's tokens in each context, and of all tokens after the essence prompt.
+
+    `x` is the residual stream after the edited layer.
+    """
+    for current in range(layer + 1, network.shape.n_layers):
+        x = network.advance(current, x, rows.starts, rows.past[current - layer - 1], rows.past_hidden)
+    logits = network.unembed(x[:-1, rows.target_at : rows.target_at + len(request.target)])
+    target = torch.tensor(request.target, device=x.device).expand(len(logits), -1)
+    chosen = logits.log_softmax(-1).gather(2, target[..., None])[..., 0]
+    return chosen, network.unembed(x[-1, rows.essence_at]).log_softmax(-1)

@@ -1,0 +1,68 @@
+"""Figure of the sweep: where in the model an edit by ROME works best (ROME Fig. 5)."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
+
+from knowcirc.plots.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, heading, layer_ticks, new_figure, styled
+
+PANELS = {
+    "efficacy": ("p(new object), request (%)", "efficacy"),
+    "paraphrase": ("p(new object), paraphrases (%)", "generalization"),
+    "specificity": ("neighbours' p(true object) kept (%)", "specificity"),
+}
+LINES: dict[str, tuple[str, str, LineStyleType]] = {
+    "subject_first": ("first subject token", GREEN, "--"),
+    "subject_last": ("last subject token", VERMILION, "-"),
+    "first_subsequent": ("first subsequent token", ORANGE, "-."),
+    "last": ("last token", BLUE, ":"),
+}
+
+
+@styled
+def editing_sweep(sweep: pd.DataFrame, model: str) -> Figure:
+    """Three measures of edits by ROME by edited layer, a line a token; a panel each, bands are 95 % intervals.
+
+    `sweep` has a row a token (subject_first, subject_last, first_subsequent, last; some may be absent) and layer, with
+    efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and chosen: true for
+    the layer at which the study edits, at most once.
+    """
+    figure = new_figure(11.5, 4.0)
+    axes = figure.subplots(1, len(PANELS), sharex=True, squeeze=False)[0]
+    shown = [token for token in LINES if (sweep["token"] == token).any()]
+    chosen = sweep[sweep["chosen"]]
+    for axis, (name, (label, title)) in zip(axes, PANELS.items(), strict=True):
+        for token in shown:
+            _line(axis, sweep[sweep["token"] == token].sort_values("layer"), name, token)
+        for layer in chosen["layer"]:
+            axis.axvline(int(layer), color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
+        axis.set_title(title, loc="left")
+        axis.set_ylabel(label)
+        axis.set_xlabel("edited layer")
+        axis.set_ylim(-3, 103)
+        axis.set_xticks(layer_ticks(int(sweep["layer"].max()) + 1))
+        axis.grid(axis="y")
+    handles = [Line2D([], [], color=LINES[t][1], linestyle=LINES[t][2], marker="o", label=LINES[t][0]) for t in shown]
+    if len(chosen):
+        handles.append(
+            Line2D([], [], color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)), label="layer edited in the study")
+        )
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="edited token")
+    best = f" The study edits layer {int(chosen['layer'].iloc[0])}." if len(chosen) else ""
+    heading(
+        figure,
+        f"Where an edit by ROME works: {model}",
+        f"n = {int(sweep['n'].max())} counterfactual edits a point, one at a time; means, bands: 95 % bootstrap "
+        f"intervals over edits.{best}",
+    )
+    return figure
+
+
+def _line(axis: Axes, rows: pd.DataFrame, name: str, token: str) -> None:
+    _, color, style = LINES[token]
+    x = rows["layer"].to_numpy(dtype=float)
+    low, high = (100 * rows[f"{name}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
+    axis.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+    axis.plot(x, 100 * rows[name].to_numpy(dtype=float), color=color, linestyle=style, marker="o", markersize=3)
