@@ -37,7 +37,7 @@ rule sweep_edits:
         moments="<results>/{model}/moments/moments.json",
     output:
         sweep="<results>/{model}/edits/sweep.csv",
-        layer="<results>/{model}/edits/layer.json",
+        place="<results>/{model}/edits/place.json",
     log:
         "<logs>/sweep_edits/{model}.log",
     benchmark:
@@ -63,7 +63,7 @@ rule edit_facts:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        layer="<results>/{model}/edits/layer.json",
+        place="<results>/{model}/edits/place.json",
     output:
         scores="<results>/{model}/edits/{editor}.csv",
     log:
@@ -92,7 +92,7 @@ rule sample_edited_text:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        layer="<results>/{model}/edits/layer.json",
+        place="<results>/{model}/edits/place.json",
     output:
         texts="<results>/{model}/edits/generations.csv",
     log:
@@ -120,7 +120,7 @@ rule compare_edited_circuits:
         facts="<results>/{model}/facts/known.parquet",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        layer="<results>/{model}/edits/layer.json",
+        place="<results>/{model}/edits/place.json",
     output:
         heads="<results>/{model}/figures/edited_circuits.csv",
         overlap="<results>/{model}/figures/edited_circuits_overlap.csv",

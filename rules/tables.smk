@@ -70,7 +70,7 @@ rule tabulate_editing_scores:
             "<results>/{{model}}/edits/{editor}.csv",
             editor=["none", *config["editing"]["editors"]],
         ),
-        layer="<results>/{model}/edits/layer.json",
+        place="<results>/{model}/edits/place.json",
     output:
         csv="<results>/{model}/tables/editing_scores.csv",
         tex="<results>/{model}/tables/editing_scores.tex",

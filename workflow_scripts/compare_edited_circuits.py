@@ -26,8 +26,8 @@ def main(job: Job) -> None:
     graph = Graph.of(model.transformer.shape, params.kv)
     _, prefixes = read_records(Path(job.input.records))
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
-    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
-    settings = {name: placed(name, given, rome_layer, n_layers) for name, given in params.settings.items()}
+    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
+    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
     size = round(params.share * graph.n_edges)

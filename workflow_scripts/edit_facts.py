@@ -17,8 +17,8 @@ def main(job: Job) -> None:
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
-    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
-    settings = placed(editor, params.settings, rome_layer, n_layers)
+    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
+    settings = placed(editor, params.settings, place, n_layers)
     generation = {
         "continuations": params.continuations,
         "length": params.generation_tokens,

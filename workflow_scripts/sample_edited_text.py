@@ -20,8 +20,8 @@ def main(job: Job) -> None:
     _, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
-    rome_layer, n_layers = int(read_json(job.input.layer)["layer"]), model.transformer.shape.n_layers
-    settings = {name: placed(name, given, rome_layer, n_layers) for name, given in params.settings.items()}
+    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
+    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     rows = []
     for case in progress(wanted["edits"], "generations: edits"):
         asked = request(model, case["template"], case["subject"], case["target"])

@@ -1,4 +1,4 @@
-"""ROME at many layers and tokens, on records that no table judges (ROME Fig. 5); and the layer that it finds best."""
+"""ROME at many layers and tokens, on records that no table judges (ROME Fig. 5); the best layer, and the best clamp."""
 
 from pathlib import Path
 from typing import Any
@@ -6,34 +6,45 @@ from typing import Any
 import pandas as pd
 
 from knowcirc.editing.study import material, read_records
-from knowcirc.editing.sweep import best_layer, cells, summarise, sweep_record
+from knowcirc.editing.sweep import CHOSEN, Cell, best, cells, summarise, sweep_record
 from knowcirc.files import Parts, fingerprint, read_json, write_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write the means by token and layer, and the layer; a record that is done is not done again."""
+    """Write the means by token, layer and clamp, and where the study edits; what is done is not done again."""
     params, wanted = job.params, job.params.sweep
     records, prefixes = read_records(Path(job.input.records), "sweep_records")
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
-    places = cells(model.transformer.shape.n_layers, wanted["step"], wanted["other_step"], wanted["other_tokens"])
+    n_layers, clamp = model.transformer.shape.n_layers, float(params.settings["clamp"])
     inputs = [read_json(path) for path in (job.input.model, job.input.moments, job.input.records)]
-    parts = Parts(
-        job.output.sweep, fingerprint(params.settings, wanted, params.numerics, params.code, prefixes, *inputs)
-    )
-    rows: list[dict[str, object]] = []
-    for record in progress(records, "sweep of ROME: records"):
-        found: Any = parts.get(record.case)
-        if found is None:
-            found = sweep_record(model, record, places, params.settings, stuff)
-            parts.put(record.case, found)
-        rows += found
+    parts = Parts(job.output.sweep, fingerprint(params.settings, params.numerics, params.code, prefixes, *inputs))
+
+    def sweep(places: list[Cell], about: str) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for record in progress(records, f"sweep of ROME, {about}: records"):
+            key = repr((record.case, places))
+            found: Any = parts.get(key)
+            if found is None:
+                found = sweep_record(model, record, places, params.settings, stuff)
+                parts.put(key, found)
+            rows += found
+        return rows
+
+    first = cells(n_layers, wanted["step"], wanted["other_step"], wanted["other_tokens"], clamp)
+    rows = sweep(first, "layers and tokens")
+    layer = best(summarise(pd.DataFrame(rows), job.wildcards.model)).layer
+    others = [Cell(CHOSEN, layer, float(each)) for each in wanted["clamps"] if each != clamp]
+    rows += sweep(others, "clamps") if others else []
     summary = summarise(pd.DataFrame(rows), job.wildcards.model)
-    chosen = best_layer(summary) if params.layer == "sweep" else params.table_layer
-    write_table(job.output.sweep, summary.assign(chosen=(summary.layer == chosen) & (summary.token == "subject_last")))
-    write_json(job.output.layer, {"layer": chosen, "from": params.layer})
+    at = best(summary[(summary.token == CHOSEN) & (summary.layer == layer)])
+    if params.layer == "table":
+        at = Cell(CHOSEN, params.table_layer, clamp)
+    chosen = (summary.token == at.token) & (summary.layer == at.layer) & (summary.clamp == at.clamp)
+    write_table(job.output.sweep, summary.assign(base=summary.clamp == clamp, chosen=chosen))
+    write_json(job.output.place, {"layer": at.layer, "clamp": at.clamp, "from": params.layer})
     parts.clear()
 
 

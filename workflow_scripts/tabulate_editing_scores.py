@@ -9,7 +9,7 @@ from knowcirc.job import Job, run
 def main(job: Job) -> None:
     """Write the table as CSV and LaTeX."""
     frames = dict(zip(job.params.editors, map(read_table, job.input.scores), strict=True))
-    rome_layer = int(read_json(job.input.layer)["layer"])
+    rome_layer = int(str(read_json(job.input.place)["layer"]))
     layers = {
         editor: default_layer(editor, rome_layer, job.params.n_layers)
         for editor in job.params.editors

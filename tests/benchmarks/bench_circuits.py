@@ -1,4 +1,4 @@
-"""The circuit search and causal tracing beside what else does their work, measured in one process on this machine.
+"""Circuit search, causal tracing and editing beside what else does their work, measured in one process.
 
     python tests/benchmarks/bench_circuits.py results-test/models/smollm2-135m [--quick] [--no-peers]
 
@@ -9,6 +9,7 @@
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | growth | the engine's time with layers, heads, prompt length, prompts |
 | tracing | causal tracing of one fact, plain and ours; its growth with layers, tokens, draws |
+| editing | seconds an edit, each editor, and ROME done plainly |
 | peers | other libraries, where `make peers` has installed them |
 | memory | resident memory after each stage |
 
@@ -22,6 +23,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.attribution import measure_attribution, prompt_pairs
+from benchmarks.editing import measure_editing
 from benchmarks.growth import measure_growth
 from benchmarks.peers import Setting, measure_peers
 from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
@@ -84,7 +87,8 @@ def main() -> None:
     }
     stages["search"] = memory()
     prompts, partners = prompt_pairs(model, 10)
-    results["attribution"] = measure_attribution(model, graph, prompts, partners, rounds=1 if args.quick else 3)
+    quick_model = replace(model, transformer=fast)
+    results["attribution"] = measure_attribution(quick_model, graph, prompts, partners, rounds=1 if args.quick else 3)
     stages["attribution"] = memory()
     results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
     stages["growth"] = memory()
@@ -92,6 +96,8 @@ def main() -> None:
         model, sites=10 if args.quick else 60, rounds=1 if args.quick else 3, quick=args.quick
     )
     stages["tracing"] = memory()
+    results["editing"] = measure_editing(model, quick_model, quick=args.quick)
+    stages["editing"] = memory()
     if args.peers:
         tests = 20 if args.quick else 300
         results["peers"] = measure_peers(Setting(model, prompts[0], partners[0], first, tests, rounds))

@@ -121,9 +121,11 @@ def test_the_sweeps_records_stand_beside_the_others(tmp_path: Path) -> None:
 
 
 def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
-    assert placed("rome", {"steps": 2}, 3, 30) == {"steps": 2, "layer": 3}
-    assert placed("attn-edit", {}, 3, 30) == {"layer": 20}
-    assert placed(UNEDITED, {}, 3, 30) == {}
+    place = {"layer": 3, "clamp": 2.0}
+    assert placed("rome", {"steps": 2, "clamp": 4.0}, place, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
+    assert placed("memit", {"clamp": 0.75}, place, 30) == {"clamp": 0.75, "layer": 3}
+    assert placed("attn-edit", {}, place, 30) == {"layer": 20}
+    assert placed(UNEDITED, {}, place, 30) == {}
 
 
 def test_zsre_scores_are_means_of_records_that_have_one() -> None:

@@ -72,6 +72,7 @@ def tables() -> dict[str, pd.DataFrame]:
                 "paraphrase": [0.4, 0.6, 0.1],
                 "specificity": [0.3, 0.7, 0.2],
                 "score": [0.38, 0.71, 0.9],
+                "base": True,
                 "n": 2,
             }
         ),

@@ -9,7 +9,7 @@ import torch
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import Pair, judge
 from knowcirc.editing.registry import Material, make_edit
-from knowcirc.editing.sweep import best_layer, cells, measures, summarise, sweep_record
+from knowcirc.editing.sweep import Cell, best, cells, measures, summarise, sweep_record
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
 
@@ -35,9 +35,9 @@ def stuff(model: LanguageModel) -> Material:
 
 
 def test_cells_are_finer_at_the_subjects_last_token() -> None:
-    found = cells(30, 2, 10, ["subject_first", "last"])
-    assert [layer for token, layer in found if token == "subject_last"] == list(range(0, 30, 2))
-    assert [cell for cell in found if cell[0] == "last"] == [("last", 0), ("last", 10), ("last", 20)]
+    found = cells(30, 2, 10, ["subject_first", "last"], 4.0)
+    assert [cell.layer for cell in found if cell.token == "subject_last"] == list(range(0, 30, 2))
+    assert [cell for cell in found if cell.token == "last"] == [Cell("last", layer, 4.0) for layer in (0, 10, 20)]
     assert len(found) == 15 + 3 + 3
 
 
@@ -53,11 +53,13 @@ def test_measures_are_means_of_probabilities_and_of_what_neighbours_keep() -> No
 
 def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
     model = load_tiny("llama")
-    rows = sweep_record(model, RECORD, [("subject_last", 1), ("last", 0)], SETTINGS, stuff(model))
+    rows = sweep_record(model, RECORD, [Cell("subject_last", 1, 4.0), Cell("last", 0, 0.5)], SETTINGS, stuff(model))
     wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
     before = judge(model, RECORD)["neighbourhood"]
-    for row, layer, token in zip(rows, (1, 0), ("subject_last", "last"), strict=True):
-        edit = make_edit("rome", model, wanted, {**SETTINGS, "layer": layer, "token": token}, stuff(model))
+    places = ((1, "subject_last", 4.0), (0, "last", 0.5))
+    for row, (layer, token, clamp) in zip(rows, places, strict=True):
+        chosen = {**SETTINGS, "layer": layer, "token": token, "clamp": clamp}
+        edit = make_edit("rome", model, wanted, chosen, stuff(model))
         with applied(model, edit) as edited:
             expected = measures(judge(edited, RECORD), before)
         assert {name: row[name] for name in expected} == pytest.approx(expected)
@@ -67,13 +69,15 @@ def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
 def test_a_token_that_a_request_lacks_is_left_out(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     bare = Record(**{**RECORD.as_json(), "template": "the capital of {}"})  # type: ignore[arg-type]
-    rows = sweep_record(model, bare, [("first_subsequent", 0), ("subject_first", 0)], SETTINGS, stuff(model))
+    rows = sweep_record(
+        model, bare, [Cell("first_subsequent", 0, 4.0), Cell("subject_first", 0, 4.0)], SETTINGS, stuff(model)
+    )
     assert [row["token"] for row in rows] == ["subject_first"]
 
 
 def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
     rows = [
-        {"case": case, "token": token, "layer": layer, "efficacy": e, "paraphrase": p, "specificity": s}
+        {"case": case, "token": token, "layer": layer, "clamp": 4.0, "efficacy": e, "paraphrase": p, "specificity": s}
         for case in ("a", "b")
         for token, layer, e, p, s in (
             ("subject_last", 0, 1.0, 1.0, 0.1),
@@ -83,7 +87,7 @@ def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
         )
     ]
     summary = summarise(pd.DataFrame(rows), "tiny")
-    assert best_layer(summary) == 2
+    assert best(summary) == Cell("subject_last", 2, 4.0)
     row = summary[(summary.token == "subject_last") & (summary.layer == 2)].iloc[0]
     assert row["score"] == pytest.approx(3 / (1 / 0.9 + 1 / 0.6 + 1 / 0.7))
     assert (row["n"], row["model"]) == (2, "tiny")

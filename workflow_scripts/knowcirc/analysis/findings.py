@@ -145,7 +145,7 @@ def _questions(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _sweep(table: pd.DataFrame) -> dict[str, object]:
     """The layer that the sweep finds best at the subject's last token, and what an edit does there."""
-    rows = table[table["token"] == "subject_last"]
+    rows = table[(table["token"] == "subject_last") & table["base"]]
     best = rows.loc[rows["score"].idxmax()]
     measures = {name: float(best[name]) for name in ("efficacy", "paraphrase", "specificity")}
     return {"layer": int(best["layer"]), "layers": len(rows), "n": int(best["n"]), **measures}

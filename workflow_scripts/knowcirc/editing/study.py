@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -17,6 +18,7 @@ from knowcirc.statistics import bootstrap, columns
 
 UNEDITED = "none"
 SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
+CLAMPED_AS_ROME = ("rome", "r-rome")
 QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
 
@@ -34,9 +36,15 @@ def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]
     )
 
 
-def placed(editor: str, settings: dict[str, object], rome_layer: int, n_layers: int) -> dict[str, object]:
-    """The settings with the editor's layer; none for the unedited model."""
-    return {} if editor == UNEDITED else {**settings, "layer": default_layer(editor, rome_layer, n_layers)}
+def placed(editor: str, settings: dict[str, object], place: dict[str, Any], n_layers: int) -> dict[str, object]:
+    """The settings with the editor's layer, and ROME's clamp; none for the unedited model.
+
+    `place` is what the sweep has chosen: ROME's `layer` and `clamp`.
+    """
+    if editor == UNEDITED:
+        return {}
+    clamp = {"clamp": place["clamp"]} if editor in CLAMPED_AS_ROME else {}
+    return {**settings, **clamp, "layer": default_layer(editor, int(place["layer"]), n_layers)}
 
 
 def edit_record(

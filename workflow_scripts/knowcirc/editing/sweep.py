@@ -8,10 +8,11 @@
 | score | harmonic mean of the three means over records |
 
 Probabilities, not shares of successes: with few records these would tie. The layer is chosen for the subject's last
-token, on records that no table judges.
+token, then the clamp at that layer, on records that no table judges.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
@@ -27,20 +28,29 @@ CHOSEN: Token = "subject_last"
 MEASURES = ("efficacy", "paraphrase", "specificity")
 
 
-def cells(n_layers: int, step: int, other_step: int, other_tokens: Sequence[Token]) -> list[tuple[Token, int]]:
-    """The sweep's (token, layer) pairs: the subject's last token each `step` layers, other tokens more coarsely.
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One place of the sweep: where ROME edits, and how far the value may move (norms of the present one)."""
 
-    >>> cells(5, 2, 4, ["last"])
+    token: Token
+    layer: int
+    clamp: float
+
+
+def cells(n_layers: int, step: int, other_step: int, other_tokens: Sequence[Token], clamp: float) -> list[Cell]:
+    """The sweep's first cells: the subject's last token each `step` layers, other tokens more coarsely.
+
+    >>> [(cell.token, cell.layer) for cell in cells(5, 2, 4, ["last"], 4.0)]
     [('subject_last', 0), ('subject_last', 2), ('subject_last', 4), ('last', 0), ('last', 4)]
     """
-    found = [(CHOSEN, layer) for layer in range(0, n_layers, step)]
-    return found + [(token, layer) for token in other_tokens for layer in range(0, n_layers, other_step)]
+    found = [Cell(CHOSEN, layer, clamp) for layer in range(0, n_layers, step)]
+    return found + [Cell(token, layer, clamp) for token in other_tokens for layer in range(0, n_layers, other_step)]
 
 
 def sweep_record(
     model: LanguageModel,
     record: Record,
-    places: Sequence[tuple[Token, int]],
+    places: Sequence[Cell],
     settings: dict[str, object],
     material: Material,
 ) -> list[dict[str, object]]:
@@ -52,13 +62,13 @@ def sweep_record(
     wanted = request(model, record.template, record.subject, record.target_new)
     after_subject = len(wanted.prompt.ids) - 1 - wanted.prompt.subject_last
     rows: list[dict[str, object]] = []
-    for token, layer in places:
-        if token == "first_subsequent" and not after_subject:
+    for cell in places:
+        if cell.token == "first_subsequent" and not after_subject:
             continue
-        edit = make_edit("rome", model, wanted, {**settings, "token": token, "layer": layer}, material)
+        edit = make_edit("rome", model, wanted, {**settings, **asdict(cell)}, material)
         with applied(model, edit) as edited:
             pairs = judge(edited, record)
-        rows.append({"case": record.case, "token": token, "layer": layer, **measures(pairs, before)})
+        rows.append({"case": record.case, **asdict(cell), **measures(pairs, before)})
     return rows
 
 
@@ -81,17 +91,18 @@ def _mean(values: list[float]) -> float:
 
 
 def summarise(rows: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A row a token and layer: the measures' means with intervals, score, and n records."""
+    """A row a token, layer and clamp: the measures' means with intervals, score, and n records."""
     found = []
-    for (token, layer), group in rows.groupby(["token", "layer"], sort=False):
-        row: dict[str, object] = {"model": model, "token": token, "layer": layer}
+    for (token, layer, clamp), group in rows.groupby(["token", "layer", "clamp"], sort=False):
+        row: dict[str, object] = {"model": model, "token": token, "layer": layer, "clamp": clamp}
         for name in MEASURES:
             row |= columns(name, bootstrap(group[name].tolist()))
         found.append({**row, "score": harmonic(group[list(MEASURES)].mean().tolist()), "n": len(group)})
     return pd.DataFrame(found)
 
 
-def best_layer(summary: pd.DataFrame) -> int:
-    """The layer of the highest score at the subject's last token; the lowest of several."""
-    rows = summary[summary["token"] == CHOSEN].sort_values("layer")
-    return int(rows.loc[rows["score"].idxmax(), "layer"])
+def best(summary: pd.DataFrame) -> Cell:
+    """The cell of the highest score at the subject's last token; of several the lowest layer, then the least clamp."""
+    rows = summary[summary["token"] == CHOSEN].sort_values(["layer", "clamp"])
+    row = rows.loc[rows["score"].idxmax()]
+    return Cell(CHOSEN, int(row["layer"]), float(row["clamp"]))

@@ -25,14 +25,14 @@ LINES: dict[str, tuple[str, str, LineStyleType]] = {
 def editing_sweep(sweep: pd.DataFrame, model: str) -> Figure:
     """Three measures of edits by ROME by edited layer, a line a token; a panel each, bands are 95 % intervals.
 
-    `sweep` has a row a token (subject_first, subject_last, first_subsequent, last; some may be absent) and layer, with
-    efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and chosen: true for
-    the layer at which the study edits, at most once.
+    `sweep` has a row a token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
+    clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, base: true
+    for rows at the clamp that the lines are drawn of, and chosen: true for where the study edits, at most once.
     """
     figure = new_figure(11.5, 4.0)
     axes = figure.subplots(1, len(PANELS), sharex=True, squeeze=False)[0]
+    chosen, sweep = sweep[sweep["chosen"]], sweep[sweep["base"]]
     shown = [token for token in LINES if (sweep["token"] == token).any()]
-    chosen = sweep[sweep["chosen"]]
     for axis, (name, (label, title)) in zip(axes, PANELS.items(), strict=True):
         for token in shown:
             _line(axis, sweep[sweep["token"] == token].sort_values("layer"), name, token)
@@ -50,12 +50,13 @@ def editing_sweep(sweep: pd.DataFrame, model: str) -> Figure:
             Line2D([], [], color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)), label="layer edited in the study")
         )
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="edited token")
-    best = f" The study edits layer {int(chosen['layer'].iloc[0])}." if len(chosen) else ""
+    place = [(int(row["layer"]), float(row["clamp"])) for _, row in chosen.iterrows()]
+    best = "".join(f" The study edits layer {layer}, clamp {clamp:g}." for layer, clamp in place)
     heading(
         figure,
         f"Where an edit by ROME works: {model}",
         f"n = {int(sweep['n'].max())} counterfactual edits a point, one at a time; means, bands: 95 % bootstrap "
-        f"intervals over edits.{best}",
+        f"intervals over edits. Clamp {sweep['clamp'].iloc[0]:g}.{best}",
     )
     return figure
 
