@@ -25,7 +25,7 @@ ROME = rome.RomeSettings(
 )
 FT = fine_tuning.FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01, loss="target")
 VALUE = {"steps": 30, "learning_rate": 0.3, "weight_decay": 1e-3, "kl_factor": 0.0625, "stop_loss": 0.05}
-MEMIT = memit.MemitSettings(**VALUE, clamp=1.0, layer=2, span=2, moment_weight=1.0)
+MEMIT = memit.MemitSettings(**VALUE, clamp=1.0, layer=1, span=2, moment_weight=1.0)
 PREFIXES = [(40, 41, 42), (50,), (60, 61, 62, 63, 64)]
 
 
@@ -262,7 +262,7 @@ def material(model: LanguageModel) -> Material:
 def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
     editable: LanguageModel, editor: str
 ) -> None:
-    made, before = asked(editable), snapshot(editable)
+    made, before = request(editable, "the capital of {}", "New Zealand", "Lima"), snapshot(editable)
     rate = {"learning_rate": 0.3} if EDITORS[editor].moments else {"learning_rate": 5e-3}
     own = {"bound": 0.05} if "bound" in EDITORS[editor].defaults else {}
     own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
@@ -340,13 +340,13 @@ def test_memit_comes_nearer_to_its_states_the_less_it_weighs_other_keys(editable
 
 
 def test_memit_makes_many_facts_likelier_at_once(editable: LanguageModel) -> None:
-    wishes = [asked(editable), request(editable, "people in {} speak", "Chile", "Lima")]
+    wishes = [request(editable, "the capital of {}", *fact) for fact in (("New Zealand", "Lima"), ("Chile", "Peru"))]
     before = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
     edit = memit.edit(editable, wishes, MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
-    assert set(edit.weights) == {Matrix(1), Matrix(2)}
+    assert set(edit.weights) == {Matrix(0), Matrix(1)}
     with applied(editable, edit):
         after = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
-    assert all(now < old - 0.5 for now, old in zip(after, before, strict=True))
+    assert all(now < old - 0.3 for now, old in zip(after, before, strict=True))
     with pytest.raises(ValueError, match="memit: no request"):
         memit.edit(editable, [], MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
 
