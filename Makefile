@@ -90,6 +90,7 @@ reference: study ## copy the study's tables and figures into results/reference/
 	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} reference/$$folder/ \;
 	done
 	cp checks.json manifest.json reference/
+	cp $(MODEL)/findings.json reference/$(MODEL)/
 
 .PHONY: clean
 clean: ## remove results, results-test and results-bench (downloaded models too); results/reference stays
