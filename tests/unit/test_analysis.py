@@ -24,7 +24,7 @@ from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, discover
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.editing.edits import Edit, applied
+from knowcirc.editing.edits import Edit, Matrix, applied
 from knowcirc.facts.knowledge import Answer
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation
@@ -547,7 +547,7 @@ def test_views_are_read_under_the_weights_in_place_and_compared_with_the_origina
     generator = torch.Generator().manual_seed(0)
     old = model.transformer.blocks[0].mlp.w_out
     noise = torch.randn(old.shape, generator=generator, dtype=old.dtype)
-    edit = Edit({0: old + noise * old.std()}, {})
+    edit = Edit({Matrix(0): old + noise * old.std()}, {})
 
     def views(weights: str) -> list[EditedView]:
         found = []

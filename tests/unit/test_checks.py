@@ -98,7 +98,7 @@ def test_a_sound_study_has_a_row_for_every_artifact_and_no_complaint(study: Path
     assert problems(study) == {}
     assert all(row["ok"] is True and row["reason"] == "" for row in rows)
     names = {str(row["name"]) for row in rows}
-    assert len(names) == len(rows) == 2 * 6 + 3 * 2 + 3 + 1
+    assert len(names) == len(rows) == 2 * 7 + 3 * 2 + 4 + 1
     assert {f"{MODEL}/tables/{name}{end}" for name in tables() for end in (".csv", ".tex")} < names
     assert {f"{MODEL}/figures/{name}{end}" for name in FIGURES for end in (".png", ".pdf")} < names
     assert "report.html" in names
@@ -245,6 +245,7 @@ def test_an_editor_and_a_method_without_a_row_are_named(study: Path) -> None:
     write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], "methods": ["eap", "eap-ig"]})
     assert problems(study) == {
         f"{MODEL}: editors": "no row for ft-m",
+        f"{MODEL}: editors on questions": "no row for ft-m",
         f"{MODEL}: methods": "no row for eap-ig",
         f"{MODEL}: compared methods": "no row for eap-ig",
     }

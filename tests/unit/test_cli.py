@@ -421,11 +421,10 @@ def test_layer_and_settings_come_from_the_table(tmp_path: Path) -> None:
 def test_memit_edits_many_facts_from_a_file(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ["prompt,subject,target", "the language of {} is,France,Italian", "the language of {} is,Italy,French"]
     Path("edits.csv").write_text("\n".join(rows) + "\n")
-    for layer in (0, 1):
-        save_moment(moment_path(Path("c"), layer), torch.eye(24), {"layer": str(layer)})
-    options = ["--layer", "1", "--span", "2", "--moments", "c", "--moment-weight", "1", "--clamp", "2"]
+    save_moment(moment_path(Path("c"), 0), torch.eye(24), {"layer": "0"})
+    options = ["--layer", "0", "--span", "2", "--moments", "c", "--moment-weight", "1", "--clamp", "2"]
     run("edit", speaking, "--edits", "edits.csv", "--editor", "memit", *options, "--out", "edited")
-    assert _changed(speaking, Path("edited")) == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)}
+    assert _changed(speaking, Path("edited")) == {"model.layers.0.mlp.down_proj.weight"}
     found = json.loads(Path("edited/provenance.json").read_text())["edit"]["edits"]
     assert [(fact["subject"], fact["target"]) for fact in found] == [("France", "Italian"), ("Italy", "French")]
     assert all(fact["p_after"] > fact["p_before"] for fact in found)
