@@ -422,12 +422,15 @@ def test_memit_edits_many_facts_from_a_file(speaking: Path, capsys: pytest.Captu
     rows = ["prompt,subject,target", "the language of {} is,France,Italian", "the language of {} is,Italy,French"]
     Path("edits.csv").write_text("\n".join(rows) + "\n")
     save_moment(moment_path(Path("c"), 0), torch.eye(24), {"layer": "0"})
-    options = ["--layer", "0", "--span", "2", "--moments", "c", "--moment-weight", "1", "--clamp", "2"]
+    options = ["--layer", "0", "--span", "2", "--moments", "c", "--moment-weight", "0.01"]
     run("edit", speaking, "--edits", "edits.csv", "--editor", "memit", *options, "--out", "edited")
     assert _changed(speaking, Path("edited")) == {"model.layers.0.mlp.down_proj.weight"}
     found = json.loads(Path("edited/provenance.json").read_text())["edit"]["edits"]
     assert [(fact["subject"], fact["target"]) for fact in found] == [("France", "Italian"), ("Italy", "French")]
-    assert all(fact["p_after"] > fact["p_before"] for fact in found)
+    for fact in found:
+        answer = AutoTokenizer.from_pretrained("edited")(fact["target"], add_special_tokens=False)["input_ids"][0]
+        assert fact["p_before"] == pytest.approx(np.exp(-_nll(speaking, fact["ids"], answer)), rel=1e-3)
+        assert fact["p_after"] == pytest.approx(np.exp(-_nll(Path("edited"), fact["ids"], answer)), rel=1e-3)
     out = capsys.readouterr().out
     assert "'the language of France is' -> 'Italian'" in out
 
