@@ -462,6 +462,16 @@ def test_bad_files_of_edits_are_refused(
     assert said in refuse("edit", speaking, "--edits", "edits.csv", "--layer", "0", "--out", "edited")
 
 
+def test_layer_and_clamp_come_from_the_studys_sweep(speaking: Path) -> None:
+    write_json(Path("results/tiny/moments/moments.json"), {"weights_sha256": weights_digest(speaking)})
+    write_json(Path("results/tiny/edits/place.json"), {"layer": 1, "clamp": 1.5, "from": "sweep"})
+    save_moment(Path("c.st"), torch.eye(24), {})
+    for given, layer, clamp in (([], 1, 1.5), (["--layer", "0"], 0, 4.0)):
+        run("edit", speaking, *REQUEST, *given, "--moments", "c.st", "--steps", "1", "--out", f"edited{layer}")
+        settings = json.loads(Path(f"edited{layer}/provenance.json").read_text())["edit"]["settings"]
+        assert (settings["layer"], settings["clamp"]) == (layer, clamp)
+
+
 def test_edit_to_the_present_answer_is_made_and_said(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.no_grad():
         top = int(AutoModelForCausalLM.from_pretrained(llama)(torch.tensor([[5, 6, 7, 8]])).logits[0, -1].argmax())

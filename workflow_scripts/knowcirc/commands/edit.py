@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +16,8 @@ from knowcirc.commands.arguments import flag, show
 from knowcirc.commands.edit_parser import SETTINGS, WITH_MOMENTS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.editing.edits import Edit, Request, applied, request
-from knowcirc.editing.moments import Moment
-from knowcirc.editing.registry import EDITORS, Material, default_layer, make_edits
+from knowcirc.editing.moments import Moment, find_place
+from knowcirc.editing.registry import CLAMPED_AS_ROME, EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.files import read_json, write_json
@@ -38,15 +39,15 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the edited model is written."""
-    outline = read_outline(args)
-    settings = choose_settings(args, outline)
+    outline, digest = read_outline(args), weights_digest(args.model)
+    settings = choose_settings(args, outline, find_place(args.results, digest))
     if args.ids is not None:
         check_tokens(outline, _plain_prompt(args))
     else:
         tokenizer = load_tokenizer(args.model)
         for texts in args.requests:
             check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]))
-    digest, layers = weights_digest(args.model), layers_with_moments(args.editor, settings)
+    layers = layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)
     wishes = [_plain_request(args)] if args.ids is not None else []
@@ -96,8 +97,10 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
     return list(range(max(0, layer + 1 - int(str(settings.get("span", 1)))), layer + 1))
 
 
-def choose_settings(args: argparse.Namespace, outline: Outline) -> dict[str, object]:
-    """The editor's layer and settings: its defaults, the table's row of the model, the options.
+def choose_settings(
+    args: argparse.Namespace, outline: Outline, place: dict[str, Any] | None = None
+) -> dict[str, object]:
+    """The editor's layer and settings: its defaults, the table's row of the model, the study's sweep, the options.
 
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
@@ -106,19 +109,22 @@ def choose_settings(args: argparse.Namespace, outline: Outline) -> dict[str, obj
     if odd := [flag(name) for name in given if name not in EDITORS[args.editor].defaults]:
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
     row = known_row(args.model)
-    if args.layer is None and row is None:
+    if args.layer is None and row is None and place is None:
         raise ValueError(
             f"{args.model}: no default layer, as its provenance.json names no model of {TABLE} here; give --layer"
         )
     layer = args.layer
-    if layer is None and row is not None:
-        layer = default_layer(args.editor, row.edit_layer, outline.shape.n_layers)
+    if layer is None:
+        known_layer = int(place["layer"]) if place is not None else row.edit_layer if row is not None else 0
+        layer = default_layer(args.editor, known_layer, outline.shape.n_layers)
     if layer >= outline.shape.n_layers:
         raise ValueError(f"--layer {layer} does not exist; this model has layers 0 to {outline.shape.n_layers - 1}")
     known: dict[str, object] = {}
     if row is not None and args.editor in WITH_MOMENTS:
         known = {"weight_decay": row.weight_decay, "steps": row.value_steps}
         known |= {} if args.editor == "memit" else {"clamp": row.clamp}
+    if place is not None and args.layer is None and args.editor in CLAMPED_AS_ROME:
+        known["clamp"] = float(place["clamp"])
     return {**EDITORS[args.editor].defaults, **known, **given, "layer": layer}
 
 

@@ -48,7 +48,8 @@ def add_edit(commands: "Subparsers") -> None:
         "--layer",
         type=whole(0),
         metavar="N",
-        help="layer to edit, memit: the last of its layers (default: the model's in config/models.tsv)",
+        help="layer to edit, memit: the last of its layers (default: what the sweep of the study in --results chose, "
+        "else the model's in config/models.tsv)",
     )
     parser.add_argument(
         "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"

@@ -40,6 +40,9 @@ class Editor:
     depth: float | None = None
 
 
+CLAMPED_AS_ROME = ("rome", "r-rome")  # a sweep of ROME chooses their clamp, too
+
+
 def _rome(model: LanguageModel, requests: Sequence[Request], settings: dict[str, object], material: Material) -> Edit:
     chosen = read_settings(rome.RomeSettings, settings)
     return rome.edit(model, requests[0], chosen, material.moment(chosen.layer), material.prefixes())

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
 from knowcirc.editing.moments import load_moment, moment_path
-from knowcirc.editing.registry import Material, default_layer, make_edit
+from knowcirc.editing.registry import CLAMPED_AS_ROME, Material, default_layer, make_edit
 from knowcirc.facts.records import Record
 from knowcirc.files import read_json
 from knowcirc.models.loading import LanguageModel
@@ -18,7 +18,6 @@ from knowcirc.statistics import bootstrap, columns
 
 UNEDITED = "none"
 SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
-CLAMPED_AS_ROME = ("rome", "r-rome")
 QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
 
