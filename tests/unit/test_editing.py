@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from knowcirc.editing import fine_tuning, memit, rome
-from knowcirc.editing.edits import Edit, Matrix, Request, applied, check_layer, request
+from knowcirc.editing.edits import Edit, Matrix, Part, Request, applied, check_layer, request
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.registry import EDITORS, Material, default_layer, make_edit, make_edits, read_settings
 from knowcirc.editing.values import TOKENS, Token, keys_of, position_of, state_of
 from knowcirc.models.loading import LanguageModel, load
-from knowcirc.models.transformer import Part
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -61,11 +60,28 @@ def test_an_edit_is_in_place_inside_the_block_and_undone_bit_by_bit(name: str, l
     before = snapshot(model)
     weights = {layer: torch.randn_like(model.transformer.blocks[layer].mlp.w_out) for layer in (0, 2)}
     with applied(model, Edit({Matrix(layer): weight for layer, weight in weights.items()}, {})) as edited:
-        assert changed(edited, before) == {model.transformer.parameter_names[layer]["mlp_out"] for layer in (0, 2)}
+        assert changed(edited, before) == {model.transformer.mlp_out_names[layer] for layer in (0, 2)}
         for layer, weight in weights.items():
             module = reference.mlp_out(reference.layers(model.network)[layer])
             assert torch.equal(reference.rows_out(module), weight)
     assert changed(model, before) == set()
+
+
+def test_a_matrix_is_named_as_the_parameter_that_holds_it(model: LanguageModel) -> None:
+    for layer, name in enumerate(model.transformer.mlp_out_names):
+        assert Matrix(layer).name(model) == name
+    names = [Matrix(1, part).name(model) for part in ("query", "key", "value")]
+    module = reference.layers(model.network)[1]
+    attention = getattr(module, "attn", None) or module.self_attn
+    expected = ["c_attn"] * 3 if hasattr(attention, "c_attn") else ["q_proj", "k_proj", "v_proj"]
+    assert [name.split(".")[-2] for name in names] == expected
+
+
+def test_folded_attention_is_held_by_no_parameter(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2", processing="folded")
+    assert Matrix(1).name(model) == "transformer.h.1.mlp.c_proj.weight"
+    with pytest.raises(ValueError, match="query of layer 1: no parameter"):
+        Matrix(1, "query").name(model)
 
 
 def test_an_edit_is_undone_after_an_exception(name: str, load_tiny: Loader) -> None:
@@ -142,7 +158,7 @@ def test_rome_changes_one_matrix_by_rank_one_and_reaches_v_star(
     assert sizes[0] > 1e-3
     assert sizes[1] < 1e-10 * sizes[0]
     with applied(editable, edit):
-        assert changed(editable, before) == {editable.transformer.parameter_names[LAYER]["mlp_out"]}
+        assert changed(editable, before) == {editable.transformer.mlp_out_names[LAYER]}
 
 
 def test_rome_in_float32_reaches_v_star_too(name: str, load_tiny: Loader) -> None:
@@ -230,7 +246,7 @@ def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, laye
     edit = fine_tuning.edit(editable, made, replace(FT, layer=layer))
     assert changed(editable, before) == set()
     with applied(editable, edit):
-        assert changed(editable, before) == {editable.transformer.parameter_names[layer]["mlp_out"]}
+        assert changed(editable, before) == {editable.transformer.mlp_out_names[layer]}
         assert target_nll(editable, made.prompt.ids, made.target) < loss - 1.0
 
 
@@ -270,7 +286,7 @@ def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
     loss = target_nll(editable, made.prompt.ids, made.target)
     assert changed(editable, before) == set()
     with applied(editable, edit):
-        assert changed(editable, before) == {matrix.name(editable.transformer) for matrix in edit.weights}
+        assert changed(editable, before) == {matrix.name(editable) for matrix in edit.weights}
         assert target_nll(editable, made.prompt.ids, made.target) < loss - 0.3
     assert changed(editable, before) == set()
 

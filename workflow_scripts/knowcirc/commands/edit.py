@@ -16,7 +16,7 @@ from knowcirc.commands.arguments import flag, show
 from knowcirc.commands.edit_parser import SETTINGS, WITH_MOMENTS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.editing.edits import Edit, Request, applied, request
-from knowcirc.editing.moments import Moment, find_place
+from knowcirc.editing.moments import Moment
 from knowcirc.editing.registry import CLAMPED_AS_ROME, EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt, fill
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         facts = [_describe(*each) for each in zip(wishes, [p for p, _ in before], after, strict=True)]
         about |= facts[0] if len(facts) == 1 else {"edits": facts}
         save(args, model, {"edited_from": digest, "edit": about})
-    names = dict.fromkeys(matrix.name(model.transformer) for matrix in change.weights)
+    names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
     shown = [("editor", f"{args.editor}, {change.report['steps']:.0f} steps"), ("edited", ", ".join(names))]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
@@ -126,6 +126,15 @@ def choose_settings(
     if place is not None and args.layer is None and args.editor in CLAMPED_AS_ROME:
         known["clamp"] = float(place["clamp"])
     return {**EDITORS[args.editor].defaults, **known, **given, "layer": layer}
+
+
+def find_place(results: Path, digest: str) -> dict[str, Any] | None:
+    """Where a study under a results folder edits the model of this digest: ROME's `layer` and `clamp`."""
+    for path in sorted(results.glob("*/edits/place.json")):
+        summary = path.parents[1] / "moments" / "moments.json"
+        if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
+            return dict(read_json(path))
+    return None
 
 
 def known_row(folder: Path) -> ModelRow | None:

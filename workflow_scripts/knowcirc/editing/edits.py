@@ -7,6 +7,7 @@ the difference as whole matrices, so that applying it writes each matrix once an
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from torch import Tensor
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import PackedTransformer
-from knowcirc.models.transformer import Part, Transformer
+from knowcirc.models.transformer import Transformer
+
+Part = Literal["mlp_out", "query", "key", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,17 @@ class Matrix:
         views = {"query": block.attention.w_q, "key": block.attention.w_k, "value": block.attention.w_v}
         return block.mlp.w_out if self.part == "mlp_out" else views[self.part]
 
-    def name(self, network: Transformer) -> str:
-        """The Hugging Face parameter that holds them."""
-        return network.parameter_names[self.layer][self.part]
+    def name(self, model: LanguageModel) -> str:
+        """The Hugging Face parameter that holds them.
+
+        Raises:
+            ValueError: if they are copies (of a folded model), which no parameter holds.
+        """
+        memory = self.view(model.transformer).untyped_storage().data_ptr()
+        for name, parameter in model.network.named_parameters():
+            if parameter.untyped_storage().data_ptr() == memory:
+                return str(name)
+        raise ValueError(f"{self.part} of layer {self.layer}: no parameter of {model.folder} holds these weights")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ file. Kept uncentred, float32, one file a layer, with the corpus and the number 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -93,15 +92,6 @@ def load_moment(path: Path, d_mlp: int) -> Moment:
 def moment_path(folder: Path, layer: int) -> Path:
     """The file of a layer in a folder of second moments."""
     return folder / f"layer_{layer}.safetensors"
-
-
-def find_place(results: Path, digest: str) -> dict[str, Any] | None:
-    """Where a study under a results folder edits the model of this digest: ROME's `layer` and `clamp`."""
-    for path in sorted(results.glob("*/edits/place.json")):
-        summary = path.parents[1] / "moments" / "moments.json"
-        if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
-            return dict(read_json(path))
-    return None
 
 
 def find_moments(results: Path, digest: str) -> Path | None:

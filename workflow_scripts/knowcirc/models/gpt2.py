@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Part, Shape, Transformer
+from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Shape, Transformer
 
 
 def read_shape(config: Any) -> Shape:
@@ -47,18 +47,8 @@ def adapt(model: PreTrainedModel) -> Transformer:
         blocks=tuple(_block(layer, shape, model.config.activation_function) for layer in body.h),
         final_norm=_norm(body.ln_f),
         unembedding=model.get_output_embeddings().weight,
-        parameter_names=tuple(_names(layer) for layer in range(shape.n_layers)),
+        mlp_out_names=tuple(f"transformer.h.{layer}.mlp.c_proj.weight" for layer in range(shape.n_layers)),
     )
-
-
-def _names(layer: int) -> dict[Part, str]:
-    attention = f"transformer.h.{layer}.attn.c_attn.weight"
-    return {
-        "mlp_out": f"transformer.h.{layer}.mlp.c_proj.weight",
-        "query": attention,
-        "key": attention,
-        "value": attention,
-    }
 
 
 def _norm(module: Any) -> Norm:

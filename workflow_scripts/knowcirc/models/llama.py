@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Part, Rotary, Shape, Transformer
+from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Rotary, Shape, Transformer
 
 
 def read_shape(config: Any) -> Shape:
@@ -36,18 +36,8 @@ def adapt(model: PreTrainedModel) -> Transformer:
         blocks=tuple(_block(layer, shape, model.config.hidden_act) for layer in body.layers),
         final_norm=_norm(body.norm),
         unembedding=model.get_output_embeddings().weight,
-        parameter_names=tuple(_names(layer) for layer in range(shape.n_layers)),
+        mlp_out_names=tuple(f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(shape.n_layers)),
     )
-
-
-def _names(layer: int) -> dict[Part, str]:
-    attention = f"model.layers.{layer}.self_attn"
-    return {
-        "mlp_out": f"model.layers.{layer}.mlp.down_proj.weight",
-        "query": f"{attention}.q_proj.weight",
-        "key": f"{attention}.k_proj.weight",
-        "value": f"{attention}.v_proj.weight",
-    }
 
 
 def _norm(module: Any) -> Norm:

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Part = Literal["mlp_out", "query", "key", "value"]
 Start = int | Int[Tensor, " batch"]
 KeyValue = tuple[Float[Tensor, "batch _ kv_head d_head"], Float[Tensor, "batch _ kv_head d_head"]]
 
@@ -194,8 +193,8 @@ def project(
 class Transformer:
     """A model's weights and its forward pass.
 
-    `positions` is the learned position table, or None where `rotary` turns queries and keys. `parameter_names`
-    gives the Hugging Face parameters behind each layer's matrices that editors change.
+    `positions` is the learned position table, or None where `rotary` turns queries and keys. `hub_names`
+    gives the Hugging Face parameter behind each layer's MLP output matrix.
     """
 
     shape: Shape
@@ -205,7 +204,7 @@ class Transformer:
     blocks: tuple[Block, ...]
     final_norm: Norm
     unembedding: Float[Tensor, "vocab d_model"]
-    parameter_names: tuple[dict[Part, str], ...]
+    mlp_out_names: tuple[str, ...]
 
     @property
     def device(self) -> torch.device:
