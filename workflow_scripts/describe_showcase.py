@@ -32,8 +32,9 @@ def main(job: Job) -> None:
     parts = Parts(job.output.circuit, fingerprint(*identity))
     settings = ShowcaseSettings(**params.circuits)
     circuit, found = find_circuit(model, graph, prompt, partner, settings, parts.path("search", ".npz"), Ticker("ACDC"))
-    about = {"prompt": prompt.text, "answer": prompt.answer_text, "corrupted": partner and partner.text}
-    about |= {"answer_type": row["answer_type"].iloc[0], "method": settings.method, **found}
+    about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text}
+    about |= {"corrupted": None if partner is None else partner.text, "answer_type": row["answer_type"].iloc[0]}
+    about |= {"method": settings.method, **found}
     test = split_rows(survey, relation, "test")
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
