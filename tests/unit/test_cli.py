@@ -422,7 +422,7 @@ def test_memit_edits_many_facts_from_a_file(speaking: Path, capsys: pytest.Captu
     rows = ["prompt,subject,target", "the language of {} is,France,Italian", "the language of {} is,Italy,French"]
     Path("edits.csv").write_text("\n".join(rows) + "\n")
     save_moment(moment_path(Path("c"), 0), torch.eye(24), {"layer": "0"})
-    options = ["--layer", "0", "--span", "2", "--moments", "c", "--moment-weight", "0.01"]
+    options = ["--layer", "0", "--span", "1", "--moments", "c", "--moment-weight", "0.01"]
     run("edit", speaking, "--edits", "edits.csv", "--editor", "memit", *options, "--out", "edited")
     assert _changed(speaking, Path("edited")) == {"model.layers.0.mlp.down_proj.weight"}
     found = json.loads(Path("edited/provenance.json").read_text())["edit"]["edits"]

@@ -16,6 +16,7 @@ from knowcirc.commands.arguments import flag, show
 from knowcirc.commands.edit_parser import SETTINGS, WITH_MOMENTS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.editing.edits import Edit, Request, applied, request
+from knowcirc.editing.memit import layers_below
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.registry import CLAMPED_AS_ROME, EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
@@ -94,7 +95,7 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
     if not EDITORS[editor].moments:
         return []
     layer = int(str(settings["layer"]))
-    return list(range(max(0, layer + 1 - int(str(settings.get("span", 1)))), layer + 1))
+    return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
 
 
 def choose_settings(

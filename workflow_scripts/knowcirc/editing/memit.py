@@ -24,9 +24,10 @@ TOKEN: Token = "subject_last"
 
 @dataclass(frozen=True, slots=True)
 class MemitSettings(ValueSettings):
-    """`span` layers are edited, `layer` the last; `clamp` counts norms of the residual stream.
+    """`span` layers are edited, up to `layer` or, where too few lie below it, the lowest of the model.
 
-    `moment_weight` is the paper's lambda: by how many tokens' worth of C the new facts are outweighed.
+    `clamp` counts norms of the residual stream; `moment_weight` is the paper's lambda: by how many tokens' worth of C
+    the new facts are outweighed.
     """
 
     layer: int
@@ -40,8 +41,18 @@ class MemitSettings(ValueSettings):
 
     @property
     def layers(self) -> range:
-        """The edited layers; fewer than `span` at the model's bottom."""
-        return range(max(0, self.layer - self.span + 1), self.layer + 1)
+        """The edited layers."""
+        return layers_below(self.layer, self.span)
+
+
+def layers_below(layer: int, span: int) -> range:
+    """`span` layers up to `layer`, or the lowest of the model where too few lie below it.
+
+    >>> layers_below(5, 3), layers_below(0, 3)
+    (range(3, 6), range(0, 3))
+    """
+    first = max(0, layer - span + 1)
+    return range(first, first + span)
 
 
 def edit(
@@ -58,18 +69,19 @@ def edit(
     """
     if not requests:
         raise ValueError("memit: no request; give one or more")
-    check_layer(model, settings.layer)
+    top = settings.layers[-1]
+    check_layer(model, top)
     wanted, reports = zip(*(_find_state(model, request, settings, prefixes) for request in requests), strict=True)
     weights: dict[Matrix, Tensor] = {}
     for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
         with applied(model, Edit(weights, {})) as current:
             keys = torch.stack([keys_of(current, request, layer, TOKEN, prefixes).mean(0) for request in requests])
-            states = torch.stack([state_of(current, request, settings.layer, TOKEN) for request in requests])
+            states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
             missing = (torch.stack(wanted) - states) / left
             old = current.transformer.blocks[layer].mlp.w_out
             weights[Matrix(layer)] = spread(old, keys, missing, moment(layer), settings.moment_weight)
     with applied(model, Edit(weights, {})) as current:
-        states = torch.stack([state_of(current, request, settings.layer, TOKEN) for request in requests])
+        states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
     off = [float((state - z).norm() / z.norm()) for state, z in zip(states, wanted, strict=True)]
     report = {name: sum(each[name] for each in reports) / len(reports) for name in reports[0]}
     return Edit(weights, {**report, "state_error": sum(off) / len(off)})
@@ -79,9 +91,10 @@ def _find_state(
     model: LanguageModel, request: Request, settings: MemitSettings, prefixes: list[tuple[int, ...]]
 ) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
     """z of one request, and the report of its search."""
-    rows, _ = prepare(model, request, settings.layer, TOKEN, prefixes)
-    present = state_of(model, request, settings.layer, TOKEN)
-    delta, report = optimise(model.transformer, rows, request, settings.layer, settings, present)
+    top = settings.layers[-1]
+    rows, _ = prepare(model, request, top, TOKEN, prefixes)
+    present = state_of(model, request, top, TOKEN)
+    delta, report = optimise(model.transformer, rows, request, top, settings, present)
     return present + delta, report
 
 
