@@ -14,7 +14,7 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.packing import PackedTransformer
+from knowcirc.models.packing import repacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,7 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
         with torch.no_grad():
             for layer, weight in weights.items():
                 blocks[layer].mlp.w_out.copy_(weight)
-        network = model.transformer
-        yield replace(model, transformer=network.repacked(weights)) if isinstance(network, PackedTransformer) else model
+        yield replace(model, transformer=repacked(model.transformer, weights))
     finally:
         with torch.no_grad():
             for layer, weight in old.items():
