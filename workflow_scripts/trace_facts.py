@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.facts.prompts import token_texts
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
-from knowcirc.tracing.causal import embedding_deviation
+from knowcirc.tracing.causal import embedding_deviation, trace_fact
 from knowcirc.tracing.selection import facts_to_trace
 from knowcirc.tracing.study import settings_of, trace_rows
 
@@ -33,7 +34,7 @@ def main(job: Job) -> None:
         key = repr((prompt.text, prompt.span, prompt.answer_text))
         rows = parts.get(key)
         if rows is None:
-            rows = trace_rows(model, prompt, settings)
+            rows = trace_rows(trace_fact(model, prompt, settings), prompt, token_texts(model.text, prompt.ids))
             parts.put(key, rows)
         about = {"case": case, "relation": row.relation, "subject": row.subject, "noise": settings.noise}
         frames.append(pd.DataFrame(rows).assign(**about))

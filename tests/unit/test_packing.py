@@ -12,8 +12,9 @@ from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
 from knowcirc.models.loading import LanguageModel, load
-from knowcirc.models.packing import PackedTransformer, packed
+from knowcirc.models.packing import PackedTransformer, packed, repacked
 from knowcirc.models.transformer import Transformer
+from unit.test_acdc import decisions
 
 Loader = Callable[..., LanguageModel]
 IDS = torch.tensor([[0, 5, 3, 7]])
@@ -67,6 +68,7 @@ def test_a_search_of_a_packed_model_keeps_the_same_edges(name: str, load_tiny: L
     graph, task = Graph.of(model.shape, kv), make_task("nll", [IDS[0].tolist()], [9])
     fast, plain = (acdc(each, graph, task, Rule(0.05)) for each in (packed(model), model))
     np.testing.assert_array_equal(fast.edges, plain.edges)
+    assert decisions(fast.tests) == decisions(plain.tests)
 
 
 def test_a_repacked_layer_has_the_weights_as_they_are_now(name: str, folders: dict[str, Path]) -> None:
@@ -80,5 +82,5 @@ def test_a_repacked_layer_has_the_weights_as_they_are_now(name: str, folders: di
     after = model.logits(IDS)
     assert not torch.allclose(before, after, atol=1e-3)
     torch.testing.assert_close(fast.logits(IDS), before, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fast.repacked([1]).logits(IDS), after, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(gradient(fast.repacked([1]), 0), gradient(model, 0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(repacked(fast, [1]).logits(IDS), after, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient(repacked(fast, [1]), 0), gradient(model, 0), rtol=1e-4, atol=1e-6)

@@ -62,7 +62,7 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
     whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
     trace_facts.main(tracing_job(inputs, whole))
     traced: list[str] = []
-    real = trace_facts.trace_rows
+    real = trace_facts.trace_fact
 
     def stops_at_the_second(model: Any, prompt: Any, settings: Any) -> Any:
         if len(traced) == 1:
@@ -70,7 +70,7 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
         traced.append(prompt.text)
         return real(model, prompt, settings)
 
-    monkeypatch.setattr(trace_facts, "trace_rows", stops_at_the_second)
+    monkeypatch.setattr(trace_facts, "trace_fact", stops_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         trace_facts.main(tracing_job(inputs, cut))
     assert not cut.exists()
@@ -79,7 +79,7 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
         traced.append(prompt.text)
         return real(model, prompt, settings)
 
-    monkeypatch.setattr(trace_facts, "trace_rows", counts)
+    monkeypatch.setattr(trace_facts, "trace_fact", counts)
     trace_facts.main(tracing_job(inputs, cut))
     assert len(traced) == len(set(traced)) == len(SUBJECTS)
     pd.testing.assert_frame_equal(pd.read_parquet(cut), pd.read_parquet(whole), check_exact=True)
@@ -89,13 +89,13 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that jobs trace from here on."""
     found: list[str] = []
-    real = trace_facts.trace_rows
+    real = trace_facts.trace_fact
 
     def counts(model: Any, prompt: Any, settings: Any) -> Any:
         found.append(prompt.text)
         return real(model, prompt, settings)
 
-    monkeypatch.setattr(trace_facts, "trace_rows", counts)
+    monkeypatch.setattr(trace_facts, "trace_fact", counts)
     return found
 
 
@@ -133,7 +133,7 @@ def test_the_noise_is_that_of_all_surveyed_subjects(inputs: SimpleNamespace, tmp
 def test_parts_made_under_other_settings_are_not_taken(
     inputs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, real, done = tmp_path / "traces.parquet", trace_facts.trace_rows, []
+    output, real, done = tmp_path / "traces.parquet", trace_facts.trace_fact, []
 
     def stops_after_one(model: Any, prompt: Any, settings: Any) -> Any:
         if done:
@@ -141,7 +141,7 @@ def test_parts_made_under_other_settings_are_not_taken(
         done.append(prompt.text)
         return real(model, prompt, settings)
 
-    monkeypatch.setattr(trace_facts, "trace_rows", stops_after_one)
+    monkeypatch.setattr(trace_facts, "trace_fact", stops_after_one)
     with pytest.raises(KeyboardInterrupt):
         trace_facts.main(tracing_job(inputs, output, draws=2))
     done.clear()

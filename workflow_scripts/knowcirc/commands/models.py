@@ -57,10 +57,10 @@ def read_outline(args: argparse.Namespace) -> Outline:
         return Outline(args.model, FAMILIES[family].read_shape(config), int(config.max_position_embeddings))
 
 
-def load_model(args: argparse.Namespace, processing: str = "none") -> LanguageModel:
+def load_model(args: argparse.Namespace, processing: str = "none", *, fast: bool = False) -> LanguageModel:
     """The model of the options."""
     with explained(args.model):
-        return load(args.model, device=args.device, dtype=args.dtype, processing=processing)
+        return load(args.model, device=args.device, dtype=args.dtype, processing=processing, fast=fast)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

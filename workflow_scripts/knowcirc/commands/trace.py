@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from knowcirc.commands.models import load_model, make_prompts, names_of, read_ou
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import write_table
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.packing import packed
 from knowcirc.plots.style import save_one
 from knowcirc.plots.tracing import causal_trace_facts
 from knowcirc.tracing.causal import (
@@ -21,9 +19,9 @@ from knowcirc.tracing.causal import (
     TraceSettings,
     corrupted_span,
     embedding_deviation,
-    tabulate,
     trace_fact,
 )
+from knowcirc.tracing.study import trace_rows
 
 COLUMNS = ("kind", "layer", "position", "token", "effect")
 log = logging.getLogger(__name__)
@@ -35,15 +33,15 @@ def run(args: argparse.Namespace) -> int:
     prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
     for prompt in prompts:
         corrupted_span(prompt, args.extra)
-    model = load_model(args)
-    model = replace(model, transformer=packed(model.transformer))
+    model = load_model(args, fast=True)
     settings = settings_of(args, embedding_deviation(model, prompts))
     frames: list[pd.DataFrame] = []
     lines: list[tuple[str, str]] = []
     for index, prompt in enumerate(prompts):
         log.info("tracing prompt %d of %d: %s", index + 1, len(prompts), prompt.text)
         trace = trace_fact(model, prompt, settings)
-        frames.append(frame_of(model, prompt, trace).assign(case=index))
+        rows = trace_rows(trace, prompt, names_of(model, prompt.ids))
+        frames.append(pd.DataFrame(rows).assign(case=index))
         lines += [] if args.prompts is None else [("prompt", f"{index}: {prompt.text}")]
         lines += describe(args, model, prompt, trace)
     frame = pd.concat(frames, ignore_index=True)
@@ -64,19 +62,6 @@ def settings_of(args: argparse.Namespace, deviation: float) -> TraceSettings:
     log.info("noise %.4g = %g x %.4g, the embeddings' standard deviation", noise, args.noise_multiplier, deviation)
     return TraceSettings(
         noise, args.draws, args.window, args.noise_seed, args.kind, distribution=args.distribution, extra=args.extra
-    )
-
-
-def frame_of(model: LanguageModel, prompt: Prompt, trace: Trace) -> pd.DataFrame:
-    """A trace's rows with what the figure says of the prompt."""
-    low, high = prompt.span or (0, 0)
-    frame = pd.DataFrame(tabulate(trace, names_of(model, prompt.ids)))
-    return frame.assign(
-        prompt=prompt.text,
-        answer=prompt.answer_text,
-        in_subject=frame["position"].between(low, high, inclusive="left"),
-        p_clean=trace.p_clean,
-        p_corrupted=trace.p_corrupted,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.packing import PackedTransformer
+from knowcirc.models.packing import repacked
 from knowcirc.models.transformer import Transformer
 
 Part = Literal["mlp_out", "query", "key", "value"]
@@ -103,9 +103,7 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
         with torch.no_grad():
             for matrix, weight in weights.items():
                 matrix.view(network).copy_(weight)
-        if isinstance(network, PackedTransformer) and weights:
-            model = replace(model, transformer=network.repacked({matrix.layer for matrix in weights}))
-        yield model
+        yield replace(model, transformer=repacked(network, {matrix.layer for matrix in weights}))
     finally:
         with torch.no_grad():
             for matrix, weight in old.items():

@@ -17,7 +17,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from knowcirc.facts.knowledge import Answer, answer_prompts
-from knowcirc.facts.prompts import Prompt, answer_tokens, subject_span, tokenise
+from knowcirc.facts.prompts import Prompt, answer_tokens, tokenise
 from knowcirc.models.loading import LanguageModel
 
 TEXTS = ("subject", "attribute", "prompt", "relation_id")
@@ -116,12 +116,11 @@ def screen_facts(model: LanguageModel, facts: Sequence[KnownFact]) -> tuple[list
     prompts: dict[int, Prompt] = {}
     left_out: dict[int, LeftOut] = {}
     for index, fact in enumerate(facts):
-        answer = answer_tokens(model.text, fact.attribute)
-        prompt = _find_subject(model.text, fact, answer)
+        prompt = _find_subject(model.text, fact)
         if prompt is None:
             left_out[index] = LeftOut(fact, NO_SUBJECT)
-        elif len(answer) != 1:
-            left_out[index] = LeftOut(fact, SEVERAL_TOKENS, len(answer))
+        elif len(prompt.answer) != 1:
+            left_out[index] = LeftOut(fact, SEVERAL_TOKENS, len(prompt.answer))
         else:
             prompts[index] = prompt
     usable = []
@@ -133,14 +132,13 @@ def screen_facts(model: LanguageModel, facts: Sequence[KnownFact]) -> tuple[list
     return usable, [left_out[index] for index in sorted(left_out)]
 
 
-def _find_subject(tokenizer: PreTrainedTokenizerFast, fact: KnownFact, answer: tuple[int, ...]) -> Prompt | None:
+def _find_subject(tokenizer: PreTrainedTokenizerFast, fact: KnownFact) -> Prompt | None:
     """The fact's prompt, or None where its subject has no token there."""
-    encoded = tokenizer(fact.prompt, return_offsets_mapping=True)
+    answer_tokens(tokenizer, fact.attribute)  # an answer that will not do is no missing subject
     try:
-        span = subject_span(fact.prompt, fact.subject, encoded["offset_mapping"])
+        return tokenise(tokenizer, fact.prompt, fact.attribute, fact.subject)
     except ValueError:
         return None
-    return Prompt(fact.prompt, tuple(encoded["input_ids"]), span, fact.attribute, answer)
 
 
 def usable_table(usable: Sequence[UsableFact]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 torch multiplies float32 matrices with MKL, which does not use the widest vector units of processors that are not
 Intel's. oneDNN does, once the weights are in its own layout. Packing copies the matrices, so a packed model does not
-see later changes of them (`PackedTransformer.repacked` copies anew). Gradients pass through it to activations, never
+see later changes of them (`repacked` copies anew). Gradients pass through it to activations, never
 to weights.
 """
 
@@ -166,12 +166,6 @@ class PackedTransformer(Transformer):
         """Logits of the residual stream."""
         return self.vocabulary(self.final_norm(x))
 
-    def repacked(self, layers: Iterable[int]) -> "PackedTransformer":
-        """The model with the matrices of some layers copied anew, as they are now."""
-        again = set(layers)
-        blocks = (_pack(block) if layer in again else block for layer, block in enumerate(self.blocks))
-        return replace(self, blocks=tuple(blocks))
-
 
 def packed(model: Transformer) -> Transformer:
     """The model packed for oneDNN where that applies (float32 on a CPU), the model itself elsewhere.
@@ -186,6 +180,15 @@ def packed(model: Transformer) -> Transformer:
     parts = {each.name: getattr(model, each.name) for each in fields(Transformer)}
     blocks = tuple(map(_pack, model.blocks))
     return PackedTransformer(**{**parts, "blocks": blocks}, vocabulary=Packed.of(model.unembedding))
+
+
+def repacked(model: Transformer, layers: Iterable[int]) -> Transformer:
+    """The model with the matrices of some layers as they are now: copied anew where it is packed."""
+    if not isinstance(model, PackedTransformer):
+        return model
+    again = set(layers)
+    blocks = (_pack(block) if layer in again else block for layer, block in enumerate(model.blocks))
+    return replace(model, blocks=tuple(blocks))
 
 
 def _pack(block: Block) -> Block:

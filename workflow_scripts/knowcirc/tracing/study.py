@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from knowcirc.facts.prompts import ROLES, Prompt, token_roles, token_texts
-from knowcirc.models.loading import LanguageModel
+from knowcirc.facts.prompts import ROLES, Prompt, token_roles
 from knowcirc.statistics import bootstrap, columns
-from knowcirc.tracing.causal import KINDS, SEVERED, TraceSettings, tabulate, trace_fact
+from knowcirc.tracing.causal import KINDS, SEVERED, Trace, TraceSettings, tabulate
 
 SEVERED_AT: Literal["subject_last"] = "subject_last"
 """The token at which the study runs severed runs (ROME Fig. 3); none but theirs stand in its table."""
@@ -27,9 +26,11 @@ def settings_of(tracing: Mapping[str, Any], deviation: float) -> TraceSettings:
     )
 
 
-def trace_rows(model: LanguageModel, prompt: Prompt, settings: TraceSettings) -> list[dict[str, object]]:
-    """A fact's trace as rows, each with the prompt, the token's role and the probabilities of the two runs."""
-    trace = trace_fact(model, prompt, settings)
+def trace_rows(trace: Trace, prompt: Prompt, tokens: list[str]) -> list[dict[str, object]]:
+    """A trace as rows, each with the prompt, the token's role and the probabilities of the two runs.
+
+    The prompt has a subject; `tokens` are its tokens as text.
+    """
     low, high = prompt.span or (0, 0)
     roles = token_roles(len(prompt.ids), (low, high))
     shared = {
@@ -39,7 +40,7 @@ def trace_rows(model: LanguageModel, prompt: Prompt, settings: TraceSettings) ->
         "p_corrupted": trace.p_corrupted,
     }
     rows = []
-    for row in tabulate(trace, token_texts(model.text, prompt.ids)):
+    for row in tabulate(trace, tokens):
         position = int(str(row["position"]))
         role = roles[position] if position >= 0 else None
         rows.append({**shared, **row, "role": role, "in_subject": low <= position < high})
