@@ -208,7 +208,7 @@ def settings_of_seen_editors(wildcards) -> dict[str, dict[str, object]]:
 
 
 def rome_settings(wildcards) -> dict[str, object]:
-    """The settings of ROME for one model: those of the sweep."""
+    """The settings of ROME for one model, which the sweep varies."""
     return settings_of_editor("rome", wildcards.model)
 
 
@@ -224,9 +224,20 @@ def settings_of_editor(editor: str, model: str) -> dict[str, object]:
     return settings
 
 
-def table_layer(wildcards) -> int:
-    """The layer of ROME's edits in models.tsv."""
+def table_layer(wildcards) -> int | None:
+    """The layer of ROME's edits in models.tsv, or None."""
     return MODELS[wildcards.model].edit_layer
+
+
+def table_clamp(wildcards) -> float:
+    """The clamp of ROME's edits in models.tsv."""
+    return MODELS[wildcards.model].clamp
+
+
+def sweep_of_new_model(wildcards) -> list[str]:
+    """The sweep's table, where models.tsv does not say at which layer to edit."""
+    known = MODELS[wildcards.model].edit_layer is not None
+    return [] if known else [f"<results>/{wildcards.model}/edits/sweep.csv"]
 
 
 def n_layers(wildcards) -> int:

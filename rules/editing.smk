@@ -30,14 +30,13 @@ rule build_records:
 
 
 rule sweep_edits:
-    """ROME at many layers and tokens, and the layer at which the study edits; ROME Fig. 5."""
+    """ROME at many layers and tokens, and at several clamps; ROME Fig. 5."""
     input:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
     output:
         sweep="<results>/{model}/edits/sweep.csv",
-        place="<results>/{model}/edits/place.json",
     log:
         "<logs>/sweep_edits/{model}.log",
     benchmark:
@@ -50,11 +49,25 @@ rule sweep_edits:
         numerics=numerics,
         settings=rome_settings,
         sweep=lookup(within=config, dpath="editing/sweep"),
-        layer=lookup(within=config, dpath="editing/layer"),
-        table_layer=table_layer,
         code=code_digest("sweep_edits"),
     script:
         "../workflow_scripts/sweep_edits.py"
+
+
+rule place_edits:
+    """Where the study edits: ROME's layer and clamp from models.tsv, or the sweep's best where no layer stands there."""
+    input:
+        sweep=sweep_of_new_model,
+    output:
+        place="<results>/{model}/edits/place.json",
+    log:
+        "<logs>/place_edits/{model}.log",
+    params:
+        layer=table_layer,
+        clamp=table_clamp,
+        code=code_digest("place_edits"),
+    script:
+        "../workflow_scripts/place_edits.py"
 
 
 rule edit_facts:

@@ -130,6 +130,7 @@ rule plot_editing_sweep:
     """Edits by ROME by layer and token; ROME Fig. 5."""
     input:
         sweep="<results>/{model}/edits/sweep.csv",
+        place="<results>/{model}/edits/place.json",
     output:
         png=report(
             "<results>/{model}/figures/editing_sweep.png",

@@ -1,4 +1,4 @@
-"""ROME at many layers and tokens, on records that no table judges (ROME Fig. 5); the best layer, and the best clamp."""
+"""ROME at many layers and tokens, and at other clamps, on records that no table judges (ROME Fig. 5)."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ import pandas as pd
 
 from knowcirc.editing.study import material, read_records
 from knowcirc.editing.sweep import CHOSEN, Cell, best, cells, summarise, sweep_record
-from knowcirc.files import Parts, fingerprint, read_json, write_json, write_table
+from knowcirc.files import Parts, fingerprint, read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write the means by token, layer and clamp, and where the study edits; what is done is not done again."""
+    """Write the means by token, layer and clamp; what is done is not done again."""
     params, wanted = job.params, job.params.sweep
     records, prefixes = read_records(Path(job.input.records), "sweep_records")
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
@@ -39,12 +39,7 @@ def main(job: Job) -> None:
     others = [Cell(CHOSEN, layer, float(each)) for each in wanted["clamps"] if each != clamp]
     rows += sweep(others, "clamps") if others else []
     summary = summarise(pd.DataFrame(rows), job.wildcards.model)
-    at = best(summary[(summary.token == CHOSEN) & (summary.layer == layer)])
-    if params.layer == "table":
-        at = Cell(CHOSEN, params.table_layer, clamp)
-    chosen = (summary.token == at.token) & (summary.layer == at.layer) & (summary.clamp == at.clamp)
-    write_table(job.output.sweep, summary.assign(base=summary.clamp == clamp, chosen=chosen))
-    write_json(job.output.place, {"layer": at.layer, "clamp": at.clamp, "from": params.layer})
+    write_table(job.output.sweep, summary.assign(base=summary.clamp == clamp))
     parts.clear()
 
 

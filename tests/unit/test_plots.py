@@ -190,10 +190,9 @@ def swept() -> Figure:
         for layer in layers
     ]
     frame = pd.DataFrame(rows).assign(n=2, clamp=4.0, base=True)
-    frame["chosen"] = (frame["token"] == "subject_last") & (frame["layer"] == 4)
     for name in ("efficacy", "paraphrase", "specificity"):
         frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.1})
-    return editing_sweep(frame, "tiny")
+    return editing_sweep(frame, 4, 2.0, "tiny")
 
 
 FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves, swept)
@@ -241,7 +240,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
         (curves, ["circuits of tiny are", "mean of 2 relations, each weighed alike (n = 12 prompts)"]),
         (curves, ["capital (n = 6 prompts)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "patching"]),
-        (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 4.", "last subject token"]),
+        (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 2.", "last subject token"]),
         (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
     ],
 )

@@ -1,16 +1,20 @@
 """The sweep over layers and tokens: its cells, its measures by hand, and the layer it chooses."""
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
+import place_edits
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import Pair, judge
 from knowcirc.editing.registry import Material, make_edit
 from knowcirc.editing.sweep import Cell, best, cells, measures, summarise, sweep_record
 from knowcirc.facts.records import Record
+from knowcirc.files import read_json, write_table
 from knowcirc.models.loading import LanguageModel
 
 Loader = Callable[..., LanguageModel]
@@ -92,3 +96,23 @@ def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
     assert row["score"] == pytest.approx(3 / (1 / 0.9 + 1 / 0.6 + 1 / 0.7))
     assert (row["n"], row["model"]) == (2, "tiny")
     assert row["efficacy_low"] <= row["efficacy"] <= row["efficacy_high"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"), [(7, (7, 3.0, "models.tsv")), (0, (0, 3.0, "models.tsv")), (None, (2, 1.0, "sweep"))]
+)
+def test_the_study_edits_where_the_table_says_or_else_where_the_sweep_is_best(
+    layer: int | None, expected: tuple[object, ...], tmp_path: Path
+) -> None:
+    rows = {"token": "subject_last", "layer": [0, 2, 2], "clamp": [4.0, 4.0, 1.0], "score": [0.5, 0.6, 0.7]}
+    write_table(tmp_path / "sweep.csv", pd.DataFrame(rows))
+    sweep = [] if layer is not None else [str(tmp_path / "sweep.csv")]
+    place_edits.main(
+        SimpleNamespace(
+            input=SimpleNamespace(sweep=sweep),
+            output=SimpleNamespace(place=tmp_path / "place.json"),
+            params=SimpleNamespace(layer=layer, clamp=3.0),
+        )
+    )
+    place = read_json(tmp_path / "place.json")
+    assert (place["layer"], place["clamp"], place["from"]) == expected

@@ -117,7 +117,7 @@ def test_a_wrong_configuration_is_refused_before_anything_runs(clone: Path, chan
     ("damage", "expected"),
     [
         (lambda text: text.replace("\tgrouped\t", "\tgruped\t", 1), "column kv: 'gruped' is none of"),
-        (lambda text: text.replace("\t30\t3\t", "\tthirty\t3\t", 1), "column n_layers: 'thirty' is no number"),
+        (lambda text: text.replace("\t30\t", "\tthirty\t", 1), "column n_layers: 'thirty' is no number"),
         (lambda text: text.replace("\tclamp", "", 1), "missing or unknown: clamp"),
     ],
 )
@@ -127,6 +127,17 @@ def test_a_damaged_table_of_models_is_named(clone: Path, damage: object, expecte
     done = snakemake("-n", cwd=clone)
     assert done.returncode != 0
     assert expected in done.stdout + done.stderr
+
+
+def test_a_model_without_a_known_layer_is_edited_where_the_sweep_is_best(clone: Path) -> None:
+    target = ["-n", "--", "results/smollm2-135m/edits/rome.csv"]
+    assert "sweep_edits" not in planned(snakemake(*target, cwd=clone))
+    path = clone / "config/models.tsv"
+    line = next(line for line in path.read_text("utf-8").splitlines() if line.startswith("smollm2"))
+    cells = line.split("\t")
+    cells[10] = ""
+    path.write_text(path.read_text("utf-8").replace(line, "\t".join(cells)), "utf-8")
+    assert "sweep_edits" in planned(snakemake(*target, cwd=clone))
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
 def choose_settings(
     args: argparse.Namespace, outline: Outline, place: dict[str, Any] | None = None
 ) -> dict[str, object]:
-    """The editor's layer and settings: its defaults, the table's row of the model, the study's sweep, the options.
+    """The editor's layer and settings: its defaults, the table's row of the model, the study's place, the options.
 
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
@@ -110,13 +110,14 @@ def choose_settings(
     if odd := [flag(name) for name in given if name not in EDITORS[args.editor].defaults]:
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
     row = known_row(args.model)
-    if args.layer is None and row is None and place is None:
-        raise ValueError(
-            f"{args.model}: no default layer, as its provenance.json names no model of {TABLE} here; give --layer"
-        )
     layer = args.layer
     if layer is None:
-        known_layer = int(place["layer"]) if place is not None else row.edit_layer if row is not None else 0
+        known_layer = int(place["layer"]) if place is not None else row.edit_layer if row is not None else None
+        if known_layer is None:
+            raise ValueError(
+                f"{args.model}: no default layer, as no study here has one and its provenance.json names no model "
+                f"of {TABLE} here with an edit_layer; give --layer"
+            )
         layer = default_layer(args.editor, known_layer, outline.shape.n_layers)
     if layer >= outline.shape.n_layers:
         raise ValueError(f"--layer {layer} does not exist; this model has layers 0 to {outline.shape.n_layers - 1}")

@@ -3,7 +3,7 @@
 import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, get_args, get_origin
 
 Source = Literal["wheel", "hub", "local"]
 Processing = Literal["none", "folded"]
@@ -16,7 +16,8 @@ class ModelRow:
 
     `bos` is `tokenizer` (as the tokenizer does it) or the token id to put in front of every prompt.
     `edit_layer`, `clamp` (largest change of a value relative to its norm), `weight_decay` and `value_steps`
-    are ROME's settings; `mem_mb` is what a job with the model needs.
+    are ROME's settings, the layer None (an empty cell) where the sweep is to find it; `mem_mb` is what a job with
+    the model needs.
     """
 
     model: str
@@ -29,7 +30,7 @@ class ModelRow:
     processing: Processing
     kv: KvView
     n_layers: int
-    edit_layer: int
+    edit_layer: int | None
     clamp: float
     weight_decay: float
     value_steps: int
@@ -79,10 +80,16 @@ def _read_row(path: Path, line: dict[str, str], wanted: dict[str, object]) -> Mo
         if text is None:
             raise ValueError(f"{path}: model {line['model']!r}: column {key} is missing; rows are tab-separated")
         try:
-            values[key] = kind(text) if kind in (int, float) else text  # type: ignore[operator]
+            values[key] = _read_value(text, kind)
         except (TypeError, ValueError):
             raise ValueError(f"{path}: model {line['model']!r}, column {key}: {text!r} is no number") from None
-        choices = get_args(kind)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
         if choices and text not in choices:
             raise ValueError(f"{path}: model {line['model']!r}, column {key}: {text!r} is none of {choices}")
     return ModelRow(**values)  # type: ignore[arg-type]
+
+
+def _read_value(text: str, kind: object) -> object:
+    if kind == int | None:
+        return int(text) if text else None
+    return kind(text) if kind in (int, float) else text  # type: ignore[operator]

@@ -22,22 +22,21 @@ LINES: dict[str, tuple[str, str, LineStyleType]] = {
 
 
 @styled
-def editing_sweep(sweep: pd.DataFrame, model: str) -> Figure:
+def editing_sweep(sweep: pd.DataFrame, layer: int, clamp: float, model: str) -> Figure:
     """Three measures of edits by ROME by edited layer, a line a token; a panel each, bands are 95 % intervals.
 
     `sweep` has a row a token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
-    clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, base: true
-    for rows at the clamp that the lines are drawn of, and chosen: true for where the study edits, at most once.
+    clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and base:
+    true for rows at the clamp that the lines are drawn of. The study edits at `layer` with `clamp`.
     """
     figure = new_figure(11.5, 4.0)
     axes = figure.subplots(1, len(PANELS), sharex=True, squeeze=False)[0]
-    chosen, sweep = sweep[sweep["chosen"]], sweep[sweep["base"]]
+    sweep = sweep[sweep["base"]]
     shown = [token for token in LINES if (sweep["token"] == token).any()]
     for axis, (name, (label, title)) in zip(axes, PANELS.items(), strict=True):
         for token in shown:
             _line(axis, sweep[sweep["token"] == token].sort_values("layer"), name, token)
-        for layer in chosen["layer"]:
-            axis.axvline(int(layer), color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
+        axis.axvline(layer, color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
         axis.set_title(title, loc="left")
         axis.set_ylabel(label)
         axis.set_xlabel("edited layer")
@@ -45,18 +44,13 @@ def editing_sweep(sweep: pd.DataFrame, model: str) -> Figure:
         axis.set_xticks(layer_ticks(int(sweep["layer"].max()) + 1))
         axis.grid(axis="y")
     handles = [Line2D([], [], color=LINES[t][1], linestyle=LINES[t][2], marker="o", label=LINES[t][0]) for t in shown]
-    if len(chosen):
-        handles.append(
-            Line2D([], [], color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)), label="layer edited in the study")
-        )
+    handles.append(Line2D([], [], color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)), label="layer edited in the study"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="edited token")
-    place = [(int(row["layer"]), float(row["clamp"])) for _, row in chosen.iterrows()]
-    best = "".join(f" The study edits layer {layer}, clamp {clamp:g}." for layer, clamp in place)
     heading(
         figure,
         f"Where an edit by ROME works: {model}",
         f"n = {int(sweep['n'].max())} counterfactual edits a point, one at a time; means, bands: 95 % bootstrap "
-        f"intervals over edits. Clamp {sweep['clamp'].iloc[0]:g}.{best}",
+        f"intervals over edits. Clamp {sweep['clamp'].iloc[0]:g}. The study edits layer {layer}, clamp {clamp:g}.",
     )
     return figure
 

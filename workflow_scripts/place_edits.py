@@ -1,0 +1,18 @@
+"""Where the study edits: ROME's layer and clamp from models.tsv, or the sweep's best where no layer stands there."""
+
+from knowcirc.editing.sweep import best
+from knowcirc.files import read_table, write_json
+from knowcirc.job import Job, run
+
+
+def main(job: Job) -> None:
+    """Write the layer and the clamp, and which of the two they are from."""
+    layer, clamp, source = job.params.layer, job.params.clamp, "models.tsv"
+    if layer is None:
+        cell = best(read_table(job.input.sweep[0]))
+        layer, clamp, source = cell.layer, cell.clamp, "sweep"
+    write_json(job.output.place, {"layer": layer, "clamp": clamp, "from": source})
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
