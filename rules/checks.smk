@@ -12,6 +12,12 @@ rule collect_findings:
         drawing="<results>/{model}/figures/circuit_graph.json",
         ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
         edited="<results>/{model}/figures/edited_circuits.csv",
+        heads="<results>/{model}/tables/special_components.csv",
+        ablation="<results>/{model}/tables/head_ablation.csv",
+        overlap="<results>/{model}/tables/edited_circuit_overlap.csv",
+        claims="<results>/{model}/tables/claims.csv",
+        tokens="<results>/{model}/figures/head_ablation_tokens.csv",
+        token_meta="<results>/{model}/figures/head_ablation_tokens.json",
         hallucination="<results>/{model}/figures/hallucination.json",
         attention="<results>/{model}/figures/icl_attention.json",
     output:
@@ -33,6 +39,7 @@ rule write_manifest:
     params:
         models=lookup(within=config, dpath="models"),
         figures=FIGURES,
+        figures_of_all=FIGURES_OF_ALL,
         tables=TABLES,
         methods=lookup(within=config, dpath="circuits/methods"),
         editors=lookup(within=config, dpath="editing/editors"),
@@ -51,7 +58,7 @@ rule build_report:
         provenance=expand(
             "<results>/models/{model}/provenance.json", model=config["models"]
         ),
-        captions=expand("rules/captions/{name}.rst", name=[*FIGURES, *TABLES]),
+        captions=captions_of_study,
     output:
         report="<results>/report.html",
     log:

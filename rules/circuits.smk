@@ -58,6 +58,7 @@ rule describe_showcase:
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
+        relation=relation_of_showcase,
     output:
         circuit="<results>/{model}/circuits/showcase.json",
         expanded="<results>/{model}/circuits/showcase_per_head.json",
@@ -77,6 +78,7 @@ rule describe_showcase:
     params:
         numerics=numerics,
         kv=kv_view,
+        source=lookup(within=config, dpath="relations/source"),
         showcase=lookup(within=config, dpath="showcase"),
         circuits=showcase_settings,
         hits=lookup(within=config, dpath="facts/hits"),

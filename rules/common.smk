@@ -20,8 +20,11 @@ FIGURES = (
     "component_distribution",
     "faithfulness_curves",
     "answer_rank_by_layer",
+    "average_rank_by_layer",
+    "head_ablation_tokens",
     "editing_sweep",
     "edited_circuits",
+    "edited_rank_by_layer",
     "hallucination",
     "icl_attention",
 )
@@ -31,11 +34,16 @@ TABLES = (
     "causal_effects_severed",
     "circuit_hit_at_10",
     "method_comparison",
+    "special_components",
+    "head_ablation",
     "editing_scores",
     "zsre_scores",
     "editing_generations",
+    "edited_circuit_overlap",
     "icl_head_ablation",
+    "claims",
 )
+FIGURES_OF_ALL = ("average_rank_by_layer",)  # all models together
 
 
 def read_datasets(path: Path) -> dict[str, dict[str, str]]:
@@ -156,15 +164,34 @@ def acdc_rule() -> dict[str, object]:
     return {key: config["circuits"]["acdc"][key] for key in keys}
 
 
+def circuit_settings(method: str) -> dict[str, object]:
+    """How the circuit of one prompt is found by a method: ACDC's rule, the share of the edges, or both."""
+    circuits = config["circuits"]
+    tested = {"rule": acdc_rule()} if method in ("acdc", "eap-ig+acdc") else {}
+    if method == "acdc":
+        return {"method": method, **tested}
+    share = circuits["acdc"]["share"] if tested else circuits["share"]
+    return {"method": method, **tested, "share": share}
+
+
 def showcase_settings(wildcards) -> dict[str, object]:
     """How the showcase's circuit is found."""
-    method = config["showcase"]["method"]
-    size = (
-        {"rule": acdc_rule()}
-        if method == "acdc"
-        else {"share": config["circuits"]["share"]}
-    )
-    return {"method": method, **size}
+    return circuit_settings(config["showcase"]["method"])
+
+
+def edited_showcase_settings(wildcards) -> dict[str, object]:
+    """How the showcase's circuits are found under edited weights."""
+    return circuit_settings(config["editing"]["circuits"]["method"])
+
+
+def followed_settings(wildcards) -> dict[str, object]:
+    """How the circuits of many edited facts are found: by the first of the study's methods."""
+    return circuit_settings(config["circuits"]["methods"][0])
+
+
+def relation_of_showcase(wildcards) -> str:
+    """The relation file of the showcase."""
+    return relation_files()[config["showcase"]["relation"]]
 
 
 def tracing_settings(wildcards) -> dict[str, object]:
@@ -203,7 +230,7 @@ def settings_of_seen_editors(wildcards) -> dict[str, dict[str, object]]:
     """The settings of the editors whose edits are seen through circuits."""
     return {
         editor: settings_of_editor(editor, wildcards.model)
-        for editor in config["editing"]["seen_in_circuits"]
+        for editor in config["editing"]["circuits"]["editors"]
     }
 
 
@@ -256,13 +283,22 @@ def tables_of_study(wildcards) -> list[str]:
 
 
 def figures_of_study(wildcards) -> list[str]:
-    """All figures of the study, as PNG and PDF."""
-    return expand(
+    """All figures of the study, of each model and of all together, as PNG and PDF."""
+    one = expand(
         "<results>/{model}/figures/{name}.{end}",
         model=config["models"],
         name=FIGURES,
         end=["png", "pdf"],
     )
+    return one + expand(
+        "<results>/all/figures/{name}.{end}", name=FIGURES_OF_ALL, end=["png", "pdf"]
+    )
+
+
+def captions_of_study(wildcards) -> list[str]:
+    """The captions of all figures and tables."""
+    names = [*FIGURES, *TABLES, *(f"all_{name}" for name in FIGURES_OF_ALL)]
+    return expand("rules/captions/{name}.rst", name=names)
 
 
 def counterfact_file(wildcards) -> list[str]:

@@ -151,10 +151,39 @@ rule compare_edited_circuits:
         kv=kv_view,
         settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
-        method=lookup(within=config, dpath="circuits/methods")[0],
-        share=lookup(within=config, dpath="circuits/share"),
+        circuits=edited_showcase_settings,
         heads=lookup(within=config, dpath="heads"),
-        seed=lookup(within=config, dpath="seed"),
         code=code_digest("compare_edited_circuits"),
     script:
         "../workflow_scripts/compare_edited_circuits.py"
+
+
+rule follow_edits:
+    """Edits of many facts at several layers, seen through circuits and layers; KC section 5."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        place="<results>/{model}/edits/place.json",
+    output:
+        circuits="<results>/{model}/edits/followed_circuits.csv",
+        ranks="<results>/{model}/edits/followed_ranks.csv",
+    log:
+        "<logs>/follow_edits/{model}.log",
+    benchmark:
+        "<benchmarks>/follow_edits/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        settings=settings_of_seen_editors,
+        circuits=followed_settings,
+        records=lookup(within=config, dpath="editing/circuits/records"),
+        depths=lookup(within=config, dpath="editing/circuits/depths"),
+        heads=lookup(within=config, dpath="heads"),
+        code=code_digest("follow_edits"),
+    script:
+        "../workflow_scripts/follow_edits.py"

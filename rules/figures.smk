@@ -231,3 +231,90 @@ rule plot_faithfulness_curves:
         code=code_digest("plot_faithfulness_curves"),
     script:
         "../workflow_scripts/plot_faithfulness_curves.py"
+
+
+rule plot_head_ablation_tokens:
+    """The next token without the showcase's mover or relation head; KC appendix."""
+    input:
+        tokens="<results>/{model}/figures/head_ablation_tokens.csv",
+        meta="<results>/{model}/figures/head_ablation_tokens.json",
+    output:
+        png=report(
+            "<results>/{model}/figures/head_ablation_tokens.png",
+            caption="captions/head_ablation_tokens.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/head_ablation_tokens.pdf",
+    log:
+        "<logs>/plot_head_ablation_tokens/{model}.log",
+    params:
+        code=code_digest("plot_head_ablation_tokens"),
+    script:
+        "../workflow_scripts/plot_head_ablation_tokens.py"
+
+
+rule plot_average_rank_by_layer:
+    """The answer's average rank through the layers; KC appendix."""
+    input:
+        ranks="<results>/{model}/components/ranks.parquet",
+    output:
+        png=report(
+            "<results>/{model}/figures/average_rank_by_layer.png",
+            caption="captions/average_rank_by_layer.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/average_rank_by_layer.pdf",
+        data="<results>/{model}/figures/average_rank_by_layer.csv",
+    log:
+        "<logs>/plot_average_rank_by_layer/{model}.log",
+    params:
+        code=code_digest("plot_average_rank_by_layer"),
+    script:
+        "../workflow_scripts/plot_average_rank_by_layer.py"
+
+
+rule plot_edited_rank_by_layer:
+    """The new object's rank through the layers, by editor and edited layer; KC appendix."""
+    input:
+        ranks="<results>/{model}/edits/followed_ranks.csv",
+    output:
+        png=report(
+            "<results>/{model}/figures/edited_rank_by_layer.png",
+            caption="captions/edited_rank_by_layer.rst",
+            category="Figures",
+            subcategory="{model}",
+        ),
+        pdf="<results>/{model}/figures/edited_rank_by_layer.pdf",
+        data="<results>/{model}/figures/edited_rank_by_layer.csv",
+    log:
+        "<logs>/plot_edited_rank_by_layer/{model}.log",
+    params:
+        code=code_digest("plot_edited_rank_by_layer"),
+    script:
+        "../workflow_scripts/plot_edited_rank_by_layer.py"
+
+
+rule plot_average_rank_of_models:
+    """The answer's average rank through the layers, a line a model; KC appendix."""
+    input:
+        ranks=expand(
+            "<results>/{model}/figures/average_rank_by_layer.csv",
+            model=config["models"],
+        ),
+    output:
+        png=report(
+            "<results>/all/figures/average_rank_by_layer.png",
+            caption="captions/all_average_rank_by_layer.rst",
+            category="Figures",
+            subcategory="all models",
+        ),
+        pdf="<results>/all/figures/average_rank_by_layer.pdf",
+        data="<results>/all/figures/average_rank_by_layer.csv",
+    log:
+        "<logs>/plot_average_rank_of_models.log",
+    params:
+        code=code_digest("plot_average_rank_of_models"),
+    script:
+        "../workflow_scripts/plot_average_rank_of_models.py"

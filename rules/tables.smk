@@ -151,3 +151,74 @@ rule tabulate_method_comparison:
         code=code_digest("tabulate_method_comparison"),
     script:
         "../workflow_scripts/tabulate_method_comparison.py"
+
+
+rule tabulate_special_components:
+    """Mover, relation and mixture heads of every relation; KC section 4.3."""
+    input:
+        heads="<results>/{model}/components/heads.csv",
+    output:
+        csv="<results>/{model}/tables/special_components.csv",
+        tex="<results>/{model}/tables/special_components.tex",
+    log:
+        "<logs>/tabulate_special_components/{model}.log",
+    params:
+        code=code_digest("tabulate_special_components"),
+    script:
+        "../workflow_scripts/tabulate_special_components.py"
+
+
+rule tabulate_head_ablation:
+    """Every relation without its special heads; KC section 4.3."""
+    input:
+        ablation="<results>/{model}/components/ablation.csv",
+    output:
+        csv="<results>/{model}/tables/head_ablation.csv",
+        tex="<results>/{model}/tables/head_ablation.tex",
+    log:
+        "<logs>/tabulate_head_ablation/{model}.log",
+    params:
+        code=code_digest("tabulate_head_ablation"),
+    script:
+        "../workflow_scripts/tabulate_head_ablation.py"
+
+
+rule tabulate_edited_circuit_overlap:
+    """Circuits before and after edits of many facts; KC section 5."""
+    input:
+        circuits="<results>/{model}/edits/followed_circuits.csv",
+    output:
+        csv="<results>/{model}/tables/edited_circuit_overlap.csv",
+        tex="<results>/{model}/tables/edited_circuit_overlap.tex",
+    log:
+        "<logs>/tabulate_edited_circuit_overlap/{model}.log",
+    params:
+        method=lookup(within=config, dpath="circuits/methods")[0],
+        code=code_digest("tabulate_edited_circuit_overlap"),
+    script:
+        "../workflow_scripts/tabulate_edited_circuit_overlap.py"
+
+
+rule tabulate_claims:
+    """The papers' claims, each decided by a number of this run."""
+    input:
+        ranks="<results>/{model}/components/ranks.parquet",
+        heads="<results>/{model}/components/heads.csv",
+        ablation="<results>/{model}/components/ablation.csv",
+        traces="<results>/{model}/traces/facts.parquet",
+        circuits="<results>/{model}/edits/followed_circuits.csv",
+        edited_ranks="<results>/{model}/edits/followed_ranks.csv",
+        edits=expand(
+            "<results>/{{model}}/edits/{editor}.csv",
+            editor=["none", *config["editing"]["editors"]],
+        ),
+    output:
+        csv="<results>/{model}/tables/claims.csv",
+        tex="<results>/{model}/tables/claims.tex",
+    log:
+        "<logs>/tabulate_claims/{model}.log",
+    params:
+        editors=["none", *config["editing"]["editors"]],
+        code=code_digest("tabulate_claims"),
+    script:
+        "../workflow_scripts/tabulate_claims.py"

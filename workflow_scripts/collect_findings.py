@@ -8,8 +8,11 @@ from knowcirc.job import Job, run
 def main(job: Job) -> None:
     """Write the findings as JSON."""
     names = ("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited")
+    names += ("heads", "ablation", "overlap", "claims", "tokens")
     tables = {name: read_table(getattr(job.input, name)) for name in names}
-    documents = {name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention")}
+    documents = {
+        name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention", "token_meta")
+    }
     write_json(job.output.findings, collect(tables, documents))
 
 

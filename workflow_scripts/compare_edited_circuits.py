@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
+from knowcirc.analysis.heads import Thresholds
+from knowcirc.circuits.finding import CircuitSettings, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.registry import make_edit
@@ -30,14 +32,14 @@ def main(job: Job) -> None:
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
-    size = round(params.share * graph.n_edges)
+    find = finder(graph, CircuitSettings(**params.circuits))
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *settings], "edited circuits: models"):
         edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
-                views.append(read_view(edited, graph, name, editor, prompt, asked.target[0], params.method, size))
-    heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], params.heads)
+                views.append(read_view(edited, find, name, editor, prompt, asked.target[0]))
+    heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], Thresholds(**params.heads))
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))
     meta = {
@@ -48,8 +50,7 @@ def main(job: Job) -> None:
         },
         "prompts": {name: prompt.text for name, prompt in prompts.items()},
         "right": {"unrelated": f" {rows['unrelated']['object'].iloc[0]}"},
-        "method": params.method,
-        "n_edges": size,
+        "method": params.circuits["method"],
     }
     write_json(job.output.meta, meta)
 

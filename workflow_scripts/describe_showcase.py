@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.showcase import ShowcaseSettings, describe_circuit, find_circuit, rank_curves
+from knowcirc.analysis.components import context_of
+from knowcirc.analysis.heads import Thresholds
+from knowcirc.analysis.showcase import describe_circuit, rank_curves
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
+from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.study import score_relation
+from knowcirc.facts.relations import READERS
 from knowcirc.facts.survey import fact_row, prompts_of, split_rows
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json, write_table
 from knowcirc.job import Job, Ticker, run
@@ -27,10 +31,9 @@ def main(job: Job) -> None:
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
     prompt, index = prompts[0], choose_partners(prompts, params.seed)[0]
     partner = None if index is None else prompts[index]
-    weights = read_json(job.input.model)["weights_sha256"]
-    identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code, weights)
-    parts = Parts(job.output.circuit, fingerprint(*identity))
-    settings = ShowcaseSettings(**params.circuits)
+    identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code)
+    parts = Parts(job.output.circuit, fingerprint(*identity, read_json(job.input.model)["weights_sha256"]))
+    settings = CircuitSettings(**params.circuits)
     circuit, found = find_circuit(model, graph, prompt, partner, settings, parts.path("search", ".npz"), Ticker("ACDC"))
     about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text}
     about |= {"corrupted": None if partner is None else partner.text, "answer_type": row["answer_type"].iloc[0]}
@@ -39,13 +42,14 @@ def main(job: Job) -> None:
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
     scores = score_relation(model, graph, circuit, [prompt], test, hits=params.hits, seeds=seeds, tau=settings.tau)
-    labels = {"category": row["category"].iloc[0], "relation": relation, "method": f"{settings.method}, one fact"}
-    write_table(job.output.scores, pd.DataFrame([labels | scores]))
+    labels = {"category": row["category"].iloc[0], "relation": relation}
+    write_table(job.output.scores, pd.DataFrame([labels | {"method": f"{settings.method}, one fact"} | scores]))
     write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
     wide, same = expanded(graph, circuit)
     write_circuit(Path(job.output.expanded), wide, model.transformer.shape, same, about)
     write_dot(Path(job.output.dot), graph, circuit)
-    drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, params.heads)
+    context = context_of(model, READERS[params.source](Path(job.input.relation)), prompt)
+    drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, Thresholds(**params.heads), context)
     write_json(job.output.drawing, {**about, **drawing})
     write_table(job.output.ranks, rank_curves(model, prompt, showcase["subject"]))
     write_json(job.output.meta, {**about, "subject": showcase["subject"]})

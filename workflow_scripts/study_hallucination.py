@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.analysis.hallucination import describe_case, pick_cases
+from knowcirc.analysis.heads import Thresholds
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
@@ -14,7 +15,8 @@ def main(job: Job) -> None:
     """Write both cases' curves through the layers, their mover heads and what they are."""
     cases = pick_cases(read_table(job.input.facts))
     model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
-    described = {name: describe_case(model, name, row, job.params.heads) for name, row in cases.items()}
+    limits = Thresholds(**job.params.heads)
+    described = {name: describe_case(model, name, row, limits) for name, row in cases.items()}
     write_table(job.output.ranks, pd.concat([pd.DataFrame(case.ranks) for case in described.values()]))
     write_json(
         job.output.meta,

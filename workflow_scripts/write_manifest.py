@@ -6,7 +6,7 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the models, figures, tables, methods and editors of the study."""
-    names = ("models", "figures", "tables", "methods", "editors")
+    names = ("models", "figures", "figures_of_all", "tables", "methods", "editors")
     write_json(job.output.manifest, {name: list(getattr(job.params, name)) for name in names})
 
 

@@ -17,12 +17,13 @@ from knowcirc.analysis.comparison import compare, differences, edge_share_rows, 
 from knowcirc.analysis.drawing import draw, flows, strongest
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.hallucination import describe_case, pick_cases
-from knowcirc.analysis.heads import HeadReading, find_mover, read_heads
+from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
 from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads, random_heads
 from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
 from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.finding import CircuitSettings, finder
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.editing.edits import Edit, Matrix, applied
 from knowcirc.facts.knowledge import Answer
@@ -177,7 +178,7 @@ def test_heads_of_a_prompt_without_subject_are_refused(load_tiny: Loader) -> Non
 
 
 def reading(head: int, to_subject: float, rank: int, attribution: float) -> HeadReading:
-    return HeadReading(0, head, (1.0 - to_subject, to_subject), to_subject, (5,), rank, attribution)
+    return HeadReading(0, head, (1.0 - to_subject, to_subject), to_subject, 0.0, (5,), rank, None, attribution)
 
 
 def test_the_mover_is_the_strongest_head_that_meets_both_thresholds() -> None:
@@ -187,18 +188,18 @@ def test_the_mover_is_the_strongest_head_that_meets_both_thresholds() -> None:
         reading(2, to_subject=0.29, rank=0, attribution=7.0),
         reading(3, to_subject=0.9, rank=10, attribution=8.0),
     ]
-    mover, found = find_mover(heads, 0.3, 10)
+    mover, found = find_head(heads, "mover", Thresholds(0.3, 10))
     assert (mover.head, found) == (1, True)
 
 
 def test_without_a_mover_the_best_ranking_head_on_the_subject_is_given_and_the_flag_says_so() -> None:
     heads = [reading(0, 0.1, 0, 3.0), reading(1, 0.9, 40, -2.0), reading(2, 0.4, 50, -1.0)]
-    mover, found = find_mover(heads, 0.3, 10)
+    mover, found = find_head(heads, "mover", Thresholds(0.3, 10))
     assert (mover.head, found) == (1, False)
 
 
 def test_where_no_head_attends_to_the_subject_the_best_ranking_of_all_is_given() -> None:
-    mover, found = find_mover([reading(0, 0.2, 50, -1.0), reading(1, 0.1, 0, -3.0)], 0.3, 10)
+    mover, found = find_head([reading(0, 0.2, 50, -1.0), reading(1, 0.1, 0, -3.0)], "mover", Thresholds(0.3, 10))
     assert (mover.head, found) == (1, False)
 
 
@@ -548,12 +549,13 @@ def test_views_are_read_under_the_weights_in_place_and_compared_with_the_origina
     old = model.transformer.blocks[0].mlp.w_out
     noise = torch.randn(old.shape, generator=generator, dtype=old.dtype)
     edit = Edit({Matrix(0): old + noise * old.std()}, {})
+    find, limits = finder(graph, CircuitSettings("eap", share=50 / graph.n_edges)), Thresholds(0.2, 20)
 
     def views(weights: str) -> list[EditedView]:
         found = []
         for name, prompt in prompts.items():
             p = last_p(model, prompt)
-            view = read_view(model, graph, name, weights, prompt, new, "eap", 50)
+            view = read_view(model, find, name, weights, prompt, new)
             assert (view.prompt, view.weights) == (name, weights)
             assert (view.old.p, view.new.p) == pytest.approx((float(p[prompt.answer[0]]), float(p[new])))
             assert view.old.top == int(p.argmax())
@@ -567,13 +569,13 @@ def test_views_are_read_under_the_weights_in_place_and_compared_with_the_origina
     before = views("none")
     with applied(model, edit):
         after = views("noise")
-    heads, overlaps = view_rows(model, graph, [*before, *after], prompts, new, {"attention": 0.2, "tokens": 20})
+    heads, overlaps = view_rows(model, graph, [*before, *after], prompts, new, limits)
     assert [(row["prompt"], row["weights"]) for row in heads] == [
         (name, weights) for weights in ("none", "noise") for name in prompts
     ]
     for row, view in zip(heads, [*before, *after], strict=True):
         original = before[0] if row["prompt"] == "edited" else before[1]
-        mover, found = find_mover(original.heads.values(), 0.2, 20)
+        mover, found = find_head(original.heads.values(), "mover", limits)
         assert (row["head"], row["is_mover"]) == (mover.name, found)
         assert json.loads(str(row["attention"])) == pytest.approx(view.heads[mover.name].attention)
         assert json.loads(str(row["top_tokens"])) == [text.decode([t]) for t in view.heads[mover.name].top[:8]]
@@ -644,7 +646,7 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     other = (
         model.text("Tok", add_special_tokens=False)["input_ids"][0] if name == "wrong" else int(p.topk(2).indices[1])
     )
-    case = describe_case(model, name, row, {"attention": 0.2, "tokens": 20})
+    case = describe_case(model, name, row, Thresholds(0.2, 20))
     frame = pd.DataFrame(case.ranks)
     assert frame.groupby("token")["layer"].apply(list).to_dict() == {
         "right_answer": [0, 1, 2, 3],
@@ -656,6 +658,6 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     assert (case.meta["p_right"], case.meta["p_wrong"]) == pytest.approx(expected)
     assert (case.meta["right_token"], case.meta["wrong_token"]) == ("Lima", model.text.decode([other]))
     said = prompt.answer[0] if name == "right" else other
-    mover, found = find_mover(read_heads(model, replace(prompt, answer=(said,))), 0.2, 20)
+    mover, found = find_head(read_heads(model, replace(prompt, answer=(said,))), "mover", Thresholds(0.2, 20))
     assert (case.head["name"], case.head["is_mover"]) == (mover.name, found)
     assert case.head["right_rank" if name == "right" else "wrong_rank"] == mover.rank + 1

@@ -14,6 +14,7 @@ from knowcirc.files import read_json, read_table, write_json, write_latex, write
 
 MODEL = "tiny"
 FIGURES = ["causal_trace", "circuit_graph"]
+OF_ALL = ["average_rank_by_layer"]
 D_SCORES = ("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit")
 
 
@@ -46,20 +47,28 @@ def tables() -> dict[str, pd.DataFrame]:
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """A finished study with nothing wrong."""
-    manifest = {"models": [MODEL], "figures": FIGURES, "tables": list(tables()), "methods": ["eap"]}
+    manifest = {
+        "models": [MODEL],
+        "figures": FIGURES,
+        "figures_of_all": OF_ALL,
+        "tables": list(tables()),
+        "methods": ["eap"],
+    }
     write_json(tmp_path / "manifest.json", {**manifest, "editors": ["rome"]})
     for name, frame in tables().items():
         write_table(table(tmp_path, name), frame)
         write_latex(table(tmp_path, name).with_suffix(".tex"), frame)
-    for name in FIGURES:
-        path = figure(tmp_path, name)
+    of_all = tmp_path / "all/figures/average_rank_by_layer.png"
+    for path in [*(figure(tmp_path, name) for name in FIGURES), of_all]:
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (310, 320, 3), dtype=np.uint8)
         Image.fromarray(noise).save(path, compress_level=1)
         path.with_suffix(".pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")
     write_table(figure(tmp_path, "causal_trace").with_suffix(".csv"), pd.DataFrame({"x": [1, 2]}))
+    write_table(of_all.with_suffix(".csv"), pd.DataFrame({"x": [1, 2]}))
     write_json(figure(tmp_path, "circuit_graph").with_suffix(".json"), {"nodes": []})
     items = "".join(f'<h3 id="{MODEL}-{name}">{name}</h3>' for name in [*FIGURES, *tables()])
+    items += "".join(f'<h3 id="all-{name}">{name}</h3>' for name in OF_ALL)
     (tmp_path / "report.html").write_text(f"<html>{items}</html>", "utf-8")
     return tmp_path
 
@@ -98,7 +107,7 @@ def test_a_sound_study_has_a_row_for_every_artifact_and_no_complaint(study: Path
     assert problems(study) == {}
     assert all(row["ok"] is True and row["reason"] == "" for row in rows)
     names = {str(row["name"]) for row in rows}
-    assert len(names) == len(rows) == 2 * 7 + 3 * 2 + 4 + 1
+    assert len(names) == len(rows) == 2 * 7 + 3 * 3 + 4 + 1
     assert {f"{MODEL}/tables/{name}{end}" for name in tables() for end in (".csv", ".tex")} < names
     assert {f"{MODEL}/figures/{name}{end}" for name in FIGURES for end in (".png", ".pdf")} < names
     assert "report.html" in names

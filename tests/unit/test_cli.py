@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -23,12 +24,15 @@ from transformers import (
 )
 
 from knowcirc import cli
+from knowcirc.analysis.heads import Context, read_heads
+from knowcirc.analysis.lens import token_curve
 from knowcirc.checks import check_image
-from knowcirc.circuits.export import read_circuit
+from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands import arguments, edit_parser, parsers
 from knowcirc.editing.moments import find_moments, moment_path, save_moment
 from knowcirc.editing.registry import EDITORS
+from knowcirc.facts.prompts import answer_tokens, tokenise, word_positions
 from knowcirc.files import write_json
 from knowcirc.models.loading import DTYPES, load, weights_digest
 from knowcirc.tracing.causal import KINDS, SEVERED
@@ -52,6 +56,7 @@ WORDS = (
 IDS = ["--ids", "5,6,7,8", "--answer-id", "9"]
 CORRUPTED = ["--corrupted-ids", "5,6,11,8", "--wrong-answer-id", "12"]
 TEXT = ["--prompt", "the language of France is", "--answer", "French"]
+FACT = ["--prompt", "the language of France is", "--subject", "France", "--answer", "French"]
 REQUEST = ["--prompt", "a city of {}", "--subject", "France", "--target", "Italian"]
 Errors = Callable[..., str]
 
@@ -149,7 +154,7 @@ def test_help_imports_no_heavy_library() -> None:
     assert not {"torch", "transformers", "numpy", "pandas"} & set(out.split("'"))
 
 
-@pytest.mark.parametrize("command", ["discover", "evaluate", "compare", "trace", "edit", "check"])
+@pytest.mark.parametrize("command", ["discover", "evaluate", "compare", "heads", "lens", "trace", "edit", "check"])
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     assert f"knowcirc {command} " in capsys.readouterr().out.split("example:")[1]
@@ -236,7 +241,8 @@ def test_compare_counts_and_names_what_circuits_share(llama: Path, capsys: pytes
         command = ["discover", llama, "--method", "random", "--edges", "30", "--seed", seed, "--out", name]
         run(*command, "--expanded", f"wide_{name}")
     capsys.readouterr()
-    run("compare", "a.json", "b.json", "--out", "d.csv")
+    run("compare", "a.json", "b.json", "--out", "d.csv", "--figure", "d.png")
+    check_image(Path("d.png"))
     printed = capsys.readouterr().out
     (_, before), (_, after) = (read_circuit(Path(name)) for name in ("a.json", "b.json"))
     with Path("d.csv").open() as handle:
@@ -259,6 +265,70 @@ def test_compare_refuses_circuits_of_two_models(llama: Path, gpt2: Path, capsys:
     assert not Path("d.csv").exists()
     assert cli.main(["compare", "a.json", "b.json", "--out", "a.json"]) == 2
     assert "--out would replace the circuit a.json" in capsys.readouterr().err
+
+
+def test_heads_are_read_named_and_looked_up_in_a_circuit(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("discover", speaking, *FACT[:2], *FACT[4:], "--method", "random", "--edges", "20", "--out", "c.json")
+    capsys.readouterr()
+    limits = ["--attention", "0", "--tokens", "1000", "--type-answers", "Italian", "--relation-words", "language"]
+    run("heads", speaking, *FACT, *limits, "--circuit", "c.json", "--out", "heads.csv", "--figure", "heads.png")
+    check_image(Path("heads.png"))
+    table = pd.read_csv("heads.csv")
+    model = load(speaking)
+    prompt = tokenise(model.text, FACT[1], FACT[5], FACT[3])
+    words = word_positions(model.text, prompt, ("language",))
+    kind = frozenset(answer_tokens(model.text, text)[0] for text in ("Italian", "French"))
+    expected = read_heads(model, prompt, Context(words, kind))
+    assert table["head"].tolist() == [one.name for one in expected]
+    assert table["attribution"].tolist() == pytest.approx([one.attribution for one in expected], rel=1e-4)
+    assert table["to_relation"].tolist() == pytest.approx([one.to_relation for one in expected], rel=1e-4)
+    assert table["answer_rank"].tolist() == [one.rank + 1 for one in expected]
+    assert set(table["role"]) == {"mixture"}  # with these thresholds every head is one
+    graph, circuit = expanded(*read_circuit(Path("c.json")))
+    alive = {name for name, inside in zip(graph.src_names, graph.nodes(circuit.edges), strict=True) if inside}
+    assert table["in_circuit"].tolist() == [name in alive for name in table["head"]]
+    assert "mixture" in capsys.readouterr().out
+
+
+def test_no_head_with_a_role_is_said(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("heads", speaking, *FACT, "--attention", "1.5", "--out", "heads.csv")
+    assert "no head meets the thresholds" in capsys.readouterr().out
+
+
+def test_the_lens_follows_the_answer_step_by_step(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("lens", speaking, *FACT, "--out", "lens.csv", "--figure", "lens.png")
+    check_image(Path("lens.png"))
+    table = pd.read_csv("lens.csv")
+    model = load(speaking)
+    prompt = tokenise(model.text, FACT[1], FACT[5], FACT[3])
+    for quantity, position in (("answer_at_last", len(prompt.ids) - 1), ("answer_at_subject", prompt.subject_last)):
+        part = table[table["quantity"] == quantity]
+        curve = token_curve(model, prompt, prompt.answer[0], position)
+        assert part["rank"].tolist() == [rank for rank, _ in curve]
+        assert part["probability"].tolist() == pytest.approx([p for _, p in curve], rel=1e-4)
+        total = np.log10(curve[0][0]) - np.log10(curve[-1][0])
+        assert part[["fall_attention", "fall_mlp"]].to_numpy().sum() == pytest.approx(total)
+    assert "best rank" in capsys.readouterr().out
+    run("lens", speaking, "--ids", "1,2,3", "--answer-id", "4", "--out", "ids.csv", "--figure", "ids.pdf")
+    assert set(pd.read_csv("ids.csv")["quantity"]) == {"answer_at_last"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["heads", "--prompt", "the language is", "--answer", "French", "--out", "h.csv"], "--subject is missing"),
+        (["heads", *FACT, "--out", "h.csv", "--circuit", "no.json"], "circuit file no.json does not exist"),
+        (["heads", *FACT, "--out", "h.csv", "--figure", "h.gif"], "must end in .png or .pdf"),
+        (["heads", *FACT, "--out", "h.csv", "--relation-words", ","], "holds no word"),
+        (["lens", "--prompt", "the language is", "--out", "l.csv"], "without --answer"),
+        (["lens", *FACT, "--out", "l.png", "--figure", "l.png"], "would replace the table"),
+    ],
+)
+def test_bad_heads_and_lens_are_refused(
+    given: list[str], said: str, speaking: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    assert said in refuse(given[0], speaking, *given[1:])
 
 
 def test_trace_writes_every_site(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,38 @@ def tables() -> dict[str, pd.DataFrame]:
             }
         ),
         "edited": pd.DataFrame(edited),
+        "heads": pd.DataFrame(
+            {
+                "relation": ["capital", "language", "language"],
+                "head": ["a5.h1", "a5.h1", "a2.h0"],
+                "layer": [5, 5, 2],
+                "role": ["mover", "mover", "relation"],
+                "in_circuit": [True, False, True],
+            }
+        ),
+        "ablation": pd.DataFrame(
+            {
+                **{"role": ["mover", "mover"], "original": 1.0, "ablated": [0.5, 0.7], "random": 0.9},
+                **{"p_original": 0.6, "p_ablated": [0.1, 0.3], "p_random": 0.5},
+            }
+        ),
+        "overlap": pd.DataFrame(
+            {
+                **{"editor": "rome", "layer": [3, 12], "prompt": "request", "jaccard_edges": [0.2, 0.4]},
+                **{"jaccard_nodes": 0.8, "kept_share": 0.5, "n": 5},
+            }
+        ),
+        "claims": pd.DataFrame(
+            {"claim": ["x rises", "y falls", "z"], "value": [0.4, 0.1, np.nan], "holds": ["yes", "no", "unclear"]}
+        ),
+        "tokens": pd.DataFrame(
+            {
+                "run": ["original", "original", "mover"],
+                "head": ["", "", "a5.h1"],
+                "has_role": True,
+                "p_answer": [0.9, 0.9, 0.2],
+            }
+        ),
         "icl": pd.DataFrame({**icl, "n_heads": [10, 13]}),
     }
 
@@ -91,6 +123,7 @@ def documents() -> dict[str, dict[str, object]]:
         "drawing": {**drawing, "edge_share": 0.05, "method": "eap", "nodes": [], "edges": []},
         "hallucination": {"heads": [], "meta": [{"case": name, **case} for name in ("wrong", "right")]},
         "attention": attention,
+        "token_meta": {"prompt": prompt, "answer": "French"},
     }
 
 
@@ -102,7 +135,7 @@ def found() -> dict[str, Any]:
 def test_findings_are_plain_values_by_topic(found: dict[str, Any], tmp_path: object) -> None:
     write_json(f"{tmp_path}/findings.json", found)  # refuses NaN and what numpy and pandas leave behind
     topics = {"showcase", "known", "tracing", "circuits", "ranks", "editing", "edited", "hallucination", "icl"}
-    topics |= {"questions", "sweep"}
+    topics |= {"questions", "sweep", "components", "ablation", "showcase_tokens", "overlap", "claims", "verdicts"}
     assert set(found) == topics
     assert "nodes" not in found["showcase"]
 
@@ -189,6 +222,18 @@ def test_the_sweeps_best_layer_is_that_of_the_subjects_last_token(found: dict[st
     assert (found["sweep"]["layer"], found["sweep"]["layers"], found["sweep"]["n"]) == (2, 2, 2)
     assert found["sweep"]["specificity"] == 0.7
     assert found["questions"]["rome"] == {"efficacy": 1.0, "paraphrase": 0.6, "specificity": 0.5, "n": 20.0}
+
+
+def test_components_claims_and_edits_are_summed_up(found: dict[str, Any]) -> None:
+    mover = {"heads": 1, "relations": 2, "first": 5, "last": 5, "median": 5, "in_circuit": 0.5}
+    assert found["components"]["mover"] == mover
+    assert found["ablation"]["mover"]["p_ablated"] == pytest.approx(0.2)
+    assert found["ablation"]["mover"]["relations"] == 2
+    assert found["showcase_tokens"]["runs"] == {"mover": {"head": "a5.h1", "has_role": True, "p_answer": 0.2}}
+    assert found["showcase_tokens"]["p_original"] == 0.9
+    assert found["overlap"]["rome/request"]["jaccard_edges"] == pytest.approx(0.3)
+    assert found["claims"] == {"x rises": {"value": 0.4, "holds": "yes"}, "y falls": {"value": 0.1, "holds": "no"}}
+    assert found["verdicts"] == {"yes": 1, "no": 1, "unclear": 1}
 
 
 def test_edited_views_and_cases_are_found_by_name(found: dict[str, Any]) -> None:

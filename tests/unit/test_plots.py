@@ -19,7 +19,11 @@ from knowcirc.plots import style
 from knowcirc.plots.attention import bar_limit
 from knowcirc.plots.behaviours import hallucination, icl_attention
 from knowcirc.plots.circuits import circuit_graph, component_distribution
+from knowcirc.plots.comparison import circuit_differences
+from knowcirc.plots.components import average_rank_by_layer, average_rank_of_models, head_ablation_tokens
+from knowcirc.plots.edited_ranks import edited_rank_by_layer
 from knowcirc.plots.edits import edited_circuits
+from knowcirc.plots.heads import special_heads
 from knowcirc.plots.layout import place
 from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
@@ -195,7 +199,91 @@ def swept() -> Figure:
     return editing_sweep(frame, 4, 2.0, "tiny")
 
 
+def averaged() -> Figure:
+    return average_rank_by_layer(average_rows(), "tiny")
+
+
+def averaged_models() -> Figure:
+    rows = average_rows()
+    return average_rank_of_models(
+        pd.concat([rows.assign(model=name) for name in ("one", "two")])[lambda d: d["category"] == "all"]
+    )
+
+
+def average_rows() -> pd.DataFrame:
+    rows = [
+        {
+            "category": category,
+            "position": position,
+            "layer": layer,
+            "rank": 1000.0 / (1 + layer),
+            "n": 24,
+            "n_relations": 4,
+        }
+        for category in ("all", "factual", "own")
+        for position in ("subject", "last")
+        for layer in range(5)
+    ]
+    frame = pd.DataFrame(rows).assign(fall_attention=0.1, fall_mlp=-0.05, outranks=0.6)
+    for name in ("rank", "fall_attention", "fall_mlp", "outranks"):
+        frame = frame.assign(**{f"{name}_low": frame[name] * 0.9, f"{name}_high": frame[name] * 1.1})
+    return frame
+
+
+def ablated() -> Figure:
+    rows = [
+        {"run": run, "head": head, "has_role": run != "relation", "place": place, "token": f" t{place}", "p_answer": p}
+        for run, head, p in (("original", "", 0.9), ("mover", "a2.h1", 0.2), ("relation", "a0.h3", 0.8))
+        for place in range(1, 11)
+    ]
+    frame = pd.DataFrame(rows).assign(is_answer=lambda d: d["place"] == 2, probability=lambda d: 0.5 / d["place"])
+    return head_ablation_tokens(frame, {"prompt": "the language of France is", "answer": "French"}, "tiny")
+
+
+def edited_ranks() -> Figure:
+    rows = [
+        {"editor": editor, "layer": layer, "position": position, "passed": passed, "rank_new": 100.0 / (1 + passed)}
+        for editor, layer in (("none", -1), ("rome", 0), ("rome", 3), ("ft-m", 0), ("ft-m", 3))
+        for position in ("last", "subject")
+        for passed in range(6)
+    ]
+    frame = pd.DataFrame(rows).assign(n=5)
+    frame = frame.assign(rank_new_low=frame["rank_new"] * 0.5, rank_new_high=frame["rank_new"] * 2)
+    return edited_rank_by_layer(frame, "tiny")
+
+
+def head_map() -> Figure:
+    rows = [
+        {"prompt": prompt, "head": f"a{layer}.h{head}", "layer": layer, "attribution": 0.1 * layer - 0.1 * head}
+        for prompt in range(2)
+        for layer in range(3)
+        for head in range(4)
+    ]
+    texts = {
+        "role": "",
+        "answer_rank": 7,
+        "top_tokens": '[" French", " a"]',
+        "attention": "[0.2, 0.8]",
+        "tokens": '["<s>", " is"]',
+    }
+    frame = pd.DataFrame(rows).assign(**texts)
+    frame.loc[frame["head"] == "a2.h0", "role"] = "mover"
+    return special_heads(frame, "the language is", " French", "tiny")
+
+
+def differing() -> Figure:
+    rows = [
+        ("node", "input", "shared"),
+        ("node", "a1.h0", "lost"),
+        ("node", "m2", "new"),
+        ("edge", "input->a1.h0<q>", "lost"),
+    ]
+    rows += [("edge", "m2->logits", "new"), ("edge", "input->m2", "shared")]
+    return circuit_differences(pd.DataFrame(rows, columns=["kind", "name", "status"]), 3, ("before", "after"))
+
+
 FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves, swept)
+FIGURES += (averaged, averaged_models, ablated, edited_ranks, head_map, differing)
 Make = Callable[[], Figure]
 
 
@@ -241,6 +329,12 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (curves, ["circuits of tiny are", "mean of 2 relations, each weighed alike (n = 12 prompts)"]),
         (curves, ["capital (n = 6 prompts)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "patching"]),
         (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 2.", "last subject token"]),
+        (averaged, ["n = 24 known facts of 4 relations", "the answer at the last position", "attention"]),
+        (averaged_models, ["one (n = 24 facts)", "two (n = 24 facts)", "% of the depth"]),
+        (ablated, ["without a2.h1, a mover head p(answer) 20.0 %", "without a0.h3, nearest to a relation head", "␣t2"]),
+        (edited_ranks, ["ROME, at the last position", "layer 3 edited", "original weights", "n = 5 edits a line"]),
+        (head_map, ["a2.h0: mover, answer at rank 7", "no role", "n = 2 prompts", "␣French"]),
+        (differing, ["nodes: 1 shared, 1 lost, 1 new; edges: 1 shared, 1 lost, 1 new", "Circuit after against before"]),
         (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
     ],
 )

@@ -19,10 +19,12 @@ from unit import test_findings as study
 CAPTIONS = sorted((Path(__file__).parents[2] / "rules" / "captions").glob("*.rst"))
 MODELS = ("tiny", "other")
 MANIFEST: dict[str, Any] = {"models": list(MODELS), "figures": ["circuit_graph"], "tables": ["known_facts", "scores"]}
+MANIFEST["figures_of_all"] = ["average_rank_by_layer"]
 TEXTS = {
     "circuit_graph": '**Fig.** The circuit of "{{ prompt }}" in {{ model }}.',
     "known_facts": "{{ known.facts }} facts, {{ known.share | pct }} known.",
     "scores": "Plain words.",
+    "all_average_rank_by_layer": "A line a model.",
 }
 
 
@@ -42,6 +44,8 @@ def results(tmp_path: Path) -> Path:
         write_table(tmp_path / model / "tables" / "known_facts.csv", pd.DataFrame(known))
         scores = {"model": model, "text": ["short", "long " * 30], "S": [1.0, 0.0]}
         write_table(tmp_path / model / "tables" / "scores.csv", pd.DataFrame(scores))
+    (tmp_path / "all/figures").mkdir(parents=True)
+    Image.new("RGB", (4, 3), (90, 90, 90)).save(tmp_path / "all/figures/average_rank_by_layer.png")
     return tmp_path
 
 
@@ -104,6 +108,9 @@ def test_captions_state_the_numbers_of_the_run() -> None:
     assert "layer 2 is best of 2" in texts["editing_sweep"]
     assert "largest effect of MLPs at the subject's last token is 25.0 % (layer 1)" in texts["causal_effects"]
     assert "on 1 of 3 relations" in texts["circuit_hit_at_10"]
+    assert "mover: 1 in 2 relations, layers 5 to 5, median 5" in texts["special_components"]
+    assert "p(answer) goes from 60.0 % to 20.0 % (random: 50.0 %)" in texts["head_ablation"]
+    assert "1 hold, 1 do not, 1 are unclear" in texts["claims"]
 
 
 def test_a_caption_stands_for_every_figure_and_table_of_the_study() -> None:

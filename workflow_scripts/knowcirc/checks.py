@@ -15,7 +15,7 @@ from PIL import Image
 from knowcirc.files import read_json, read_table
 
 MIN_PIXELS = 300
-KEYS = ("models", "figures", "tables", "methods", "editors")
+KEYS = ("models", "figures", "figures_of_all", "tables", "methods", "editors")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "known_facts": ("model", "category", "relation", "n", "hit_at_1", "p_answer", "n_val", "n_test"),
     "causal_effects": ("model", "kind", "role", "layer", "effect", "effect_low", "effect_high", "n"),
@@ -37,6 +37,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "zsre_scores": ("model", "editor", "efficacy", "paraphrase", "specificity", "n"),
     "editing_generations": ("model", "editor", "edit", "prompt", "sample", "text"),
+    "special_components": ("model", "category", "relation", "head", "layer", "role", "role_share", "facts", "n"),
+    "head_ablation": (
+        *("model", "relation", "role", "original", "ablated", "random", "p_original", "p_ablated", "p_random"),
+        *("n_heads", "n"),
+    ),
+    "edited_circuit_overlap": (
+        *("model", "editor", "layer", "prompt", "jaccard_edges", "jaccard_nodes", "kept_share", "n"),
+    ),
+    "claims": ("model", "claim", "section", "measure", "value", "low", "high", "bound", "holds", "n"),
     "icl_head_ablation": (
         *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads", "n"),
     ),
@@ -45,9 +54,14 @@ SHARES = {
     *("efficacy", "paraphrase", "specificity"),
     *("hit_at_1", "hit_at_10", "p_answer", "edge_share", "original", "icl_heads_ablated", "random_heads_ablated"),
     *("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit"),
+    *("role_share", "to_subject", "to_relation", "ablated", "random", "p_original", "p_ablated", "p_random"),
+    *("jaccard_edges", "jaccard_nodes", "kept_share"),
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
 }
 ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
+    "special_components": ("relation", "head"),
+    "edited_circuit_overlap": ("editor", "layer", "prompt"),
+    "claims": ("claim",),
     "causal_effects": ("kind", "role", "layer"),
     "causal_effects_severed": ("kind", "severed", "role", "layer"),
 }
@@ -58,6 +72,8 @@ MAY_BE_EMPTY = {
     "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds"},
     "editing_scores": {"layer", "seconds_per_edit"},
     "zsre_scores": {"paraphrase", "specificity"},
+    "edited_circuit_overlap": {"to_subject", "writes_new", "writes_true"},
+    "claims": {"value", "low", "high"},
 }
 
 
@@ -93,6 +109,8 @@ def _row(name: str, problem: str) -> dict[str, object]:
 
 def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
     models, figures, tables = (manifest[key] for key in ("models", "figures", "tables"))
+    for name in manifest["figures_of_all"]:
+        yield from _figure_problems(results, "all", name)
     for model in models:
         for name in tables:
             path = results / model / "tables" / f"{name}.csv"
@@ -100,11 +118,7 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
             tex = path.with_suffix(".tex")
             yield str(tex.relative_to(results)), _try(check_start, tex, b"\\begin{tabular}")
         for name in figures:
-            path = results / model / "figures" / f"{name}.png"
-            yield str(path.relative_to(results)), _try(check_image, path)
-            pdf = path.with_suffix(".pdf")
-            yield str(pdf.relative_to(results)), _try(check_start, pdf, b"%PDF")
-            yield f"{model}/figures/{name} (data)", _try(check_data, path)
+            yield from _figure_problems(results, model, name)
         rows = (
             ("editors", "editing_scores", "editor", manifest["editors"]),
             ("editors on questions", "zsre_scores", "editor", manifest["editors"]),
@@ -116,7 +130,16 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
                 yield f"{model}: {what}", _try(check_rows, results / model / f"tables/{table}.csv", column, names)
     report = results / "report.html"
     anchors = [f"{model}-{name}" for model in models for name in (*figures, *tables)]
+    anchors += [f"all-{name}" for name in manifest["figures_of_all"]]
     yield "report.html", _try(check_report, report, anchors)
+
+
+def _figure_problems(results: Path, model: str, name: str) -> Iterator[tuple[str, str]]:
+    path = results / model / "figures" / f"{name}.png"
+    yield str(path.relative_to(results)), _try(check_image, path)
+    pdf = path.with_suffix(".pdf")
+    yield str(pdf.relative_to(results)), _try(check_start, pdf, b"%PDF")
+    yield f"{model}/figures/{name} (data)", _try(check_data, path)
 
 
 def _try(check: object, *arguments: object) -> str:

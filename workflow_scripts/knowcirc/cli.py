@@ -1,4 +1,4 @@
-"""The command line `knowcirc`: discover, evaluate, compare, trace, edit, check.
+"""The command line `knowcirc`: discover, evaluate, compare, heads, lens, trace, edit, check.
 
 1. Parse the options and make every check that needs no library (`commands/parsers.py`): fast, nothing imported.
 2. Import the subcommand's module, and with it torch and transformers, and run it.

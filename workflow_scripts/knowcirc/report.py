@@ -46,6 +46,11 @@ intervals. Layers and heads count from 0.</p>
 <h3 id="{{ item.anchor }}">{{ item.title }}</h3>
 <figure>{{ item.body }}<figcaption>{{ item.caption }}</figcaption></figure>
 {% endfor %}{% endfor %}
+<h2>All models</h2>
+{% for item in together %}
+<h3 id="{{ item.anchor }}">{{ item.title }}</h3>
+<figure>{{ item.body }}<figcaption>{{ item.caption }}</figcaption></figure>
+{% endfor %}
 <h2 id="settings">Settings</h2><pre>{{ settings }}</pre>
 </body></html>
 """
@@ -58,7 +63,20 @@ def build(results: Path, manifest: dict[str, Any], captions: dict[str, str], con
     sections = [_section(results, model, manifest, captions) for model in manifest["models"]]
     page = jinja2.Environment(autoescape=False).from_string(PAGE)
     settings = html.escape(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    return page.render(style=STYLE, models=manifest["models"], sections=sections, settings=settings)
+    together = [
+        {
+            "anchor": f"all-{name}",
+            "title": _title(name),
+            "body": _figure(results / "all/figures" / f"{name}.png"),
+            "caption": render_caption(captions[f"all_{name}"], {}),
+        }
+        for name in manifest["figures_of_all"]
+    ]
+    return page.render(style=STYLE, models=manifest["models"], sections=sections, together=together, settings=settings)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _section(results: Path, model: str, manifest: dict[str, Any], captions: dict[str, str]) -> dict[str, object]:
@@ -74,7 +92,7 @@ def _section(results: Path, model: str, manifest: dict[str, Any], captions: dict
             items.append(
                 {
                     "anchor": f"{model}-{name}",
-                    "title": name.replace("_", " ").capitalize(),
+                    "title": _title(name),
                     "body": body,
                     "caption": render_caption(captions[name], {"model": model, **findings}),
                 }

@@ -1,17 +1,19 @@
 """An edit seen through circuits: the same prompt's circuit and mover head under the original and the edited weights."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.heads import HeadReading, find_mover, read_heads
-from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, token_texts
 from knowcirc.models.loading import LanguageModel
 
 SHOWN_TOKENS = 8
+Find = Callable[[LanguageModel, Prompt], Circuit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,14 @@ class EditedView:
 
 
 def read_view(
-    model: LanguageModel,
-    graph: Graph,
-    name: str,
-    weights: str,
-    prompt: Prompt,
-    new: int,
-    method: str,
-    n_edges: int,
+    model: LanguageModel, find: Find, name: str, weights: str, prompt: Prompt, new: int, *, heads: bool = True
 ) -> EditedView:
-    """The prompt's circuit (zero baseline, likeliest token), heads and answers under the weights in place."""
+    """The prompt's circuit (of its likeliest token), heads (if asked for) and answers under the weights in place."""
     logits = model.transformer.logits(model.batch([prompt.ids]))
     old_answer, new_answer = (read_answers(logits, [token])[0] for token in (prompt.answer[0], new))
     said = Prompt(prompt.text, prompt.ids, prompt.span, prompt.answer_text, (old_answer.top,))
-    circuit = discover(model, graph, [said], [None], method=method, n_edges=n_edges, seed=0)
-    heads = {reading.name: reading for reading in read_heads(model, prompt)}
-    return EditedView(name, weights, circuit, heads, old_answer, new_answer)
+    readings = {reading.name: reading for reading in read_heads(model, prompt)} if heads else {}
+    return EditedView(name, weights, find(model, said), readings, old_answer, new_answer)
 
 
 def view_rows(
@@ -54,17 +48,14 @@ def view_rows(
     views: list[EditedView],
     prompts: dict[str, Prompt],
     new: int,
-    thresholds: dict[str, float],
+    limits: Thresholds,
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Rows of figure edited_circuits: the original's mover head under all weights, and overlaps with the original.
 
     The mover head is that of the original model for the prompt's true answer.
     """
     originals = {view.prompt: view for view in views if view.weights == "none"}
-    movers = {
-        name: find_mover(view.heads.values(), thresholds["attention"], int(thresholds["tokens"]))
-        for name, view in originals.items()
-    }
+    movers = {name: find_head(view.heads.values(), "mover", limits) for name, view in originals.items()}
     heads: list[dict[str, object]] = []
     overlaps: list[dict[str, object]] = []
     for view in views:

@@ -34,6 +34,12 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "questions": _questions(tables["questions"]),
         "sweep": _sweep(tables["sweep"]),
         "edited": _edited(tables["edited"]),
+        "components": _components(tables["heads"]),
+        "ablation": _ablation(tables["ablation"]),
+        "showcase_tokens": _tokens(tables["tokens"]) | {"prompt": documents["token_meta"]["prompt"]},
+        "overlap": _overlap(tables["overlap"]),
+        "claims": _claims(tables["claims"]),
+        "verdicts": {name: int((tables["claims"]["holds"] == name).sum()) for name in ("yes", "no", "unclear")},
         "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
         "icl": {
             "showcase": attention,
@@ -155,4 +161,55 @@ def _edited(table: pd.DataFrame) -> dict[str, object]:
     return {
         f"{row['prompt']}/{row['weights']}": {key: row[key] for key in ("head", "answer_top", "p_old", "p_new")}
         for _, row in table.iterrows()
+    }
+
+
+def _components(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """How many heads have a role, in how many relations, and in which layers."""
+    found: dict[str, dict[str, object]] = {}
+    for role, rows in table.groupby("role", sort=True):
+        layers = rows["layer"].astype(int)
+        found[str(role)] = {
+            "heads": rows["head"].nunique(),
+            "relations": rows["relation"].nunique(),
+            "first": int(layers.min()),
+            "last": int(layers.max()),
+            "median": int(layers.median()),
+            "in_circuit": float(rows["in_circuit"].mean()),
+        }
+    return found
+
+
+def _ablation(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    names = ("original", "ablated", "random", "p_original", "p_ablated", "p_random")
+    return {
+        str(role): {name: float(rows[name].mean()) for name in names} | {"relations": len(rows)}
+        for role, rows in table.groupby("role", sort=True)
+    }
+
+
+def _tokens(table: pd.DataFrame) -> dict[str, Any]:
+    first = {str(run): rows.iloc[0] for run, rows in table.groupby("run", sort=False)}
+    runs = {
+        run: {"head": row["head"], "has_role": bool(row["has_role"]), "p_answer": float(row["p_answer"])}
+        for run, row in first.items()
+        if run != "original"
+    }
+    return {"runs": runs, "p_original": float(first["original"]["p_answer"])}
+
+
+def _overlap(table: pd.DataFrame) -> dict[str, object]:
+    """Nodes shared and probability kept, by editor and prompt, means over the edited layers."""
+    names = ("jaccard_edges", "jaccard_nodes", "kept_share")
+    means = {
+        f"{editor}/{prompt}": {name: float(rows[name].mean()) for name in names}
+        for (editor, prompt), rows in table.groupby(["editor", "prompt"], sort=False)
+    }
+    return {**means, "n": int(table["n"].max())}
+
+
+def _claims(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    return {
+        str(row["claim"]): {"value": float(row["value"]), "holds": row["holds"]}
+        for _, row in table.dropna(subset=["value"]).iterrows()
     }

@@ -1,10 +1,10 @@
 """Hallucination seen from inside: a wrong answer of the right type beside a right one (KC section 6.1)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from knowcirc.analysis.heads import find_mover, read_heads
+from knowcirc.analysis.heads import Thresholds, find_head, observe, read_outputs
 from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.facts.prompts import answer_tokens, fill, token_texts
 from knowcirc.models.loading import LanguageModel
@@ -38,7 +38,7 @@ def pick_cases(survey: pd.DataFrame) -> dict[str, pd.Series]:
     return {"wrong": worst, "right": same.loc[(same["p_top"] - worst["p_top"]).abs().idxmin()]}
 
 
-def describe_case(model: LanguageModel, name: str, row: pd.Series, thresholds: dict[str, float]) -> Case:
+def describe_case(model: LanguageModel, name: str, row: pd.Series, limits: Thresholds) -> Case:
     """Curves of the right and the wrong answer, and the head that moves what the model says.
 
     Beside a right answer stands the runner-up token as the wrong one.
@@ -55,8 +55,9 @@ def describe_case(model: LanguageModel, name: str, row: pd.Series, thresholds: d
         for entry in curve_rows(token_curve(model, prompt, token, last), case=name, token=label)
     ]
     said = right if name == "right" else wrong
-    readings = {token: read_heads(model, replace(prompt, answer=(token,))) for token in (right, wrong)}
-    reading, is_mover = find_mover(readings[said], thresholds["attention"], int(thresholds["tokens"]))
+    read = read_outputs(model, prompt, observe(model, prompt), (right, wrong))
+    readings = dict(zip((right, wrong), read, strict=True))
+    reading, is_mover = find_head(readings[said], "mover", limits)
     place = readings[said].index(reading)
     p = logits.double().softmax(-1)
     texts = token_texts(model.text, [right, wrong])

@@ -1,30 +1,63 @@
-"""What single heads attend to and write, read at the last position; the mover head of a fact (KC section 4.1)."""
+"""What single heads attend to and write, read at the last position, and the roles that this gives them (KC section 4).
 
-from collections.abc import Collection
+| role | attends from the last position to | its output raises most (logit lens) |
+|---|---|---|
+| mover | the subject | the answer |
+| relation | words of the relation | a token of the answer's type |
+| mixture | both | both |
+
+The answer's type: first tokens of the relation's objects. Thresholds come from the configuration.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 
 TOP = 10
+Role = Literal["mover", "relation", "mixture"]
+ROLES: tuple[Role, ...] = ("mover", "relation", "mixture")
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a head has a role: `attention` (share, 0 to 1), and among how many `tokens` that it raises most."""
+
+    attention: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a prompt's heads may serve: the positions of the relation's words, and tokens of the answer's type."""
+
+    words: tuple[int, ...] = ()
+    kind: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class HeadReading:
     """One head on one prompt. `top` are the tokens that its output raises most by the logit lens.
 
-    `rank` is the answer's rank among all tokens (from 0); `attribution` the answer's logit that the head adds
-    under the final norm's scale, relative to the mean over the vocabulary.
+    `rank` is the answer's rank among all tokens (from 0), `kind_rank` that of the best token of the answer's type;
+    `attribution` the answer's logit that the head adds under the final norm's scale, relative to the mean over the
+    vocabulary.
     """
 
     layer: int
     head: int
     attention: tuple[float, ...]
     to_subject: float
+    to_relation: float
     top: tuple[int, ...]
     rank: int
+    kind_rank: int | None
     attribution: float
 
     @property
@@ -32,54 +65,119 @@ class HeadReading:
         """The head's name in circuits: `a23.h4`."""
         return f"a{self.layer}.h{self.head}"
 
-    def moves(self, attention: float, rank: int) -> bool:
-        """Whether it is a mover: it attends to the subject and its output raises the answer among the first."""
-        return self.to_subject >= attention and self.rank < rank
+    def moves(self, limits: Thresholds) -> bool:
+        """Whether it attends to the subject and its output raises the answer among the first."""
+        return self.to_subject >= limits.attention and self.rank < limits.tokens
+
+    def relates(self, limits: Thresholds) -> bool:
+        """Whether it attends to the relation's words and its output raises a token of the answer's type."""
+        near = self.kind_rank is not None and self.kind_rank < limits.tokens
+        return self.to_relation >= limits.attention and near
+
+    def role(self, limits: Thresholds) -> Role | None:
+        """The one role that it has on this prompt, or none."""
+        moves, relates = self.moves(limits), self.relates(limits)
+        if moves and relates:
+            return "mixture"
+        return "mover" if moves else "relation" if relates else None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All heads on one prompt, at its last position; `scale` reads a logit off an output (the final norm's scale)."""
+
+    attention: Float[Tensor, "layer head pos"]
+    written: Float[Tensor, "layer head d_model"]
+    final: Float[Tensor, " d_model"]
 
 
 @torch.no_grad()
-def read_heads(model: LanguageModel, prompt: Prompt) -> list[HeadReading]:
-    """All heads of a prompt with a subject, read at its last position.
+def observe(model: LanguageModel, prompt: Prompt) -> Observation:
+    """What all heads of a prompt attend to from the last position, and what they add to the residual stream there."""
+    network = model.transformer
+    streams = list(network.stream(model.batch([prompt.ids])))
+    attention, written = [], []
+    for layer in range(network.shape.n_layers):
+        pattern, mixed = network.mix(layer, streams[layer])
+        attention.append(pattern[0, :, -1])
+        written.append(network.head_outputs(layer, mixed[:, -1:])[0, 0])
+    return Observation(torch.stack(attention), torch.stack(written), streams[-1][0, -1])
+
+
+@torch.no_grad()
+def read_outputs(
+    model: LanguageModel,
+    prompt: Prompt,
+    seen: Observation,
+    answers: Sequence[int],
+    context: Context = Context(),
+) -> list[list[HeadReading]]:
+    """The readings of all heads for each of several answers.
 
     Raises:
         ValueError: if the prompt has no subject.
     """
     if prompt.span is None:
-        raise ValueError(f"prompt {prompt.text!r} has no subject")
-    network, span, answer = model.transformer, prompt.span, prompt.answer[0]
-    streams = list(network.stream(model.batch([prompt.ids])))
-    norm, final = network.final_norm, streams[-1][0, -1]
-    direction = norm.linear(final, network.unembedding[answer] - network.unembedding.mean(0))
-    readings = []
-    for layer in range(network.shape.n_layers):
-        pattern, mixed = network.mix(layer, streams[layer])
-        written = network.head_outputs(layer, mixed[:, -1:])[0, 0]
-        logits = network.unembed(written)
-        ranks = (logits > logits[:, answer, None]).sum(-1)
-        for head in range(network.shape.n_heads):
-            attention = pattern[0, head, -1]
+        raise ValueError(f"prompt {prompt.text!r} has no subject; name it")
+    network = model.transformer
+    logits = network.unembed(seen.written.flatten(0, 1))
+    top = logits.topk(TOP).indices.tolist()
+    to_subject = seen.attention[:, :, prompt.span[0] : prompt.span[1]].sum(-1).flatten().tolist()
+    to_relation = seen.attention[:, :, list(context.words)].sum(-1).flatten().tolist()
+    kind_ranks: list[int | None] = [None] * len(logits)
+    if context.kind:
+        best = logits[:, sorted(context.kind)].amax(1, keepdim=True)
+        kind_ranks = (logits > best).sum(-1).tolist()
+    attention = seen.attention.flatten(0, 1).tolist()
+    mean, found = network.unembedding.mean(0), []
+    for answer in answers:
+        ranks = (logits > logits[:, answer, None]).sum(-1).tolist()
+        direction = network.final_norm.linear(seen.final, network.unembedding[answer] - mean)
+        attribution = (seen.written @ direction).flatten().tolist()
+        readings = []
+        for row, (layer, head) in enumerate(
+            (a, b) for a in range(len(seen.written)) for b in range(seen.written.shape[1])
+        ):
             readings.append(
                 HeadReading(
                     layer,
                     head,
-                    tuple(attention.tolist()),
-                    float(attention[span[0] : span[1]].sum()),
-                    tuple(logits[head].topk(TOP).indices.tolist()),
-                    int(ranks[head]),
-                    float(written[head] @ direction),
+                    tuple(attention[row]),
+                    to_subject[row],
+                    to_relation[row],
+                    tuple(top[row]),
+                    ranks[row],
+                    kind_ranks[row],
+                    attribution[row],
                 )
             )
-    return readings
+        found.append(readings)
+    return found
 
 
-def find_mover(readings: Collection[HeadReading], attention: float, rank: int) -> tuple[HeadReading, bool]:
-    """The mover head with the largest attribution, and whether any head meets the thresholds.
+def read_heads(model: LanguageModel, prompt: Prompt, context: Context = Context()) -> list[HeadReading]:
+    """All heads of a prompt with a subject, read at its last position for its answer.
 
-    Where none does, the head whose output ranks the answer best among those that attend to the subject (or among
-    all) is given instead, and the flag says so.
+    Raises:
+        ValueError: if the prompt has no subject.
     """
-    movers = [reading for reading in readings if reading.moves(attention, rank)]
-    if movers:
-        return max(movers, key=lambda reading: reading.attribution), True
-    near = [reading for reading in readings if reading.to_subject >= attention]
-    return min(near or readings, key=lambda reading: reading.rank), False
+    return read_outputs(model, prompt, observe(model, prompt), prompt.answer[:1], context)[0]
+
+
+def find_head(readings: Collection[HeadReading], role: Role, limits: Thresholds) -> tuple[HeadReading, bool]:
+    """The head of a prompt that has a role or comes nearest to it, and whether it has it.
+
+    A mover is the one of the largest attribution; a relation head the one whose best token of the answer's type ranks
+    first. Where no head has the role, it is the best-ranking of those that attend, or of all.
+    """
+    having = [one for one in readings if (one.moves(limits) if role == "mover" else one.relates(limits))]
+    if having and role == "mover":
+        return max(having, key=lambda one: one.attribution), True
+    if having:
+        return min(having, key=_kind_rank), True
+    attend = [one for one in readings if (one.to_subject if role == "mover" else one.to_relation) >= limits.attention]
+    return min(attend or readings, key=(lambda one: one.rank) if role == "mover" else _kind_rank), False
+
+
+def _kind_rank(reading: HeadReading) -> int:
+    return 10**9 if reading.kind_rank is None else reading.kind_rank

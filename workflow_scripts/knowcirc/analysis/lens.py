@@ -1,11 +1,93 @@
-"""The logit lens: what the residual stream says at each layer, read through the final norm and the vocabulary."""
+"""The logit lens: what the residual stream says at each layer, read through the final norm and the vocabulary.
 
-from collections.abc import Sequence
+Every layer has two steps, its attention and its MLP, so that a rise of the answer can be laid to either.
+"""
 
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 import torch
+from jaxtyping import Float, Int, Shaped
+from numpy import ndarray
+from torch import Tensor
 
-from knowcirc.facts.prompts import Prompt
+from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import Transformer
+
+BATCH = 16
+
+
+def steps(network: Transformer, ids: Int[Tensor, "batch pos"]) -> Iterator[Float[Tensor, "batch pos d_model"]]:
+    """The residual stream before layer 0, then after the attention and after the MLP of each layer."""
+    x = network.embed(ids)
+    yield x
+    for layer in range(network.shape.n_layers):
+        x = x + network.attend(layer, x)
+        yield x
+        x = x + network.mlp(layer, x)
+        yield x
+
+
+@torch.no_grad()
+def step_ranks(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    tokens: Sequence[Mapping[str, int]],
+    positions: Sequence[Mapping[str, int]],
+) -> list[dict[tuple[str, str], Int[ndarray, " step"]]]:
+    """Ranks (from 1) of tokens at positions after each step, by (token, position); 1 + 2 n_layers steps.
+
+    Each prompt has named tokens and named positions of its own; every token is ranked at every position.
+    """
+    found: list[dict[tuple[str, str], ndarray]] = [{} for _ in prompts]
+    for i, place, logits in _step_logits(model, prompts, positions):
+        for name, token in tokens[i].items():
+            found[i][name, place] = ((logits > logits[:, token, None]).sum(-1) + 1).cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def step_contests(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    rivals: Sequence[Sequence[int]],
+    positions: Sequence[Mapping[str, int]],
+) -> list[dict[str, tuple[Int[ndarray, " step"], Float[ndarray, " step"]]]]:
+    """By position, after each step: the rank of the prompt's answer (from 1), and the share of rivals below it."""
+    found: list[dict[str, tuple[ndarray, ndarray]]] = [{} for _ in prompts]
+    for i, place, logits in _step_logits(model, prompts, positions):
+        own = logits[:, prompts[i].answer[0], None]
+        below = (logits[:, list(rivals[i])] < own).double().mean(-1)
+        found[i][place] = ((logits > own).sum(-1) + 1).cpu().numpy(), below.cpu().numpy()
+    return found
+
+
+def _step_logits(
+    model: LanguageModel, prompts: Sequence[Prompt], positions: Sequence[Mapping[str, int]]
+) -> Iterator[tuple[int, str, Float[Tensor, "step vocab"]]]:
+    """(prompt, position, logits after each step) for all prompts and positions, prompts of one length together."""
+    network = model.transformer
+    for group in batches([prompt.ids for prompt in prompts], BATCH):
+        stream = torch.stack(list(steps(network, model.batch([prompts[i].ids for i in group]))))
+        for row, i in enumerate(group):
+            for place, position in positions[i].items():
+                yield i, place, network.unembed(stream[:, row, position])
+
+
+def by_layer(values: Shaped[ndarray, " step"]) -> Shaped[ndarray, " layer"]:
+    """The values before layer 0 and after each layer, of those after each step."""
+    return np.asarray(values[::2])
+
+
+def falls(ranks: Int[ndarray, " step"]) -> dict[str, Float[ndarray, " layer"]]:
+    """By how many decades each layer's attention and MLP bring the rank down (negative: up).
+
+    >>> {name: values.tolist() for name, values in falls(np.array([1000, 100, 100, 100, 10])).items()}
+    {'attention': [1.0, 0.0], 'mlp': [0.0, 1.0]}
+    """
+    decades = -np.diff(np.log10(ranks))
+    return {"attention": decades[::2], "mlp": decades[1::2]}
 
 
 @torch.no_grad()

@@ -1,19 +1,13 @@
 """One fact in detail: the drawing of its circuit with what its main heads see and write, and its rank curves."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
 import pandas as pd
 
 from knowcirc.analysis.drawing import draw
-from knowcirc.analysis.heads import HeadReading, read_heads
+from knowcirc.analysis.heads import Context, HeadReading, Thresholds, read_heads
 from knowcirc.analysis.lens import curve_rows, token_curve
-from knowcirc.circuits.acdc import Progress
-from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_answers
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.searching import AcdcSettings, describe_search, search_circuit
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, token_texts
 from knowcirc.models.loading import LanguageModel
@@ -22,53 +16,12 @@ SHOWN_HEADS = 4
 SHOWN_TOKENS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class ShowcaseSettings:
-    """How the showcase's circuit is found: by `acdc` under a `rule`, or by attribution with a `share` of the edges."""
-
-    method: str
-    rule: dict[str, object] | None = None
-    share: float | None = None
-
-    @property
-    def tau(self) -> float | None:
-        """ACDC's threshold, in its metric's unit."""
-        return None if self.rule is None else float(str(self.rule["tau"]))
-
-
-def find_circuit(
-    model: LanguageModel,
-    graph: Graph,
-    prompt: Prompt,
-    partner: Prompt | None,
-    settings: ShowcaseSettings,
-    state: Path,
-    report: Callable[[Progress], None],
-) -> tuple[Circuit, dict[str, object]]:
-    """The circuit of one prompt, and what ACDC says of its search; `state` keeps that search between layers.
-
-    Raises:
-        ValueError: if the settings lack what the method needs.
-    """
-    if settings.method != "acdc":
-        if settings.share is None:
-            raise ValueError(f"method {settings.method} needs a share of the edges")
-        n_edges = round(settings.share * graph.n_edges)
-        return discover(model, graph, [prompt], [partner], method=settings.method, n_edges=n_edges, seed=0), {}
-    if settings.rule is None:
-        raise ValueError("method acdc needs a rule")
-    rule = AcdcSettings(**settings.rule)  # type: ignore[arg-type]
-    search, task = search_circuit(model, graph, [prompt], [partner], rule, state=state, report=report)
-    return Circuit("acdc", search.edges, search.scores(graph)), describe_search(search, task, rule)
-
-
-def describe_head(model: LanguageModel, reading: HeadReading, thresholds: dict[str, float]) -> dict[str, object]:
-    """A head's attention, the tokens it writes, and whether it is a mover, as plain values."""
-    mover = reading.moves(thresholds["attention"], int(thresholds["tokens"]))
+def describe_head(model: LanguageModel, reading: HeadReading, limits: Thresholds) -> dict[str, object]:
+    """A head's attention, the tokens it writes, and its role, as plain values."""
     return {
         "name": reading.name,
         "layer": reading.layer,
-        "role": "mover" if mover else "no role",
+        "role": reading.role(limits) or "no role",
         "attention": list(reading.attention),
         "to_subject": reading.to_subject,
         "top_tokens": token_texts(model.text, reading.top[:SHOWN_TOKENS]),
@@ -83,14 +36,15 @@ def describe_circuit(
     circuit: Circuit,
     prompt: Prompt,
     n_drawn: int,
-    thresholds: dict[str, float],
+    limits: Thresholds,
+    context: Context,
 ) -> dict[str, object]:
     """All that figure circuit_graph draws: the simplified circuit, its main heads, the whole circuit's outline.
 
     Main heads are those of the circuit that add most to the answer's logit.
     """
     alive = graph.nodes(circuit.edges)
-    readings = [r for r in read_heads(model, prompt) if alive[graph.head(r.layer, r.head)]]
+    readings = [r for r in read_heads(model, prompt, context) if alive[graph.head(r.layer, r.head)]]
     main = sorted(readings, key=lambda reading: -reading.attribution)[:SHOWN_HEADS]
     return {
         "n_edges": circuit.n_edges,
@@ -100,7 +54,7 @@ def describe_circuit(
         "p_circuit": circuit_answers(model, graph, circuit.edges, [prompt])[0].p,
         "tokens": token_texts(model.text, prompt.ids),
         "answer_token": token_texts(model.text, prompt.answer[:1])[0],
-        "heads": [describe_head(model, reading, thresholds) for reading in main],
+        "heads": [describe_head(model, reading, limits) for reading in main],
         **draw(graph, circuit, n_drawn),
     }
 

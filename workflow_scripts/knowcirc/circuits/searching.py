@@ -119,7 +119,7 @@ def refine(
     settings: AcdcSettings,
     *,
     n_edges: int,
-    state: Path,
+    state: Path | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Circuit:
     """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent.
@@ -139,7 +139,7 @@ def refine(
             )
         prompts, partners = map(list, zip(*pairs, strict=True))
     edges = None
-    if not state.is_file():
+    if state is None or not state.is_file():
         edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)
     found, _ = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=report)
     return Circuit("eap-ig+acdc", found.edges, found.scores(graph))

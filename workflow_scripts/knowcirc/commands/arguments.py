@@ -64,6 +64,14 @@ def several(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Words from `a,b,c`."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no word; write them as a,b,c")
+    return found
+
+
 def real(*, zero: bool) -> Callable[[str], float]:
     """A reader of finite positive numbers, zero allowed or not."""
 

@@ -101,7 +101,7 @@ def _case(
             "corrupted prompt, so give both or neither (then the baseline is zero and the metric -NLL)"
         )
     if needs.subject and about is None:
-        raise ValueError(f"{at}{shown[4]} is missing; tracing needs the subject whose embeddings get the noise")
+        raise ValueError(f"{at}{shown[4]} is missing; the command needs to know what the fact is about")
     return Case(where, prompt, answer, corrupted, wrong, about)  # type: ignore[arg-type]
 
 

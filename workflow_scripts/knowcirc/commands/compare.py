@@ -8,6 +8,8 @@ from knowcirc.analysis.comparison import compare, differences
 from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.commands.arguments import show
 from knowcirc.files import write_table
+from knowcirc.plots.comparison import circuit_differences
+from knowcirc.plots.style import save_one
 
 COLUMNS = ["kind", "name", "status"]
 
@@ -25,11 +27,15 @@ def run(args: argparse.Namespace) -> int:
         sizes = [f"{one.n_layers} layers of {one.n_heads} heads ({one.n_kv} K/V)" for one in (graph, other)]
         raise ValueError(f"{args.before} has {sizes[0]}, {args.after} {sizes[1]}: give two circuits of one model")
     counts = compare(graph, before.edges, after.edges)
+    table = pd.DataFrame(differences(graph, before.edges, after.edges), columns=COLUMNS)
     if args.out is not None:
-        write_table(args.out, pd.DataFrame(differences(graph, before.edges, after.edges), columns=COLUMNS))
+        write_table(args.out, table)
+    if args.figure is not None:
+        save_one(circuit_differences(table, graph.n_layers, (args.before.stem, args.after.stem)), args.figure)
     rows = [(str(path), f"{circuit.n_edges} edges") for path, circuit in ((args.before, before), (args.after, after))]
     for kind in ("edges", "nodes"):
         parts = ", ".join(f"{counts[f'{status}_{kind}']} {status}" for status in ("shared", "lost", "new"))
         rows.append((kind, f"{parts}; Jaccard index {counts[f'jaccard_{kind}']:.3f}"))
-    show(rows + ([] if args.out is None else [("table", str(args.out))]))
+    written = (("table", args.out), ("figure", args.figure))
+    show(rows + [(name, str(path)) for name, path in written if path is not None])
     return 0

@@ -48,7 +48,7 @@ def add_prompts(parser: argparse.ArgumentParser, *, corrupted: bool = False, sub
         group.add_argument("--corrupted-ids", type=token_ids, metavar="1,2,3", help="the same as token ids")
         group.add_argument("--wrong-answer-id", type=token_id, metavar="ID", help="the same as a token id")
     if subject:
-        group.add_argument("--subject", metavar="TEXT", help="the part of the prompt whose embeddings get noise")
+        group.add_argument("--subject", metavar="TEXT", help="the part of the prompt that the fact is about")
         group.add_argument("--subject-span", type=token_span, metavar="A:B", help="its token range, with --ids")
     columns = "prompt, answer (corrupted, wrong_answer, subject), or ids, answer_id (corrupted_ids, ...)"
     group.add_argument("--prompts", type=Path, metavar="FILE.csv", help=f"several prompts; columns {columns}")

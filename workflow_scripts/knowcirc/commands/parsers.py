@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from knowcirc.commands.arguments import check_input_file, check_output_file, real, several, whole
+from knowcirc.commands.arguments import check_input_file, check_output_file, real, several, whole, words
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.discover_parser import add_discover
 from knowcirc.commands.edit_parser import add_edit
@@ -54,12 +54,13 @@ def add_compare(commands: "Subparsers") -> None:
         "say what two circuits share",
         text="Nodes and edges that are shared, lost (in the first circuit alone) and new (in the second alone), and "
         "their Jaccard indices. A circuit of K/V heads is expanded to query heads where the other has these.",
-        example="knowcirc compare before.json after.json --out differences.csv",
+        example="knowcirc compare before.json after.json --out differences.csv --figure differences.png",
         prepare=prepare_compare,
     )
     for name in ("before", "after"):
         parser.add_argument(name, type=Path, metavar=f"{name.upper()}.json", help="a circuit file")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="every node and edge by name, with its status")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="what is shared, lost and new, by layer")
 
 
 def prepare_compare(args: argparse.Namespace) -> None:
@@ -70,6 +71,97 @@ def prepare_compare(args: argparse.Namespace) -> None:
         check_output_file(args.out)
         if args.out.absolute() in (args.before.absolute(), args.after.absolute()):
             raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+    check_figure(args)
+
+
+def check_figure(args: argparse.Namespace) -> None:
+    """Make sure that the figure can be written, as PNG or PDF, and replaces no other file of the command.
+
+    Raises:
+        ValueError: if not.
+    """
+    if args.figure is None:
+        return
+    check_output_file(args.figure)
+    if args.figure.suffix not in FIGURE_ENDS:
+        raise ValueError(f"--figure {args.figure}: its name must end in {' or '.join(FIGURE_ENDS)}")
+    if args.out is not None and args.figure.absolute() == args.out.absolute():
+        raise ValueError(f"--figure would replace the table {args.out}; give another file")
+
+
+def add_heads(commands: "Subparsers") -> None:
+    """Add `knowcirc heads`."""
+    parser = new_parser(
+        commands,
+        "heads",
+        "name the heads that move a fact's answer",
+        text="What every head attends to from the last position, which tokens its output raises most (logit lens), and "
+        "its role: mover (attends to the subject, raises the answer), relation (attends to the relation's words, "
+        "raises an answer of the same type) or mixture (both).",
+        example="knowcirc heads results/models/smollm2-135m --out heads.csv --figure heads.png \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French \\\n'
+        "    --relation-words official,language --type-answers German,Spanish --circuit circuit.json",
+        prepare=prepare_heads,
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument(
+        "--relation-words", type=words, default=(), metavar="A,B", help="words of the prompt that carry the relation"
+    )
+    parser.add_argument(
+        "--type-answers",
+        type=words,
+        default=(),
+        metavar="A,B",
+        help="other answers of the same type; for relation heads",
+    )
+    parser.add_argument(
+        "--circuit", type=Path, metavar="FILE.json", help="a circuit: a column says which heads are in it"
+    )
+    parser.add_argument(
+        "--attention", type=real(zero=True), default=0.1, metavar="X", help="least share of attention (default: 0.1)"
+    )
+    parser.add_argument(
+        "--tokens", type=whole(1), default=10, metavar="N", help="most raised tokens that count (default: 10)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a row a head (.parquet works too)")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="a map of the heads, and the main ones")
+
+
+def prepare_heads(args: argparse.Namespace) -> None:
+    """Read the prompts, check the circuit file and the outputs."""
+    args.cases = read_cases(args, Needs(subject=True))
+    check_output_file(args.out)
+    if args.circuit is not None:
+        check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
+        if args.out.absolute() == args.circuit.absolute():
+            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+    check_figure(args)
+
+
+def add_lens(commands: "Subparsers") -> None:
+    """Add `knowcirc lens`."""
+    parser = new_parser(
+        commands,
+        "lens",
+        "follow an answer through the layers (logit lens)",
+        text="The answer's rank and probability at the last position and at the subject's last token (if one is given) "
+        "after each layer, and by how many decades of rank each layer's attention and MLP bring it up.",
+        example="knowcirc lens results/models/smollm2-135m --out lens.csv --figure lens.png \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French',
+        prepare=prepare_lens,
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a row a position and layer")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="rank and probability by layer")
+
+
+def prepare_lens(args: argparse.Namespace) -> None:
+    """Read the prompts and check the outputs."""
+    args.cases = read_cases(args)
+    check_output_file(args.out)
+    check_figure(args)
 
 
 def add_trace(commands: "Subparsers") -> None:
@@ -128,12 +220,7 @@ def prepare_trace(args: argparse.Namespace) -> None:
     """Read the prompts and check the outputs."""
     args.cases = read_cases(args, Needs(subject=True))
     check_output_file(args.out)
-    if args.figure is not None:
-        check_output_file(args.figure)
-        if args.figure.suffix not in FIGURE_ENDS:
-            raise ValueError(f"--figure {args.figure}: its name must end in {' or '.join(FIGURE_ENDS)}")
-        if args.figure.absolute() == args.out.absolute():
-            raise ValueError(f"--figure would replace the table {args.out}; give another file")
+    check_figure(args)
 
 
 def add_check(commands: "Subparsers") -> None:
@@ -155,4 +242,4 @@ def prepare_check(args: argparse.Namespace) -> None:
         raise ValueError(f"results folder {args.results} does not exist; run snakemake first, or name another folder")
 
 
-COMMANDS = (add_discover, add_evaluate, add_compare, add_trace, add_edit, add_check)
+COMMANDS = (add_discover, add_evaluate, add_compare, add_heads, add_lens, add_trace, add_edit, add_check)

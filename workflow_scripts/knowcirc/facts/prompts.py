@@ -1,6 +1,7 @@
 """Prompts as tokens: what a model reads, where the subject stands in it, and which tokens answer it."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,22 @@ def subject_span(
     if not tokens:
         raise ValueError(f"subject {subject!r} covers no token of the prompt {text!r}")
     return tokens[0], tokens[-1] + 1
+
+
+def word_positions(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, words: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the tokens that overlap any of the words in the prompt's text, outside the subject.
+
+    Words are found whole and in any case: `speak` is not in `speaker`.
+    """
+    offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+    pattern = "|".join(re.escape(word) for word in words)
+    spans = [match.span() for match in re.finditer(rf"\b(?:{pattern})\b", prompt.text, re.IGNORECASE)] if words else []
+    inside = range(*prompt.span) if prompt.span else range(0)
+    return tuple(
+        index
+        for index, (low, high) in enumerate(offsets)
+        if index not in inside and any(low < end and start < high for start, end in spans)
+    )
 
 
 def fill(tokenizer: PreTrainedTokenizerFast, template: str, subject: str, answer: str) -> Prompt:

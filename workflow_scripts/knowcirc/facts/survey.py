@@ -94,6 +94,12 @@ def split_rows(frame: pd.DataFrame, relation: str, split: str) -> pd.DataFrame:
     return frame[(frame.relation == relation) & (frame.split == split)]
 
 
+def known_facts(frame: pd.DataFrame, relation: str, most: int, seed: int) -> pd.DataFrame:
+    """At most `most` facts of a relation whose answer ranks first (first wording), drawn by seed."""
+    rows = frame[(frame.relation == relation) & (frame.template == 0) & (frame["rank"] == 0)]
+    return rows.sample(n=min(most, len(rows)), random_state=derive(seed, "known", relation) % 2**32)
+
+
 def fact_row(frame: pd.DataFrame, relation: str, subject: str, wording: str) -> pd.DataFrame:
     """The survey row of one fact, put in another wording.
 

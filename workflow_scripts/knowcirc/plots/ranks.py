@@ -20,7 +20,7 @@ def answer_rank_by_layer(ranks: pd.DataFrame, meta: Plain, model: str) -> Figure
 
     `ranks` has a row a layer (0 = embedding, then the residual stream after each layer) and quantity (answer_at_last,
     answer_at_subject, subject_at_last), with rank (from 1) and probability (0 to 1) under the logit lens. `meta` holds
-    prompt, subject and answer.
+    prompt, answer and, where there is one, subject.
     """
     figure = new_figure(10.0, 4.3)
     left, right = figure.subplots(1, 2)
@@ -44,11 +44,11 @@ def answer_rank_by_layer(ranks: pd.DataFrame, meta: Plain, model: str) -> Figure
         axis.grid(axis="y")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    about = f" (subject: {str(meta['subject']).strip()})" if meta.get("subject") is not None else ""
     heading(
         figure,
         f"The answer through the layers of {model}",
-        f"“{meta['prompt']}” → {str(meta['answer']).strip()} (subject: {str(meta['subject']).strip()}), n = 1 fact. "
-        f"{_arrival(ranks)}",
+        f"“{meta['prompt']}” → {str(meta['answer']).strip()}{about}, n = 1 fact. {_arrival(ranks)}",
     )
     return figure
 

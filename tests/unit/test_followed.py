@@ -1,0 +1,272 @@
+"""Edits of many facts followed through layers and circuits, and the papers' claims read off tables."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from knowcirc.analysis import claims
+from knowcirc.analysis.averages import edited_overlap, edited_ranks
+from knowcirc.analysis.claims import CLAIMS, Evidence, claims_table, verdict
+from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.followed import follow, prompts_of_record
+from knowcirc.analysis.heads import Thresholds, find_head, read_heads
+from knowcirc.analysis.lens import step_ranks
+from knowcirc.circuits.finding import CircuitSettings, find_circuit, finder
+from knowcirc.circuits.graph import Graph
+from knowcirc.editing.edits import Edit, Matrix, Request, applied, request
+from knowcirc.facts.knowledge import answer_prompts
+from knowcirc.facts.prompts import tokenise
+from knowcirc.facts.records import Record
+from knowcirc.models.loading import LanguageModel
+from knowcirc.statistics import Interval, bootstrap
+
+Loader = Callable[..., LanguageModel]
+LIMITS = Thresholds(0.05, 50)
+RECORD = Record(
+    case="capital/Peru",
+    relation="capital",
+    subject="Peru",
+    template="the capital of {} is",
+    target_true="Lima",
+    target_new="Paris",
+    paraphrases=(),
+    neighbours=("the capital of Papua is",),
+    generation=(),
+    references=(),
+    unrelated=(("people in Italy speak", "Italian"),),
+)
+
+
+def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
+    model = editable
+    graph = Graph.of(model.transformer.shape, "grouped")
+    find = finder(graph, CircuitSettings("eap", share=60 / graph.n_edges))
+    wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    made: list[tuple[str, int, str]] = []
+
+    def make(editor: str, layer: int, asked: Request) -> Edit:
+        made.append((editor, layer, asked.subject))
+        old = model.transformer.blocks[layer].mlp.w_out
+        noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(layer), dtype=old.dtype)
+        return Edit({Matrix(layer): old + noise * old.std()}, {})
+
+    places = [("rome", 0), ("rome", 2), ("ft-m", 2)]
+    kept = model.transformer.blocks[0].mlp.w_out.clone()
+    found = follow(model, graph, RECORD, wanted, places, make, find, LIMITS)
+    assert made == [("rome", 0, "Peru"), ("rome", 2, "Peru"), ("ft-m", 2, "Peru")]
+    assert torch.equal(model.transformer.blocks[0].mlp.w_out, kept)
+    table, prompts = pd.DataFrame(found.circuits), prompts_of_record(model, RECORD, wanted.prompt)
+    assert list(prompts) == ["request", "neighbour", "unrelated"]
+    assert table[["editor", "layer"]].drop_duplicates().to_numpy().tolist() == [["none", -1], *map(list, places)]
+    before = {name: find(model, replace(prompt, answer=_top(model, prompt))) for name, prompt in prompts.items()}
+    mover, is_mover = find_head(read_heads(model, prompts["request"]), "mover", LIMITS)
+    p_before = {name: answer_prompts(model, [prompt])[0].p for name, prompt in prompts.items()}
+    with applied(model, make("rome", 2, wanted)) as edited:
+        for name, prompt in prompts.items():
+            row = table[(table["editor"] == "rome") & (table["layer"] == 2) & (table["prompt"] == name)].iloc[0]
+            circuit = find(edited, replace(prompt, answer=_top(edited, prompt)))
+            for key, value in compare(graph, before[name].edges, circuit.edges).items():
+                assert row[key] == pytest.approx(value)
+            answer = answer_prompts(edited, [prompt])[0]
+            assert row["p_true"] == pytest.approx(answer.p)
+            assert row["kept_share"] == pytest.approx(min(1.0, answer.p / p_before[name]))
+        row = table[(table["editor"] == "rome") & (table["layer"] == 2) & (table["prompt"] == "request")].iloc[0]
+        reading = next(one for one in read_heads(edited, prompts["request"]) if one.name == mover.name)
+        assert (row["mover"], row["is_mover"]) == (mover.name, is_mover)
+        assert row["to_subject"] == pytest.approx(reading.to_subject)
+        assert row["writes_new"] == (wanted.target[0] in reading.top)
+        places_read = {"subject": wanted.prompt.subject_last, "last": len(wanted.prompt.ids) - 1}
+        tokens = {"new": wanted.target[0], "true": prompts["request"].answer[0]}
+        (ranks,) = step_ranks(edited, [wanted.prompt], [tokens], [places_read])
+    curves = pd.DataFrame(found.ranks)
+    for place in places_read:
+        part = curves[(curves["editor"] == "rome") & (curves["layer"] == 2) & (curves["position"] == place)]
+        assert part["rank_new"].tolist() == ranks["new", place][::2].tolist()
+        assert part["rank_true"].tolist() == ranks["true", place][::2].tolist()
+        decades = -np.diff(np.log10(ranks["new", place]))
+        assert part["fall_mlp"].tolist() == pytest.approx([0.0, *decades[1::2]])
+
+
+def _top(model: LanguageModel, prompt: object) -> tuple[int, ...]:
+    return (answer_prompts(model, [prompt])[0].top,)  # type: ignore[list-item]
+
+
+def test_a_record_without_an_unrelated_fact_has_two_prompts(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    prompt = tokenise(model.text, "the capital of Peru is", "Paris", "Peru")
+    found = prompts_of_record(model, replace(RECORD, unrelated=()), prompt)
+    assert {name: one.answer_text for name, one in found.items()} == {"request": "Lima", "neighbour": "Lima"}
+
+
+def test_overlaps_are_means_over_records_of_edited_rows_alone() -> None:
+    shared = {"layer": 3, "shared_edges": 5, "lost_edges": 1, "new_edges": 2, "kept_share": 0.5, "p_true": 0.1}
+    shared |= {"p_new": 0.2, "says_same": True, "jaccard_nodes": 1.0}
+    rows = pd.DataFrame(
+        {**shared, "case": case, "editor": editor, "prompt": prompt, "jaccard_edges": value, "writes_new": writes}
+        for case, editor, prompt, value, writes in (
+            ("a", "none", "request", 1.0, False),
+            ("a", "rome", "request", 0.2, True),
+            ("b", "rome", "request", 0.6, False),
+            ("a", "rome", "neighbour", 0.9, None),
+        )
+    ).assign(to_subject=0.3, writes_true=False)
+    table = edited_overlap(rows, "tiny", "eap")
+    assert table[["editor", "layer", "prompt", "n"]].to_numpy().tolist() == [
+        ["rome", 3, "request", 2],
+        ["rome", 3, "neighbour", 1],
+    ]
+    first = table.iloc[0]
+    assert first["jaccard_edges"] == pytest.approx(0.4)
+    assert (first["jaccard_edges_low"], first["jaccard_edges_high"]) == (0.2, 0.6)
+    assert (first["writes_new"], first["says_same"], first["method"]) == (0.5, 1.0, "eap")
+
+
+def test_edited_ranks_are_geometric_means() -> None:
+    rows = pd.DataFrame({"editor": "rome", "layer": 3, "position": "last", "passed": 4, "rank_new": [1, 100]})
+    table = edited_ranks(rows.assign(rank_true=[10, 10]), "tiny")
+    assert table[["rank_new", "rank_true", "n"]].to_numpy().tolist() == [[pytest.approx(10.0), pytest.approx(10.0), 2]]
+
+
+# One prompt's circuit
+
+
+def test_methods_without_what_they_need_are_refused(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    graph = Graph.of(model.transformer.shape, "per_head")
+    prompt = tokenise(model.text, "the capital of Peru is", "Lima")
+    for settings, missing in (
+        (CircuitSettings("acdc"), "acdc needs a rule"),
+        (CircuitSettings("eap"), "eap needs a share"),
+        (CircuitSettings("eap-ig+acdc", rule={"tau": 0.1}), "needs a"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            find_circuit(model, graph, prompt, None, settings)
+    rule: dict[str, object] = {"tau": 0.01}
+    found, _ = find_circuit(model, graph, prompt, None, CircuitSettings("eap-ig+acdc", rule, 0.3))
+    exact, about = find_circuit(model, graph, prompt, None, CircuitSettings("acdc", rule))
+    assert (found.method, exact.method) == ("eap-ig+acdc", "acdc")
+    assert 0 < found.n_edges <= round(0.3 * graph.n_edges)
+    assert about["tau"] == 0.01
+
+
+# Claims
+
+
+def evidence() -> Evidence:
+    layers = range(4)
+    rank_rows = [
+        {
+            **{"relation": relation, "subject": "s", "position": position, "layer": layer},
+            "rank": rank,
+            "fall_attention": 0.1 if position == "subject" else 0.5,
+            "fall_mlp": 0.3,
+            "outranks": 0.9 if layer == 2 else 0.1,
+        }
+        for relation in "ab"
+        for position, ranks in (("subject", (900, 50, 40, 30)), ("last", (900, 500, 8, 1)))
+        for layer, rank in zip(layers, ranks, strict=True)
+    ]
+    heads = pd.DataFrame({"relation": ["a", "b", "b"], "role": ["mover", "mixture", "relation"], "layer": [2, 1, 0]})
+    ablation = pd.DataFrame({"role": ["mover", "mover", "relation"], "p_random": 0.5, "p_ablated": [0.2, 0.3, 0.6]})
+    traces = pd.DataFrame(
+        {"kind": kind, "layer": layer, "case": case, "role": role, "effect": effect}
+        for role, kind, effects in (
+            *(("subject_last", "mlp", (0.2, 0.4)), ("subject_last", "attention", (0.1, 0.0))),
+            *(("last", "mlp", (0.1, 0.1)), ("last", "attention", (0.0, 0.3))),
+        )
+        for case in (0, 1)
+        for layer, effect in enumerate(effects)
+    )
+    circuits = pd.DataFrame(
+        {"case": case, "editor": editor, "layer": layer, "prompt": prompt, "kept_share": kept, "writes_new": writes}
+        for case in ("x", "y")
+        for editor, layer, kept, writes in (("none", -1, 1.0, False), ("rome", 0, 0.9, True), ("ft-m", 0, 0.4, False))
+        for prompt in ("request", "unrelated")
+    )
+    edited_ranks = pd.DataFrame(
+        {
+            **{"case": case, "editor": editor, "layer": 0, "position": "last", "passed": passed},
+            "rank_new": 1 if passed >= arrives else 500,
+            "fall_mlp": 1.5 if editor == "ft-m" and passed == 1 else 0.5,
+        }
+        for case in ("x", "y")
+        for editor, arrives in (("rome", 3), ("ft-m", 1))
+        for passed in layers
+    )
+    edits = {
+        name: pd.DataFrame({"case": ["x", "y"], "p_neighbour": p, "ES": es, "PS": ps})
+        for name, p, es, ps in (
+            *(("none", 0.8, 0.0, 0.0), ("rome", 0.6, 1.0, 1.0), ("ft-m", 0.2, 1.0, 0.9), ("attn-edit", 0.7, 1.0, 0.1)),
+        )
+    }
+    return Evidence(pd.DataFrame(rank_rows), heads, ablation, traces, circuits, edited_ranks, edits)
+
+
+EXPECTED = {
+    "early and middle layers gather the answer at the subject": 0.9,
+    "at the last position the answer rises late": 2 / 3,
+    "at the subject MLPs bring the answer up": 4 * (0.3 - 0.1),
+    "at the last position attention brings the answer up": 4 * (0.5 - 0.3),
+    "late heads move the answer": 0.75,
+    "the answer depends on mover heads": 0.25,
+    "the answer depends on relation heads": -0.1,
+    "at the subject's last token MLPs carry facts, not attention": 0.4 - 0.1,
+    "at the last token attention carries facts, not MLPs": 0.3 - 0.1,
+    "ROME writes at its layer, and the answer rises some layers later": 2.0,
+    "FT-M writes the answer straight into the stream": 1.0,
+    "after ROME the mover head writes the new object": 1.0,
+    "FT-M harms unrelated facts more than ROME": 0.5,
+    "edits by ROME leak to neighbours": 0.25,
+    "edits by FT-M leak to neighbours": 0.75,
+    "knowing is not saying: AttnEdit's edits generalize less than ROME's": 0.9,
+}
+
+
+def test_every_claim_is_the_number_that_it_says() -> None:
+    table = claims_table(evidence(), "tiny").set_index("claim")
+    assert set(table.index) == {claim.claim for claim in CLAIMS} == set(EXPECTED)
+    for claim, value in EXPECTED.items():
+        assert table.loc[claim, "value"] == pytest.approx(value), claim
+    assert set(table["holds"]) <= {"yes", "no", "unclear"}
+    assert table.loc["the answer depends on relation heads", "holds"] == "no"
+    assert table.loc["the answer depends on mover heads", "holds"] == "yes"
+
+
+def test_a_claim_that_the_data_speak_against_does_not_hold() -> None:
+    shown = evidence()
+    worse = replace(shown, ranks=shown.ranks.assign(outranks=0.2))
+    table = claims_table(worse, "tiny").set_index("claim")
+    assert table.loc["early and middle layers gather the answer at the subject", "holds"] == "no"
+
+
+def test_an_arrival_is_for_good() -> None:
+    assert claims._arrival(pd.Series([5, 50, 3, 1])) == 2
+    assert claims._arrival(pd.Series([1, 1])) == 0
+    assert claims._arrival(pd.Series([1, 99])) == 2
+
+
+def test_claims_about_editors_that_were_not_run_are_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    shown = evidence()
+    edits = {name: frame for name, frame in shown.edits.items() if name != "attn-edit"}
+    table = claims_table(replace(shown, edits=edits), "tiny")
+    assert len(table) == len(CLAIMS) - 1
+    assert "knowing is not saying" in caplog.text
+    assert "attn-edit" in caplog.text
+
+
+def test_a_claim_without_a_case_is_unclear() -> None:
+    shown = evidence()
+    table = claims_table(replace(shown, heads=shown.heads.iloc[2:]), "tiny").set_index("claim")
+    row = table.loc["late heads move the answer"]
+    assert (row["holds"], row["n"]) == ("unclear", 0)
+    assert np.isnan(row["value"])
+
+
+def test_verdicts_go_by_the_whole_interval() -> None:
+    assert verdict(bootstrap([1.0, 2.0]), 0.9) == "yes"
+    assert verdict(Interval(0.5, 0.4, 0.6, 3), 0.7) == "no"
+    assert verdict(Interval(0.5, 0.4, 0.6, 3), 0.5) == "unclear"

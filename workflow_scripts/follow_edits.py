@@ -1,0 +1,56 @@
+"""Many facts edited at several layers: their circuits before and after, and the new object's rank (KC section 5)."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from knowcirc.analysis.followed import depth_layers, follow
+from knowcirc.analysis.heads import Thresholds
+from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.graph import Graph
+from knowcirc.editing.edits import Edit, Request, request
+from knowcirc.editing.registry import make_edit
+from knowcirc.editing.study import material, placed, read_records
+from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write the circuits' and the ranks' rows; a record that is done is not done again after an interruption."""
+    params = job.params
+    given = (job.input.model, job.input.moments, job.input.records, job.input.place)
+    inputs = [read_json(path) for path in given]
+    records, prefixes = read_records(Path(job.input.records))
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    graph = Graph.of(model.transformer.shape, params.kv)
+    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    n_layers = model.transformer.shape.n_layers
+    settings = {name: placed(name, given, inputs[-1], n_layers) for name, given in params.settings.items()}
+    places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
+    find, limits = finder(graph, CircuitSettings(**params.circuits)), Thresholds(**params.heads)
+
+    def make(editor: str, layer: int, wanted: Request) -> Edit:
+        return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, stuff)
+
+    identity = (settings, places, params.circuits, params.heads, params.kv, params.numerics, params.code)
+    parts = Parts(job.output.circuits, fingerprint(*identity, *inputs))
+    circuits: list[dict[str, object]] = []
+    ranks: list[dict[str, object]] = []
+    for record in progress(records[: params.records], "followed edits: records"):
+        found: Any = parts.get(record.case)
+        if found is None:
+            wanted = request(model, record.template, record.subject, record.target_new)
+            done = follow(model, graph, record, wanted, places, make, find, limits)
+            found = {"circuits": done.circuits, "ranks": done.ranks}
+            parts.put(record.case, found)
+        circuits += found["circuits"]
+        ranks += found["ranks"]
+    write_table(job.output.circuits, pd.DataFrame(circuits))
+    write_table(job.output.ranks, pd.DataFrame(ranks))
+    parts.clear()
+
+
+if __name__ == "__main__":
+    run(main, snakemake)

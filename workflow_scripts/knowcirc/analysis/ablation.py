@@ -1,0 +1,85 @@
+"""Heads taken out of the whole model: their outputs set to zero at every position (KC appendix, head ablations)."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from knowcirc.facts.knowledge import Answer, read_answers
+from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import Transformer
+
+BATCH = 20
+Head = tuple[int, int]  # layer, head
+
+
+def logits_without(
+    network: Transformer, ids: Int[Tensor, "batch pos"], sets: Sequence[Collection[Head]]
+) -> list[Float[Tensor, "batch vocab"]]:
+    """Next-token logits of the model without each set of heads; layers below a set's first are computed once for all.
+
+    The output bias of a layer belongs to no head and stays.
+    """
+    first = [min((layer for layer, _ in heads), default=network.shape.n_layers) for heads in sets]
+    found: list[Tensor | None] = [None] * len(sets)
+    x = network.embed(ids)
+    for layer in range(network.shape.n_layers + 1):
+        for index in (i for i, start in enumerate(first) if start == layer):
+            found[index] = _finish(network, x, layer, sets[index])
+        if layer < network.shape.n_layers:
+            x = network.advance(layer, x)
+    return [logits for logits in found if logits is not None]
+
+
+def _finish(
+    network: Transformer, x: Float[Tensor, "batch pos d_model"], start: int, heads: Collection[Head]
+) -> Float[Tensor, "batch vocab"]:
+    for layer in range(start, network.shape.n_layers):
+        out = [head for at, head in heads if at == layer]
+        _, mixed = network.mix(layer, x)
+        mixed[:, :, out] = 0.0
+        x = x + network.merge(layer, mixed)
+        x = x + network.mlp(layer, x)
+    return network.unembed(x[:, -1])
+
+
+@torch.no_grad()
+def next_tokens(
+    model: LanguageModel, prompt: Prompt, sets: Sequence[Collection[Head]]
+) -> list[Float[Tensor, " vocab"]]:
+    """The probabilities of the next token without each set of heads."""
+    logits = logits_without(model.transformer, model.batch([prompt.ids]), sets)
+    return [one[0].double().softmax(-1) for one in logits]
+
+
+@torch.no_grad()
+def answers_without(
+    model: LanguageModel, prompts: Sequence[Prompt], sets: Sequence[Collection[Head]]
+) -> list[list[Answer]]:
+    """The answers without each set of heads, in the order of the prompts; an empty set is the whole model."""
+    found: list[dict[int, Answer]] = [{} for _ in sets]
+    for group in batches([prompt.ids for prompt in prompts], BATCH):
+        ids = model.batch([prompts[i].ids for i in group])
+        answers = [prompts[i].answer[0] for i in group]
+        for one, logits in zip(found, logits_without(model.transformer, ids, sets), strict=True):
+            one.update(zip(group, read_answers(logits, answers), strict=True))
+    return [[one[i] for i in range(len(prompts))] for one in found]
+
+
+def random_heads(n_heads: int, chosen: Collection[Head], seed: int) -> list[Head]:
+    """As many heads of each layer as are chosen there, drawn from the others as far as these go.
+
+    >>> sorted(random_heads(2, [(0, 1), (3, 0)], seed=0))
+    [(0, 0), (3, 1)]
+    """
+    rng = np.random.default_rng(seed)
+    picked: list[Head] = []
+    for layer in sorted({layer for layer, _ in chosen}):
+        here = {head for at, head in chosen if at == layer}
+        others = [head for head in range(n_heads) if head not in here]
+        order = [*rng.permutation(others), *rng.permutation(sorted(here))]
+        picked += [(layer, int(head)) for head in order[: len(here)]]
+    return picked

@@ -1,0 +1,73 @@
+"""Means over facts, relations and records of what the component studies read: the data of their figures and tables."""
+
+import numpy as np
+import pandas as pd
+
+from knowcirc.statistics import Interval, bootstrap, columns, pooled
+
+ALL = "all"
+OVERLAPS = ("jaccard_edges", "jaccard_nodes", "shared_edges", "lost_edges", "new_edges")
+UNEDITED = "none"
+
+
+def average_ranks(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Figure average_rank_by_layer: means by position and layer, over all facts and a category at a time.
+
+    Relations weigh alike; intervals resample relations. `rank` is a geometric mean.
+    """
+    rows = rows.assign(decades=np.log10(rows["rank"]))
+    groups = [(ALL, rows), *rows.groupby("category", sort=True)]
+    found = []
+    for category, group in groups:
+        for (position, layer), part in group.groupby(["position", "layer"], sort=False):
+            row: dict[str, object] = {"model": model, "category": category, "position": position, "layer": layer}
+            rank = _pooled(part, "decades")
+            row |= columns("rank", _geometric(rank))
+            for name in ("fall_attention", "fall_mlp", "outranks"):
+                row |= columns(name, _pooled(part, name))
+            found.append({**row, "n": len(part), "n_relations": part["relation"].nunique()})
+    return pd.DataFrame(found)
+
+
+def _geometric(decades: Interval) -> Interval:
+    """Ranks, of the mean of their decimal logarithms."""
+    return Interval(*(10**value for value in decades[:3]), decades.n)
+
+
+def _pooled(part: pd.DataFrame, name: str) -> Interval:
+    part = part.dropna(subset=[name])
+    return pooled(part[name].tolist(), part["relation"].tolist())
+
+
+def edited_overlap(circuits: pd.DataFrame, model: str, method: str) -> pd.DataFrame:
+    """Table edited_circuit_overlap: a row an editor, edited layer and prompt; means over records with intervals."""
+    rows = []
+    edited = circuits[circuits["editor"] != UNEDITED]
+    for (editor, layer, prompt), group in edited.groupby(["editor", "layer", "prompt"], sort=False):
+        row: dict[str, object] = {"model": model, "editor": editor, "layer": layer, "prompt": prompt, "method": method}
+        for name in (*OVERLAPS, "kept_share", "p_true", "p_new", "says_same"):
+            row |= columns(name, bootstrap(group[name].astype(float).tolist()))
+        for name in ("to_subject", "writes_new", "writes_true"):
+            row |= columns(name, bootstrap(group[name].dropna().astype(float).tolist()))
+        rows.append({**row, "n": len(group)})
+    return pd.DataFrame(rows)
+
+
+def edited_ranks(ranks: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Figure edited_rank_by_layer: geometric mean ranks by editor, edited layer, position and layers passed."""
+    rows = []
+    for (editor, layer, position, passed), group in ranks.groupby(
+        ["editor", "layer", "position", "passed"], sort=False
+    ):
+        row: dict[str, object] = {
+            "model": model,
+            "editor": editor,
+            "layer": layer,
+            "position": position,
+            "passed": passed,
+        }
+        for name in ("rank_new", "rank_true"):
+            decades = bootstrap(np.log10(group[name]).tolist())
+            row |= columns(name, _geometric(decades))
+        rows.append({**row, "n": len(group)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,111 @@
+"""Edits of many facts followed through layers and circuits (KC section 5): what they change, and what they should not.
+
+1. Each record is edited by each editor at each layer, one at a time, and undone.
+2. Its request, a neighbour and an unrelated fact are read before and after: the circuit of what the model says, the
+   probabilities of the true and the new object, and, of the request, the original mover head.
+3. The new object's rank at the request's last position and at its subject, layer by layer.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from knowcirc.analysis.averages import UNEDITED
+from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.edited import EditedView, Find, read_view
+from knowcirc.analysis.heads import Thresholds, find_head
+from knowcirc.analysis.lens import by_layer, falls, step_ranks
+from knowcirc.circuits.graph import Graph
+from knowcirc.editing.edits import Edit, Request, applied
+from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.facts.records import Record
+from knowcirc.models.loading import LanguageModel
+
+Place = tuple[str, int]  # editor, edited layer
+MakeEdit = Callable[[str, int, Request], Edit]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A record's rows: of circuits (one a place and prompt), and of ranks (one a place, position and layer)."""
+
+    circuits: list[dict[str, object]]
+    ranks: list[dict[str, object]]
+
+
+def depth_layers(depths: list[float], n_layers: int) -> list[int]:
+    """The layers at shares of the depth.
+
+    >>> depth_layers([0.1, 0.4, 0.99], 30)
+    [3, 12, 29]
+    """
+    return sorted({min(n_layers - 1, int(depth * n_layers)) for depth in depths})
+
+
+def prompts_of_record(model: LanguageModel, record: Record, request: Prompt) -> dict[str, Prompt]:
+    """The request with the true object as its answer, a neighbour, and an unrelated fact where the record has one."""
+    found = {"request": tokenise(model.text, request.text, record.target_true, record.subject)}
+    found["neighbour"] = tokenise(model.text, record.neighbours[0], record.target_true)
+    if record.unrelated:
+        text, answer = record.unrelated[0]
+        found["unrelated"] = tokenise(model.text, text, answer)
+    return found
+
+
+def follow(
+    model: LanguageModel,
+    graph: Graph,
+    record: Record,
+    wanted: Request,
+    places: list[Place],
+    make: MakeEdit,
+    find: Find,
+    limits: Thresholds,
+) -> Followed:
+    """One record under the original weights and under its edit at each place."""
+    prompts, new = prompts_of_record(model, record, wanted.prompt), wanted.target[0]
+    circuits: list[dict[str, object]] = []
+    ranks: list[dict[str, object]] = []
+    before: dict[str, EditedView] = {}
+    for editor, layer in [(UNEDITED, -1), *places]:
+        shared: dict[str, object] = {"case": record.case, "editor": editor, "layer": layer}
+        edit = None if editor == UNEDITED else make(editor, layer, wanted)
+        with applied(model, edit) as edited:
+            after = {
+                name: read_view(edited, find, name, editor, prompt, new, heads=name == "request")
+                for name, prompt in prompts.items()
+            }
+            ranks += [{**shared, **row} for row in _rank_rows(edited, prompts["request"], new)]
+        before = before or after
+        circuits += [{**shared, **_changes(graph, before[name], view, new, limits)} for name, view in after.items()]
+    return Followed(circuits, ranks)
+
+
+def _changes(graph: Graph, before: EditedView, after: EditedView, new: int, limits: Thresholds) -> dict[str, object]:
+    row: dict[str, object] = {
+        "prompt": after.prompt,
+        "p_true": after.old.p,
+        "p_new": after.new.p,
+        "kept_share": min(1.0, after.old.p / before.old.p),
+        "says_same": after.old.top == before.old.top,
+        **compare(graph, before.circuit.edges, after.circuit.edges),
+        "n_edges": after.circuit.n_edges,
+    }
+    if after.heads:
+        mover, is_mover = find_head(before.heads.values(), "mover", limits)
+        reading = after.heads[mover.name]
+        row |= {"mover": mover.name, "is_mover": is_mover, "to_subject": reading.to_subject}
+        row |= {"writes_new": new in reading.top, "writes_true": reading.rank < limits.tokens}
+    return row
+
+
+def _rank_rows(model: LanguageModel, prompt: Prompt, new: int) -> Iterator[dict[str, object]]:
+    tokens = {"new": new, "true": prompt.answer[0]}
+    places = {"subject": prompt.subject_last, "last": len(prompt.ids) - 1}
+    (found,) = step_ranks(model, [prompt], [tokens], [places])
+    for place in places:
+        fallen = falls(found["new", place])
+        curves = {name: by_layer(found[name, place]) for name in tokens}
+        for layer in range(len(curves["new"])):
+            row: dict[str, object] = {"position": place, "passed": layer}
+            row |= {f"rank_{name}": int(ranks[layer]) for name, ranks in curves.items()}
+            yield row | {f"fall_{name}": float(values[layer - 1]) if layer else 0.0 for name, values in fallen.items()}

@@ -1,0 +1,58 @@
+"""`knowcirc lens`: the answer's rank through the layers by the logit lens, and what brings it up."""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+
+from knowcirc.analysis.lens import falls, step_ranks, token_curve
+from knowcirc.commands.arguments import show
+from knowcirc.commands.models import load_model, make_prompts, read_outline
+from knowcirc.facts.prompts import Prompt
+from knowcirc.files import write_table
+from knowcirc.models.loading import LanguageModel
+from knowcirc.plots.ranks import answer_rank_by_layer
+from knowcirc.plots.style import save_one
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code, after the table is written. A file of prompts gives it a column `prompt`, counted from 0."""
+    outline = read_outline(args)
+    prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
+    model = load_model(args, fast=True)
+    frames = [lens_rows(model, prompt).assign(prompt=index) for index, prompt in enumerate(prompts)]
+    frame = pd.concat(frames, ignore_index=True)
+    write_table(args.out, frame if args.prompts is not None else frame.drop(columns="prompt"))
+    lines = [line for one, prompt in zip(frames, prompts, strict=True) for line in _describe(one, prompt)]
+    lines.append(("lens", str(args.out)))
+    if args.figure is not None:
+        meta = {"prompt": prompts[0].text, "answer": prompts[0].answer_text, "subject": args.cases[0].subject}
+        save_one(answer_rank_by_layer(frames[0], meta, args.model.resolve().name), args.figure)
+        lines.append(("figure", f"{args.figure}{' (the first prompt)' if len(prompts) > 1 else ''}"))
+    show(lines)
+    return 0
+
+
+def lens_rows(model: LanguageModel, prompt: Prompt) -> pd.DataFrame:
+    """A row a position and layer (0: embedding): rank, probability, and the decades that attention and MLP take off."""
+    places = {"answer_at_last": len(prompt.ids) - 1}
+    if prompt.span is not None:
+        places["answer_at_subject"] = prompt.subject_last
+    (ranks,) = step_ranks(model, [prompt], [{"answer": prompt.answer[0]}], [places])
+    frames = []
+    for place, position in places.items():
+        fallen = {f"fall_{name}": np.concatenate([[0.0], part]) for name, part in falls(ranks["answer", place]).items()}
+        rank, p = zip(*token_curve(model, prompt, prompt.answer[0], position), strict=True)
+        columns = {"layer": range(len(rank)), "rank": rank, "probability": p, **fallen}
+        frames.append(pd.DataFrame({"quantity": place, "position": position, **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _describe(rows: pd.DataFrame, prompt: Prompt) -> list[tuple[str, str]]:
+    found = [("prompt", f"{prompt.text} -> {prompt.answer_text}")]
+    for place, part in rows.groupby("quantity", sort=False):
+        best = part.loc[part["rank"].idxmin()]
+        at = f"best rank {int(best['rank'])}, with {int(best['layer'])} layers passed"
+        by = f"decades off by attention {part['fall_attention'].sum():.2f}, by MLPs {part['fall_mlp'].sum():.2f}"
+        found.append((str(place).replace("_", " "), f"{at}; {by}"))
+    return found
