@@ -126,12 +126,14 @@ def test_the_page_loads_nothing(page: str) -> None:
 
 def test_figures_are_in_the_page_bit_by_bit(page: str, results: Path) -> None:
     images = [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
-    assert images == [(results / model / "figures" / "circuit_graph.png").read_bytes() for model in MODELS]
+    paths = [*(results / model / "figures/circuit_graph.png" for model in MODELS)]
+    paths.append(results / "all/figures/average_rank_by_layer.png")
+    assert images == [path.read_bytes() for path in paths]
 
 
 def test_every_item_of_every_model_has_an_anchor_and_a_link_to_it(page: str) -> None:
     names = [f"{model}-{name}" for model in MODELS for name in ("circuit_graph", "known_facts", "scores")]
-    assert re.findall(r'<h3 id="([^"]+)"', page) == names
+    assert re.findall(r'<h3 id="([^"]+)"', page) == [*names, "all-average_rank_by_layer"]
     assert re.findall(r'<a href="#([^"]+)"', page) == names
 
 
