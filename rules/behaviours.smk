@@ -52,3 +52,85 @@ rule study_in_context:
         code=code_digest("study_in_context"),
     script:
         "../workflow_scripts/study_in_context.py"
+
+
+rule read_wrong_answers:
+    """Wrong answers of the right type beside right ones, over all relations; KC section 6.1."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known.parquet",
+        heads="<results>/{model}/components/heads.csv",
+    output:
+        cases="<results>/{model}/behaviours/wrong_answers.parquet",
+    log:
+        "<logs>/read_wrong_answers/{model}.log",
+    benchmark:
+        "<benchmarks>/read_wrong_answers/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        cases=lookup(within=config, dpath="hallucination/cases"),
+        heads=lookup(within=config, dpath="heads"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("read_wrong_answers"),
+    script:
+        "../workflow_scripts/read_wrong_answers.py"
+
+
+rule study_hops:
+    """Facts in two hops; KC appendix."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        relations=relations_of_study,
+    output:
+        hops="<results>/{model}/behaviours/hops.csv",
+    log:
+        "<logs>/study_hops/{model}.log",
+    benchmark:
+        "<benchmarks>/study_hops/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        source=lookup(within=config, dpath="relations/source"),
+        circuits=followed_settings,
+        hops=lookup(within=config, dpath="hops"),
+        hits=lookup(within=config, dpath="facts/hits"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("study_hops"),
+    script:
+        "../workflow_scripts/study_hops.py"
+
+
+rule study_reverse_relations:
+    """Facts asked forward and backward; KC appendix."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        relations=relations_of_study,
+    output:
+        both_ways="<results>/{model}/behaviours/both_ways.csv",
+    log:
+        "<logs>/study_reverse_relations/{model}.log",
+    benchmark:
+        "<benchmarks>/study_reverse_relations/{model}.tsv"
+    threads: 2
+    resources:
+        mem_mb=model_mb,
+        gpu=1,
+    params:
+        numerics=numerics,
+        kv=kv_view,
+        source=lookup(within=config, dpath="relations/source"),
+        circuits=followed_settings,
+        reverse=lookup(within=config, dpath="reverse"),
+        hits=lookup(within=config, dpath="facts/hits"),
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("study_reverse_relations"),
+    script:
+        "../workflow_scripts/study_reverse_relations.py"

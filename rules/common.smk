@@ -40,7 +40,10 @@ TABLES = (
     "zsre_scores",
     "editing_generations",
     "edited_circuit_overlap",
+    "hallucination_heads",
     "icl_head_ablation",
+    "hops",
+    "reverse_relations",
     "claims",
 )
 FIGURES_OF_ALL = ("average_rank_by_layer",)  # all models together

@@ -208,6 +208,10 @@ rule tabulate_claims:
         traces="<results>/{model}/traces/facts.parquet",
         circuits="<results>/{model}/edits/followed_circuits.csv",
         edited_ranks="<results>/{model}/edits/followed_ranks.csv",
+        wrong="<results>/{model}/behaviours/wrong_answers.parquet",
+        icl="<results>/{model}/circuits/icl_ablation.csv",
+        hops="<results>/{model}/behaviours/hops.csv",
+        both_ways="<results>/{model}/behaviours/both_ways.csv",
         edits=expand(
             "<results>/{{model}}/edits/{editor}.csv",
             editor=["none", *config["editing"]["editors"]],
@@ -222,3 +226,48 @@ rule tabulate_claims:
         code=code_digest("tabulate_claims"),
     script:
         "../workflow_scripts/tabulate_claims.py"
+
+
+rule tabulate_hallucination_heads:
+    """Wrong answers of the right type beside right ones; KC section 6.1."""
+    input:
+        cases="<results>/{model}/behaviours/wrong_answers.parquet",
+    output:
+        csv="<results>/{model}/tables/hallucination_heads.csv",
+        tex="<results>/{model}/tables/hallucination_heads.tex",
+    log:
+        "<logs>/tabulate_hallucination_heads/{model}.log",
+    params:
+        code=code_digest("tabulate_hallucination_heads"),
+    script:
+        "../workflow_scripts/tabulate_hallucination_heads.py"
+
+
+rule tabulate_hops:
+    """Facts in two hops; KC appendix."""
+    input:
+        hops="<results>/{model}/behaviours/hops.csv",
+    output:
+        csv="<results>/{model}/tables/hops.csv",
+        tex="<results>/{model}/tables/hops.tex",
+    log:
+        "<logs>/tabulate_hops/{model}.log",
+    params:
+        code=code_digest("tabulate_hops"),
+    script:
+        "../workflow_scripts/tabulate_hops.py"
+
+
+rule tabulate_reverse_relations:
+    """Facts asked forward and backward; KC appendix."""
+    input:
+        both_ways="<results>/{model}/behaviours/both_ways.csv",
+    output:
+        csv="<results>/{model}/tables/reverse_relations.csv",
+        tex="<results>/{model}/tables/reverse_relations.tex",
+    log:
+        "<logs>/tabulate_reverse_relations/{model}.log",
+    params:
+        code=code_digest("tabulate_reverse_relations"),
+    script:
+        "../workflow_scripts/tabulate_reverse_relations.py"

@@ -8,7 +8,7 @@ from knowcirc.job import Job, run
 def main(job: Job) -> None:
     """Write the findings as JSON."""
     names = ("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited")
-    names += ("heads", "ablation", "overlap", "claims", "tokens")
+    names += ("heads", "ablation", "overlap", "claims", "tokens", "wrong", "hops", "both_ways")
     tables = {name: read_table(getattr(job.input, name)) for name in names}
     documents = {
         name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention", "token_meta")

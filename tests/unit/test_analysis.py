@@ -13,12 +13,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.analysis import in_context_study
+from knowcirc.analysis.ablation import Head
 from knowcirc.analysis.comparison import compare, differences, edge_share_rows, frequency_rows
 from knowcirc.analysis.drawing import draw, flows, strongest
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.hallucination import describe_case, pick_cases
 from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
-from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads, random_heads
+from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads
 from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
 from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.circuits.attribution import top_edges
@@ -392,6 +393,8 @@ def test_demonstrations_are_known_and_have_other_answers() -> None:
         assert query.object not in {fact.object for fact in chosen}
     everything = choose_demonstrations(RELATION, FACTS[3], known, 99, seed=0)
     assert {fact.subject for fact in everything} == {"France", "Italy", "Guinea"}
+    drawn = choose_demonstrations(RELATION, FACTS[3], known, 3, seed=0)
+    assert choose_demonstrations(RELATION, FACTS[3], known, 3, seed=0, order="reversed") == drawn[::-1]
     draws = {tuple(choose_demonstrations(RELATION, FACTS[0], known, 3, seed=seed)) for seed in range(9)}
     assert len(draws) > 3
 
@@ -399,32 +402,13 @@ def test_demonstrations_are_known_and_have_other_answers() -> None:
 def test_new_heads_are_heads_of_the_second_circuit_alone() -> None:
     zero = matrix(SMALL, "input->m0", "m0->logits", "a0.h0->m0", "a1.h1->logits")
     shown = matrix(SMALL, "a0.h0->m1", "a0.h1->logits", "m1->logits", "a1.h0->m1", "input->a1.h1<q>")
-    assert named(SMALL, new_heads(SMALL, zero, shown)) == {"a0.h1", "a1.h0"}
-    assert not new_heads(SMALL, shown, shown).any()
+    assert new_heads(SMALL, zero, shown) == [(0, 1), (1, 0)]
+    assert new_heads(SMALL, shown, shown) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_heads_are_as_many_others_of_the_same_layers(seed: int) -> None:
-    chosen = np.zeros(GROUPED.n_src, dtype=bool)
-    for layer, heads in ((0, [1]), (1, [0, 3]), (2, [0, 1, 3])):
-        chosen[[GROUPED.head(layer, head) for head in heads]] = True
-    picked = random_heads(GROUPED, chosen, seed)
-    counts = [int(picked[GROUPED.heads(layer)].sum()) for layer in range(3)]
-    assert counts == [1, 2, 3]
-    assert picked.sum() == 6
-    assert not (picked & chosen)[: GROUPED.mlp(1)].any()
-    assert (picked & chosen).sum() == 2  # the last layer has one other head alone
-    assert picked[GROUPED.head(2, 2)]
-    assert (picked == random_heads(GROUPED, chosen, seed)).all()
-
-
-def test_random_heads_differ_by_seed() -> None:
-    chosen = np.zeros(GROUPED.n_src, dtype=bool)
-    chosen[[GROUPED.head(layer, 0) for layer in range(3)]] = True
-    assert len({random_heads(GROUPED, chosen, seed).tobytes() for seed in range(10)}) > 4
-
-
-SETTINGS = IclSettings(demonstrations=2, d_val=2, d_test=3, random_seeds=3, method="eap", n_edges=16, hits=30, seed=0)
+SETTINGS = IclSettings(
+    demonstrations=2, order="drawn", d_val=2, d_test=3, random_seeds=3, method="eap", n_edges=16, hits=30, seed=0
+)
 
 
 def survey(known: Sequence[int]) -> pd.DataFrame:
@@ -438,24 +422,23 @@ class Heard:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[list[Prompt]] = []
-        self.without: list[ndarray] = []
+        self.sets: list[list[list[Head]]] = []
         self.tested: list[list[Prompt]] = []
-        answer, run = in_context_study.answer_prompts, in_context_study.circuit_answers
+        answer, without = in_context_study.answer_prompts, in_context_study.answers_without
 
         def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
             self.asked.append(list(prompts))
             return answer(model, prompts)
 
-        def circuit_answers(
-            model: LanguageModel, graph: Graph, edges: EdgeMatrix, prompts: Sequence[Prompt], *, without: ndarray
-        ) -> list[Answer]:
-            assert (edges == graph.valid).all()
-            self.without.append(without)
+        def answers_without(
+            model: LanguageModel, prompts: Sequence[Prompt], sets: Sequence[Sequence[Head]]
+        ) -> list[list[Answer]]:
+            self.sets.append([list(heads) for heads in sets])
             self.tested.append(list(prompts))
-            return run(model, graph, edges, prompts, without=without)
+            return without(model, prompts, sets)
 
         monkeypatch.setattr(in_context_study, "answer_prompts", answer_prompts)
-        monkeypatch.setattr(in_context_study, "circuit_answers", circuit_answers)
+        monkeypatch.setattr(in_context_study, "answers_without", answers_without)
 
 
 def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
@@ -471,17 +454,19 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
         assert full.text.endswith(f". {plain.text}")
         assert full.answer == plain.answer
         assert full.text.count(". ") == 2
-    row, (*others, fresh) = study.row, heard.without
+    row, ((none, fresh, *others),) = study.row, heard.sets
+    assert none == []
     assert (row["relation"], row["method"], row["n"]) == ("capital", "eap", 3)
     assert all(prompts == shown[2:] for prompts in heard.tested)  # not those that the circuits were found on
     circuits = [
         discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=16, seed=0) for prompts in (zero, shown)
     ]
-    assert (fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)).all()
-    assert row["n_heads"] == fresh.sum() > 0
+    assert fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)
+    assert row["n_heads"] == len(fresh) > 0
     assert len(others) == 3
     for picked in others:
-        assert [picked[graph.heads(i)].sum() for i in range(3)] == [fresh[graph.heads(i)].sum() for i in range(3)]
+        assert sorted(layer for layer, _ in picked) == [layer for layer, _ in fresh]
+    _check_attention(model, row, fresh, shown[:2], zero[:2])
     ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in shown[2:] for p in [last_p(model, prompt)]]
     assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
     gains = [
@@ -492,15 +477,30 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
         assert study.p_demonstrated - study.p_zero == pytest.approx(max(gains), abs=1e-9)
 
 
+def _check_attention(
+    model: LanguageModel, row: dict[str, object], fresh: list[Head], shown: list[Prompt], zero: list[Prompt]
+) -> None:
+    """The new heads' attention on what stands before the query, against that of the others of their layers."""
+    new, rest = [], []
+    for full, plain in zip(shown, zero, strict=True):
+        span = range(1, 1 + len(full.ids) - len(plain.ids))  # after <s>
+        readings = {(one.layer, one.head): one.attention for one in read_heads(model, full)}
+        share = {head: sum(values[i] for i in span) for head, values in readings.items()}
+        layers = {layer for layer, _ in fresh}
+        new.append(np.mean([share[head] for head in fresh]))
+        others = [share[head] for head in share if head[0] in layers and head not in fresh]
+        rest += [np.mean(others)] if others else []
+    assert row["attention_new"] == pytest.approx(np.mean(new))
+    if rest:
+        assert row["attention_others"] == pytest.approx(np.mean(rest))
+
+
 def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = Graph.of(model.transformer.shape, "grouped")
     study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
-    fresh = np.zeros(graph.n_src, dtype=bool)
-    for layer in range(3):
-        fresh[graph.heads(layer)] = True
-    fresh[graph.head(1, 2)] = False
+    fresh = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != (1, 2)]
     monkeypatch.setattr(in_context_study, "new_heads", lambda *_: fresh)
     worse = replace(study, p_demonstrated=study.p_zero - 1.0, row={**study.row, "relation": "worse"})
     frame, meta = showcase_attention(model, graph, [worse, study], SETTINGS)

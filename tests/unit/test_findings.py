@@ -101,6 +101,29 @@ def tables() -> dict[str, pd.DataFrame]:
         "claims": pd.DataFrame(
             {"claim": ["x rises", "y falls", "z"], "value": [0.4, 0.1, np.nan], "holds": ["yes", "no", "unclear"]}
         ),
+        "wrong": pd.DataFrame(
+            {
+                **{
+                    "relation": ["capital", "all"],
+                    "head": ["a1.h1", ""],
+                    "overtaken_from": 0.8,
+                    "right_ever_on_top": 0.1,
+                },
+                **{"attends_wrong": 0.7, "attends_right": 0.9, "writes_said_wrong": 0.4, "writes_right_wrong": 0.2},
+                **{"writes_said_right": 0.6, "n_mover": [3, 90], "n_right": 5, "n": [3, 120]},
+            }
+        ),
+        "hops": pd.DataFrame(
+            {
+                "composition": ["a+b"],
+                "hit_first": 0.9,
+                "hit_second": 0.8,
+                "hit_integrated": 0.7,
+                "hit_left_out": 0.6,
+                "n": 30,
+            }
+        ),
+        "both_ways": pd.DataFrame({"relation": ["capital"], "hit_forward": [1.0], "hit_reverse": [0.25], "n": [40]}),
         "tokens": pd.DataFrame(
             {
                 "run": ["original", "original", "mover"],
@@ -136,6 +159,7 @@ def test_findings_are_plain_values_by_topic(found: dict[str, Any], tmp_path: obj
     write_json(f"{tmp_path}/findings.json", found)  # refuses NaN and what numpy and pandas leave behind
     topics = {"showcase", "known", "tracing", "circuits", "ranks", "editing", "edited", "hallucination", "icl"}
     topics |= {"questions", "sweep", "components", "ablation", "showcase_tokens", "overlap", "claims", "verdicts"}
+    topics |= {"wrong", "hops", "reverse"}
     assert set(found) == topics
     assert "nodes" not in found["showcase"]
 
@@ -233,6 +257,9 @@ def test_components_claims_and_edits_are_summed_up(found: dict[str, Any]) -> Non
     assert found["showcase_tokens"]["p_original"] == 0.9
     assert found["overlap"]["rome/request"]["jaccard_edges"] == pytest.approx(0.3)
     assert found["claims"] == {"x rises": {"value": 0.4, "holds": "yes"}, "y falls": {"value": 0.1, "holds": "no"}}
+    assert (found["wrong"]["n"], found["wrong"]["attends_right"]) == (120, 0.9)
+    assert found["hops"]["a+b"]["hit_left_out"] == 0.6
+    assert found["reverse"]["capital"]["hit_reverse"] == 0.25
     assert found["verdicts"] == {"yes": 1, "no": 1, "unclear": 1}
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from knowcirc.analysis import claims
 from knowcirc.analysis.averages import edited_overlap, edited_ranks
-from knowcirc.analysis.claims import CLAIMS, Evidence, claims_table, verdict
+from knowcirc.analysis.claims import CLAIMS, claims_table, verdict
 from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.evidence import Evidence, arrival
 from knowcirc.analysis.followed import follow, prompts_of_record
 from knowcirc.analysis.heads import Thresholds, find_head, read_heads
 from knowcirc.analysis.lens import step_ranks
@@ -203,7 +203,26 @@ def evidence() -> Evidence:
             *(("none", 0.8, 0.0, 0.0), ("rome", 0.6, 1.0, 1.0), ("ft-m", 0.2, 1.0, 0.9), ("attn-edit", 0.7, 1.0, 0.1)),
         )
     }
-    return Evidence(pd.DataFrame(rank_rows), heads, ablation, traces, circuits, edited_ranks, edits)
+    wrong = pd.DataFrame(
+        {
+            "kind": kind,
+            "relation": relation,
+            "writes_rival": 1.0,
+            "writes_right": 0.0,
+            "leads_from": 0.8,
+            "ever_on_top": on,
+        }
+        for kind, relation, on in (("wrong", "a", True), ("wrong", "b", False), ("right", "b", True))
+    )
+    icl = pd.DataFrame({"random_heads_ablated": [0.8, 0.9], "icl_heads_ablated": 0.5}).assign(
+        attention_new=0.4, attention_others=0.1
+    )
+    hops = pd.DataFrame({"edges_integrated_first": [0.3, 0.4], "edges_integrated_unrelated": 0.2}).assign(
+        edges_integrated_second=0.6, hit_left_out=0.7, hit_integrated=0.9
+    )
+    both_ways = pd.DataFrame({"edges_unrelated": [0.2, 0.2], "edges_both_ways": [0.3, 0.5]})
+    tables = (pd.DataFrame(rank_rows), heads, ablation, traces, circuits, edited_ranks, wrong, icl, hops, both_ways)
+    return Evidence(*tables, edits)
 
 
 EXPECTED = {
@@ -223,6 +242,15 @@ EXPECTED = {
     "edits by ROME leak to neighbours": 0.25,
     "edits by FT-M leak to neighbours": 0.75,
     "knowing is not saying: AttnEdit's edits generalize less than ROME's": 0.9,
+    "in wrong answers the mover head writes the wrong object": 1.0,
+    "the wrong answer takes the lead late": 0.8,
+    "the right answer was on top on the way and is lost": 0.5,
+    "in-context answers depend on the heads that demonstrations bring in": 0.35,
+    "the new heads attend to the demonstrations": 0.3,
+    "an integrated question reuses the circuit of its first hop": 0.15,
+    "an integrated question reuses the circuit of its second hop more than that of its first": 0.25,
+    "the model answers two hops as well where the first is left out": -0.2,
+    "a fact and its reverse share no more than two unrelated facts": -0.2,
 }
 
 
@@ -244,9 +272,9 @@ def test_a_claim_that_the_data_speak_against_does_not_hold() -> None:
 
 
 def test_an_arrival_is_for_good() -> None:
-    assert claims._arrival(pd.Series([5, 50, 3, 1])) == 2
-    assert claims._arrival(pd.Series([1, 1])) == 0
-    assert claims._arrival(pd.Series([1, 99])) == 2
+    assert arrival(pd.Series([5, 50, 3, 1])) == 2
+    assert arrival(pd.Series([1, 1])) == 0
+    assert arrival(pd.Series([1, 99])) == 2
 
 
 def test_claims_about_editors_that_were_not_run_are_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,6 +37,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "zsre_scores": ("model", "editor", "efficacy", "paraphrase", "specificity", "n"),
     "editing_generations": ("model", "editor", "edit", "prompt", "sample", "text"),
+    "hallucination_heads": (
+        *("model", "relation", "overtaken_from", "right_ever_on_top", "attends_wrong", "attends_right"),
+        *("writes_said_wrong", "writes_right_wrong", "writes_said_right", "n_right", "n_mover", "n"),
+    ),
+    "hops": (
+        *("model", "composition", "hit_first", "hit_second", "hit_integrated", "hit_left_out"),
+        *("nodes_integrated_first", "edges_integrated_first", "edges_integrated_unrelated", "n_circuits", "n"),
+    ),
+    "reverse_relations": (
+        *("model", "relation", "hit_forward", "hit_reverse", "nodes_both_ways", "edges_both_ways", "edges_unrelated"),
+        *("n_circuits", "n"),
+    ),
     "special_components": ("model", "category", "relation", "head", "layer", "role", "role_share", "facts", "n"),
     "head_ablation": (
         *("model", "relation", "role", "original", "ablated", "random", "p_original", "p_ablated", "p_random"),
@@ -56,12 +68,19 @@ SHARES = {
     *("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit"),
     *("role_share", "to_subject", "to_relation", "ablated", "random", "p_original", "p_ablated", "p_random"),
     *("jaccard_edges", "jaccard_nodes", "kept_share"),
+    *("overtaken_from", "leads_from", "right_ever_on_top", "attends_wrong", "attends_right", "writes_said_wrong"),
+    *("hit_first", "hit_second", "hit_integrated", "hit_left_out", "hit_forward", "hit_reverse"),
+    *("edges_integrated_first", "edges_integrated_unrelated", "edges_both_ways", "edges_unrelated"),
+    *("attention_new", "attention_others"),
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
 }
 ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
     "special_components": ("relation", "head"),
     "edited_circuit_overlap": ("editor", "layer", "prompt"),
     "claims": ("claim",),
+    "hallucination_heads": ("relation",),
+    "hops": ("composition",),
+    "reverse_relations": ("relation",),
     "causal_effects": ("kind", "role", "layer"),
     "causal_effects_severed": ("kind", "severed", "role", "layer"),
 }
@@ -74,6 +93,13 @@ MAY_BE_EMPTY = {
     "zsre_scores": {"paraphrase", "specificity"},
     "edited_circuit_overlap": {"to_subject", "writes_new", "writes_true"},
     "claims": {"value", "low", "high"},
+    "hallucination_heads": {
+        *("to_subject_wrong", "to_subject_right", "attends_wrong", "attends_right", "writes_said_wrong", "head"),
+        *("writes_right_wrong", "prefers_said_wrong", "writes_said_right"),
+    },
+    "hops": {"nodes_integrated_unrelated", "edges_integrated_unrelated"},
+    "reverse_relations": {"nodes_both_ways", "edges_both_ways", "nodes_unrelated", "edges_unrelated"},
+    "icl_head_ablation": {"attention_new", "attention_others"},
 }
 
 

@@ -45,6 +45,10 @@ def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relati
         for name in config[section]["relations"]:
             if name not in names:
                 lines.append(f"{section}.relations: {name!r} is not in relations.names{_hint(name, names)}")
+    chained = [each[hop] for each in config["hops"]["compositions"] for hop in ("first", "second")]
+    for key, wanted in (("hops.compositions", chained), ("reverse.relations", config["reverse"]["relations"])):
+        missing = [name for name in dict.fromkeys(wanted) if name not in names]
+        lines += [f"{key}: {name!r} is not in relations.names{_hint(name, names)}" for name in missing]
     if config["showcase"]["relation"] not in names:
         lines.append(f"showcase.relation: {config['showcase']['relation']!r} is not in relations.names")
     mirror, corpus = config["mirror"], config["moments"]["corpus"]

@@ -40,6 +40,9 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "overlap": _overlap(tables["overlap"]),
         "claims": _claims(tables["claims"]),
         "verdicts": {name: int((tables["claims"]["holds"] == name).sum()) for name in ("yes", "no", "unclear")},
+        "wrong": _numbers(tables["wrong"].set_index("relation").loc["all"]),
+        "hops": {str(name): _numbers(row) for name, row in tables["hops"].set_index("composition").iterrows()},
+        "reverse": {str(name): _numbers(row) for name, row in tables["both_ways"].set_index("relation").iterrows()},
         "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
         "icl": {
             "showcase": attention,
@@ -161,6 +164,15 @@ def _edited(table: pd.DataFrame) -> dict[str, object]:
     return {
         f"{row['prompt']}/{row['weights']}": {key: row[key] for key in ("head", "answer_top", "p_old", "p_new")}
         for _, row in table.iterrows()
+    }
+
+
+def _numbers(row: pd.Series) -> dict[str, object]:
+    """The numbers of a table's row, its intervals aside; counts as whole numbers."""
+    names = [str(name) for name in row.index if not str(name).endswith(("_low", "_high"))]
+    numbers = {name: row[name] for name in names if pd.api.types.is_number(row[name]) and pd.notna(row[name])}
+    return {
+        name: int(value) if name == "n" or name.startswith("n_") else float(value) for name, value in numbers.items()
     }
 
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
-from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
 
+from knowcirc.analysis.ablation import Head
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Fact, Relation
@@ -34,28 +33,21 @@ def demonstrate(tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequen
     return Demonstrated(prompt, (inside[0], inside[-1] + 1) if inside else (0, 0))
 
 
-def choose_demonstrations(relation: Relation, query: Fact, known: set[str], n: int, seed: int) -> list[Fact]:
-    """`n` known facts of the relation with other objects than the query's, drawn by seed; fewer if it has no more."""
+def choose_demonstrations(
+    relation: Relation, query: Fact, known: set[str], n: int, seed: int, order: str = "drawn"
+) -> list[Fact]:
+    """`n` known facts of the relation with other objects than the query's, drawn by seed; fewer if it has no more.
+
+    They stand as drawn, or the other way round (`order: reversed`): the same facts in another order.
+    """
     rng = np.random.default_rng(derive(seed, relation.name, query.subject, "demonstrations"))
     fit = [fact for fact in relation.facts if fact.subject in known and fact.object != query.object]
-    return [fit[i] for i in rng.permutation(len(fit))[:n]]
+    chosen = [fit[i] for i in rng.permutation(len(fit))[:n]]
+    return chosen[::-1] if order == "reversed" else chosen
 
 
-def new_heads(graph: Graph, zero_shot: EdgeMatrix, demonstrated: EdgeMatrix) -> Bool[ndarray, " src"]:
-    """Heads of the demonstrated prompt's circuit that are not in the zero-shot one's."""
-    heads = np.zeros(graph.n_src, dtype=bool)
-    for layer in range(graph.n_layers):
-        heads[graph.heads(layer)] = True
-    return graph.nodes(demonstrated) & ~graph.nodes(zero_shot) & heads
-
-
-def random_heads(graph: Graph, chosen: Bool[ndarray, " src"], seed: int) -> Bool[ndarray, " src"]:
-    """As many heads of each layer as are chosen there, drawn from the others as far as these go."""
-    rng = np.random.default_rng(seed)
-    picked = np.zeros_like(chosen)
-    for layer in range(graph.n_layers):
-        heads = np.arange(graph.heads(layer).start, graph.heads(layer).stop)
-        here = chosen[heads]
-        order = [*rng.permutation(heads[~here]), *rng.permutation(heads[here])]
-        picked[order[: int(here.sum())]] = True
-    return picked
+def new_heads(graph: Graph, zero_shot: EdgeMatrix, demonstrated: EdgeMatrix) -> list[Head]:
+    """Heads of the demonstrated prompt's circuit that are not in the zero-shot one's, layer by layer."""
+    fresh = graph.nodes(demonstrated) & ~graph.nodes(zero_shot)
+    places = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
+    return [place for place in places if fresh[graph.head(*place)]]

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
-from numpy import ndarray
 
-from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads, random_heads
+from knowcirc.analysis.ablation import Head, answers_without, random_heads
+from knowcirc.analysis.heads import observe
+from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads
 from knowcirc.circuits.discovery import Circuit, discover
-from knowcirc.circuits.evaluation import circuit_answers, hits
+from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, fill, token_texts
@@ -38,6 +38,7 @@ class IclSettings:
     """Counts as in the configuration's `icl`; circuits of `n_edges` edges by `method`."""
 
     demonstrations: int
+    order: str
     d_val: int
     d_test: int
     random_seeds: int
@@ -86,7 +87,7 @@ def study_relation(
         demonstrate(
             model.text,
             template,
-            choose_demonstrations(relation, fact, known, settings.demonstrations, settings.seed),
+            choose_demonstrations(relation, fact, known, settings.demonstrations, settings.seed, settings.order),
             fact,
         )
         for fact in facts
@@ -103,8 +104,9 @@ def study_relation(
         "relation": relation.name,
         "method": settings.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
-        **_ablations(model, graph, test, fresh, seeds, settings.hits),
-        "n_heads": int(fresh.sum()),
+        **_ablations(model, test, fresh, seeds, settings.hits),
+        **_attention(model, shown[:n], fresh),
+        "n_heads": len(fresh),
         "n_mended": len(mended),
         "n": len(test),
     }
@@ -122,7 +124,7 @@ def _draw(survey: pd.DataFrame, relation: Relation, settings: IclSettings) -> li
 
 def _new_heads(
     model: LanguageModel, graph: Graph, zero: Sequence[Prompt], shown: Sequence[Prompt], settings: IclSettings
-) -> Bool[ndarray, " src"]:
+) -> list[Head]:
     circuits = [_circuit(model, graph, prompts, settings) for prompts in (zero, shown)]
     return new_heads(graph, circuits[0].edges, circuits[1].edges)
 
@@ -135,24 +137,29 @@ def _circuit(model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], sett
 
 
 def _ablations(
-    model: LanguageModel,
-    graph: Graph,
-    prompts: Sequence[Prompt],
-    heads: Bool[ndarray, " src"],
-    seeds: Sequence[int],
-    k: int,
+    model: LanguageModel, prompts: Sequence[Prompt], heads: Sequence[Head], seeds: Sequence[int], k: int
 ) -> dict[str, float]:
     """hit@k of the whole model, without the heads, and without random heads of the same layers (mean over seeds)."""
-
-    def score(without: Bool[ndarray, " src"]) -> list[bool]:
-        return hits(circuit_answers(model, graph, graph.valid, prompts, without=without), k)
-
-    chance = np.mean([score(random_heads(graph, heads, seed)) for seed in seeds], axis=0)
+    others = [random_heads(model.transformer.shape.n_heads, heads, seed) for seed in seeds]
+    whole, without, *chance = (hits(found, k) for found in answers_without(model, prompts, [[], heads, *others]))
     return {
-        **columns("original", proportion(hits(answer_prompts(model, prompts), k))),
-        **columns("icl_heads_ablated", proportion(score(heads))),
-        **columns("random_heads_ablated", bootstrap(chance.tolist())),
+        **columns("original", proportion(whole)),
+        **columns("icl_heads_ablated", proportion(without)),
+        **columns("random_heads_ablated", bootstrap(np.mean(chance, axis=0).tolist())),
     }
+
+
+def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Sequence[Head]) -> dict[str, float]:
+    """Attention on the demonstrations from the last position: of the heads, and of all others of their layers."""
+    new, rest = [], []
+    layers = {layer for layer, _ in heads}
+    for case in shown:
+        low, high = case.demonstration
+        share = observe(model, case.prompt).attention[:, :, low:high].sum(-1).cpu().numpy()
+        new += [float(np.mean([share[head] for head in heads]))] if heads else []
+        others = [(layer, head) for layer in layers for head in range(share.shape[1]) if (layer, head) not in heads]
+        rest += [float(np.mean([share[head] for head in others]))] if others else []
+    return {**columns("attention_new", bootstrap(new)), **columns("attention_others", bootstrap(rest))}
 
 
 def showcase_attention(
@@ -165,14 +172,8 @@ def showcase_attention(
     study = max(studies, key=lambda one: one.p_demonstrated - one.p_zero)
     prompt, (low, high) = study.demonstrated.prompt, study.demonstrated.demonstration
     fresh = _new_heads(model, graph, [study.zero_shot], [prompt], settings)
-    patterns = _last_attention(model, prompt)
-    heads = [
-        (layer, head)
-        for layer in range(graph.n_layers)
-        for head in range(graph.n_heads)
-        if fresh[graph.head(layer, head)]
-    ]
-    heads.sort(key=lambda at: -patterns[at][low:high].sum())
+    patterns = observe(model, prompt).attention.cpu().numpy()
+    heads = sorted(fresh, key=lambda at: -patterns[at][low:high].sum())
     tokens = token_texts(model.text, prompt.ids)
     rows = [
         {
@@ -180,8 +181,8 @@ def showcase_attention(
             "position": position,
             "token": token,
             "in_demonstration": low <= position < high,
-            "attention": float(patterns[layer, head][position]),
-            "share_on_demonstration": float(patterns[layer, head][low:high].sum()),
+            "attention": float(patterns[layer, head, position]),
+            "share_on_demonstration": float(patterns[layer, head, low:high].sum()),
         }
         for layer, head in heads[:SHOWN_HEADS]
         for position, token in enumerate(tokens)
@@ -198,13 +199,3 @@ def showcase_attention(
         "n_edges": settings.n_edges,
     }
     return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta
-
-
-def _last_attention(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], ndarray]:
-    """Attention of every head from the last position."""
-    patterns: dict[tuple[int, int], ndarray] = {}
-    for layer, stream in enumerate(list(model.transformer.stream(model.batch([prompt.ids])))[:-1]):
-        pattern, _ = model.transformer.mix(layer, stream)
-        for head, row in enumerate(pattern[0, :, -1].detach().cpu().numpy()):
-            patterns[layer, head] = row
-    return patterns

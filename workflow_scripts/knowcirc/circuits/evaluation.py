@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from knowcirc.circuits.attribution import Targets, top_edges
@@ -39,14 +39,12 @@ def circuit_answers(
     graph: Graph,
     edges: EdgeMatrix,
     prompts: Sequence[Prompt],
-    *,
-    without: Bool[ndarray, " src"] | None = None,
 ) -> list[Answer]:
     """The answers of the circuit, all other edges delivering nothing, in the order of the prompts."""
     answers: dict[int, Answer] = {}
     for group in batches([prompt.ids for prompt in prompts], BATCH):
         ids = model.batch([prompts[i].ids for i in group])
-        logits = run_circuit(model.transformer, graph, edges, ids, without=without)
+        logits = run_circuit(model.transformer, graph, edges, ids)
         answers.update(zip(group, read_answers(logits, [prompts[i].answer[0] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from numpy import ndarray
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
@@ -58,12 +57,10 @@ def run_circuit(
     ids: Int[Tensor, "batch pos"],
     *,
     ablated: Outputs | None = None,
-    without: Bool[ndarray, " src"] | None = None,
 ) -> Float[Tensor, "batch vocab"]:
     """Next-token logits of the circuit `edges` on prompts of equal length.
 
-    `ablated` holds what absent edges deliver; None is zero ablation. `without`
-    marks senders whose output is set to zero besides (the ablation of whole heads).
+    `ablated` holds what absent edges deliver; None is zero ablation.
     """
     x = model.embed(ids)
     kept = torch.from_numpy(np.ascontiguousarray(edges.T)).to(x)
@@ -73,8 +70,6 @@ def run_circuit(
     def send(senders: slice, outputs: Tensor) -> None:
         nonlocal constant
         beyond[senders] = outputs
-        if without is not None and without[senders].any():
-            beyond[senders][torch.from_numpy(without[senders])] = 0
         if ablated is not None:
             beyond[senders] -= ablated[senders]
             constant = constant + ablated[senders].sum(0)

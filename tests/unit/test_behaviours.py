@@ -1,0 +1,251 @@
+"""Wrong answers beside right ones, facts in two hops, facts both ways."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.heads import Thresholds, read_heads
+from knowcirc.analysis.hops import Composition, chains, hops_rows, study_chains
+from knowcirc.analysis.lens import step_ranks
+from knowcirc.analysis.reverse import reverse_rows, reversible, study_both_ways
+from knowcirc.analysis.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
+from knowcirc.analysis.wrong_tables import hallucination_table
+from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.knowledge import answer_prompts
+from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise
+from knowcirc.facts.relations import Fact, Relation
+from knowcirc.models.loading import LanguageModel
+from knowcirc.statistics import wilson
+
+Loader = Callable[..., LanguageModel]
+LIMITS = Thresholds(0.05, 50)
+
+
+def relation(name: str, template: str, *pairs: str, reverse: str | None = None) -> Relation:
+    facts = tuple(Fact(*pair.split(":")) for pair in pairs)
+    return Relation(name, "factual", "thing", "other", (template,), None, reverse, (), facts)
+
+
+CITIES = relation(
+    "city_country",
+    "the city of {} lies in",
+    "Paris:France",
+    "Rome:Italy",
+    "Madrid:Spain",
+    "Lima:Peru",
+    "Santiago:Chile",
+)
+LANGUAGES = relation(
+    "country_language", "people in {} speak", "France:French", "Italy:Italian", "Spain:Spanish", "Peru:Spanish"
+)
+CAPITALS = relation(
+    "capital",
+    "the capital of {} is",
+    "France:Paris",
+    "Italy:Rome",
+    "Spain:Madrid",
+    "Papua:Paris",
+    reverse="{} is the capital of",
+)
+COMPOSITION = Composition("city_country", "country_language", "the city of {}")
+
+
+# Wrong answers
+
+
+def survey(model: LanguageModel) -> pd.DataFrame:
+    """Two wrong answers of the right type, one of another type, and three right ones."""
+    rows = [
+        *(("France", "Paris", 0, ""), ("Italy", "Rome", 0, ""), ("Papua", "Paris", 0, "")),
+        *(("Spain", "Madrid", 4, "Rome"), ("Peru", "Lima", 7, "Paris"), ("Chile", "Santiago", 2, "")),
+    ]
+    frame = pd.DataFrame(rows, columns=["subject", "object", "rank", "wrong"])
+    return frame.assign(relation="capital", category="factual", template=0, wording="the capital of {} is")
+
+
+def test_cases_are_wrong_answers_of_the_right_type_and_as_many_right_ones(model: LanguageModel) -> None:
+    cases = draw_cases(model, survey(model), "capital", 9, seed=0)
+    assert [case.kind for case in cases] == ["wrong", "wrong", "right", "right"]
+    token = {text: answer_tokens(model.text, text)[0] for text in ("Paris", "Rome", "Madrid", "Lima", "Santiago")}
+    wrong = {case.subject: (case.right, case.rival) for case in cases if case.kind == "wrong"}
+    assert wrong == {"Spain": (token["Madrid"], token["Rome"]), "Peru": (token["Lima"], token["Paris"])}
+    for case in cases[2:]:
+        assert case.right == case.prompt.answer[0]
+        logits = model.transformer.logits(model.batch([case.prompt.ids]))[0]
+        assert case.rival == max(
+            (one for one in token.values() if one != case.right), key=lambda one: float(logits[one])
+        )
+    assert len(draw_cases(model, survey(model), "capital", 1, seed=0)) == 2
+    right = survey(model).assign(wrong="")
+    assert draw_cases(model, right, "capital", 9, seed=0) == []
+
+
+def test_an_answer_leads_for_good_from_the_layer_after_it_last_was_behind() -> None:
+    assert _leads_from(np.array([5, 1, 9, 1, 1]), np.array([2, 3, 4, 5, 6])) == 3
+    assert _leads_from(np.array([1, 1]), np.array([2, 2])) == 0
+    assert _leads_from(np.array([3, 3, 3]), np.array([1, 1, 1])) == 2  # never: all layers
+
+
+def test_a_case_is_read_at_the_last_position_and_at_the_mover(model: LanguageModel) -> None:
+    prompt = fill(model.text, "the capital of {} is", "Spain", "Madrid")
+    rival = answer_tokens(model.text, "Rome")[0]
+    cases = [Case("wrong", "Spain", prompt, prompt.answer[0], rival)]
+    table = case_rows(model, "capital", "factual", cases, (1, 2), LIMITS)
+    place = {"last": len(prompt.ids) - 1}
+    (ranks,) = step_ranks(model, [prompt], [{"right": prompt.answer[0], "rival": rival}], [place])
+    right, wrong = ranks["right", "last"][::2], ranks["rival", "last"][::2]
+    row = table.iloc[0]
+    assert row["leads_from"] == pytest.approx(_leads_from(wrong, right) / 3)
+    assert (row["ever_on_top"], row["ever_in_first"]) == ((right == 1).any(), (right <= 10).any())
+    assert row["ever_led"] == (right < wrong).any()
+    mine = next(one for one in read_heads(model, prompt) if one.name == "a1.h2")
+    theirs = next(one for one in read_heads(model, replace(prompt, answer=(rival,))) if one.name == "a1.h2")
+    assert (row["head"], row["attends"]) == ("a1.h2", mine.to_subject >= LIMITS.attention)
+    assert (row["writes_right"], row["writes_rival"]) == (mine.rank < 50, theirs.rank < 50)
+    assert row["prefers_rival"] == (theirs.attribution > mine.attribution)
+    assert "head" not in case_rows(model, "capital", "factual", cases, None, LIMITS)
+
+
+def test_the_main_mover_adds_most() -> None:
+    named = pd.DataFrame(
+        {
+            "relation": ["a", "a", "a", "b"],
+            "head": ["a1.h0", "a3.h2", "a2.h2", "a0.h0"],
+            "layer": [1, 3, 2, 0],
+            "role": ["mover", "mixture", "relation", "relation"],
+            "attribution": [1.0, 2.0, 9.0, 9.0],
+        }
+    )
+    assert main_mover(named, "a") == (3, 2)
+    assert main_mover(named, "b") is None
+
+
+def cases() -> pd.DataFrame:
+    rows = [
+        {"relation": relation, "kind": kind, "leads_from": 0.5 + 0.1 * i, "ever_on_top": i == 0, "attends": attends}
+        for relation, kind, n, attends in (("a", "wrong", 4, True), ("a", "right", 4, False), ("b", "wrong", 1, None))
+        for i in range(n)
+    ]
+    frame = pd.DataFrame(rows).assign(ever_in_first=True, ever_led=False, to_subject=0.3, category="x")
+    frame["head"] = np.where(frame["relation"] == "a", "a3.h1", None)
+    for name in ("writes_right", "writes_rival", "prefers_rival"):
+        frame[name] = frame["attends"]
+    return frame
+
+
+def test_the_table_has_a_row_a_relation_with_enough_cases_and_one_of_all(caplog: pytest.LogCaptureFixture) -> None:
+    table = hallucination_table(cases(), "tiny").set_index("relation")
+    assert list(table.index) == ["a", "all"]
+    assert "b stands in the row of all alone" in caplog.text
+    one = table.loc["a"]
+    assert (one["n"], one["n_right"], one["n_mover"], one["head"]) == (4, 4, 4, "a3.h1")
+    assert (one["right_ever_on_top"], one["right_ever_on_top_low"]) == (0.25, wilson(1, 4).low)
+    assert one["overtaken_from"] == pytest.approx(0.65)
+    assert (one["attends_wrong"], one["attends_right"]) == (1.0, 0.0)
+    every = table.loc["all"]
+    assert (every["n"], every["n_mover"], every["n_right"]) == (5, 4, 4)
+    assert every["overtaken_from"] == pytest.approx((0.65 + 0.5) / 2)  # relations weigh alike
+
+
+# Hops
+
+
+def test_chains_join_objects_to_subjects() -> None:
+    found = chains(CITIES, LANGUAGES, seed=0)
+    assert sorted(found) == [
+        ("Lima", "Peru", "Spanish"),
+        ("Madrid", "Spain", "Spanish"),
+        ("Paris", "France", "French"),
+        ("Rome", "Italy", "Italian"),
+    ]
+    assert found == chains(CITIES, LANGUAGES, seed=0)
+    assert len({tuple(chains(CITIES, LANGUAGES, seed=seed)) for seed in range(8)}) > 1
+
+
+def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[str] = ()) -> None:
+    """Let every answer rank first but those to prompts that hold one of the texts."""
+    real = answer_prompts
+
+    def answers(model: LanguageModel, prompts: Sequence[Prompt]) -> list[object]:
+        return [
+            replace(answer, rank=3 if any(text in prompt.text for text in unknown) else 0)
+            for prompt, answer in zip(prompts, real(model, prompts), strict=True)
+        ]
+
+    monkeypatch.setattr(module, answers)
+
+
+def test_a_composition_is_asked_in_four_ways(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
+    graph = Graph.of(model.transformer.shape, "grouped")
+    find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+    study = study_chains(model, find, COMPOSITION, (CITIES, LANGUAGES), most=9, n_circuits=9, seed=0)
+    texts = {one["first"].text: {name: prompt.text for name, prompt in one.items()} for one in study.prompts}
+    assert texts["the city of Paris lies in"] == {
+        "first": "the city of Paris lies in",
+        "second": "people in France speak",
+        "integrated": "people in the city of Paris speak",
+        "left_out": "people in Paris speak",
+    }
+    answers = {one["first"].text: {name: prompt.answer_text for name, prompt in one.items()} for one in study.prompts}
+    assert answers["the city of Paris lies in"]["first"] == "France"
+    assert answers["the city of Paris lies in"]["left_out"] == "French"
+    assert {study.prompts[i]["first"].text for i in study.known} == {
+        f"the city of {x} lies in" for x in ("Paris", "Madrid")
+    }
+    assert len(study.circuits) == 2  # Lima's first hop and Italy's second are not known
+    for i, circuits in zip(study.known, study.circuits, strict=True):
+        expected = find(model, study.prompts[i]["integrated"])
+        assert (circuits["integrated"].edges == expected.edges).all()
+    other = replace(study, composition=Composition("x", "y", "{}"), circuits=study.circuits[:1])
+    near = replace(study, composition=Composition("x", "city_country", "{}"), circuits=study.circuits[1:])
+    table = hops_rows(graph, [study, other, near], 1)
+    row = table.iloc[0]
+    assert row["hit_first"] == pytest.approx(0.75)
+    assert row["known_hit_first"] == 1.0
+    overlap = [compare(graph, one["integrated"].edges, one["first"].edges)["jaccard_edges"] for one in study.circuits]
+    assert row["edges_integrated_first"] == pytest.approx(np.mean(overlap))
+    stranger = study.circuits[0]["first"].edges  # of the composition that shares no relation
+    apart = [compare(graph, one["integrated"].edges, stranger)["jaccard_nodes"] for one in study.circuits]
+    assert row["nodes_integrated_unrelated"] == pytest.approx(np.mean(apart))
+    assert (row["n"], row["n_known"], row["n_circuits"]) == (4, 2, 2)
+    assert np.isnan(hops_rows(graph, [study], 1).iloc[0]["edges_integrated_unrelated"])
+
+
+# Both ways
+
+
+def test_only_objects_of_a_single_subject_are_asked_back() -> None:
+    assert {fact.object for fact in reversible(CAPITALS, 9, seed=0)} == {"Rome", "Madrid"}
+    assert len(reversible(CAPITALS, 1, seed=0)) == 1
+
+
+def test_a_relation_is_asked_both_ways(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_first(monkeypatch, "knowcirc.analysis.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"])
+    graph = Graph.of(model.transformer.shape, "grouped")
+    find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+    study = study_both_ways(model, find, CAPITALS, most=9, n_circuits=9, seed=0)
+    forward = tokenise(model.text, "the capital of Spain is", "Madrid")
+    backward = tokenise(model.text, "Madrid is the capital of", "Spain")
+    (circuits,) = study.circuits  # Italy's capital is not known
+    assert (circuits["forward"].edges == find(model, forward).edges).all()
+    assert (circuits["reverse"].edges == find(model, backward).edges).all()
+    other = replace(study, relation="other")
+    row = reverse_rows(graph, [study, other], 1).iloc[0]
+    assert (row["hit_forward"], row["hit_reverse"]) == (0.5, 0.5)
+    shared = compare(graph, circuits["forward"].edges, circuits["reverse"].edges)
+    assert row["edges_both_ways"] == pytest.approx(shared["jaccard_edges"])
+    assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
+    assert (row["n"], row["n_circuits"]) == (2, 1)
+
+
+def test_a_relation_without_a_reverse_wording_is_refused(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    find = finder(Graph.of(model.transformer.shape, "per_head"), CircuitSettings("eap", share=0.1))
+    with pytest.raises(ValueError, match="country_language has no reverse_template"):
+        study_both_ways(model, find, LANGUAGES, most=3, n_circuits=1, seed=0)

@@ -1,0 +1,194 @@
+"""What the papers' claims are read off, and how: one number with its interval each.
+
+Where facts are of several relations, these weigh alike and are resampled; records and facts are resampled elsewhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from knowcirc.statistics import NOTHING, Interval, bootstrap, pooled
+
+MIDDLE = 2 / 3  # of the depth: where early and middle layers end
+FIRST = 10  # ranks that count as on top
+
+
+class AbsentError(LookupError):
+    """The study does not run the editor that a claim is about; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the claims are read off, all tables of this run with a row a fact, head, relation or record.
+
+    `edits` are the scores record by record, by editor.
+    """
+
+    ranks: pd.DataFrame
+    heads: pd.DataFrame
+    ablation: pd.DataFrame
+    traces: pd.DataFrame
+    circuits: pd.DataFrame
+    edited_ranks: pd.DataFrame
+    wrong: pd.DataFrame
+    icl: pd.DataFrame
+    hops: pd.DataFrame
+    both_ways: pd.DataFrame
+    edits: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def scores(self, editor: str) -> pd.DataFrame:
+        """An editor's scores by record.
+
+        Raises:
+            AbsentError: if the study does not run it.
+        """
+        if editor not in self.edits:
+            raise AbsentError(editor)
+        return self.edits[editor].set_index("case")
+
+
+def _pooled(values: pd.Series) -> Interval:
+    """Of values indexed by (relation, subject)."""
+    values = values.dropna()
+    return pooled(values.tolist(), values.index.get_level_values("relation").tolist()) if len(values) else NOTHING
+
+
+def _at(evidence: Evidence, position: str) -> pd.DataFrame:
+    return evidence.ranks[evidence.ranks["position"] == position]
+
+
+def outranks_at_subject(evidence: Evidence) -> Interval:
+    rows = _at(evidence, "subject")
+    rows = rows[rows["layer"] == round(MIDDLE * rows["layer"].max())]
+    return _pooled(rows.set_index(["relation", "subject"])["outranks"])
+
+
+def arrival(ranks: pd.Series) -> int:
+    """How many layers are passed when the rank is among the first for good; one more than there are if it never is."""
+    values = ranks.to_numpy()
+    late = np.flatnonzero(values > FIRST)
+    return int(late[-1]) + 1 if len(late) else 0
+
+
+def arrives_late(evidence: Evidence) -> Interval:
+    rows = _at(evidence, "last").sort_values("layer")
+    depth = rows.groupby(["relation", "subject"], sort=False)["rank"].agg(arrival) / rows["layer"].max()
+    return _pooled(depth)
+
+
+def falls(evidence: Evidence, position: str, more: str, less: str) -> Interval:
+    """Decades of rank that one kind of writer takes off at a position, less those of the other."""
+    total = _at(evidence, position).groupby(["relation", "subject"], sort=False)[[more, less]].sum()
+    return _pooled(total[more] - total[less])
+
+
+def mover_depth(evidence: Evidence) -> Interval:
+    rows = evidence.heads[evidence.heads["role"].isin(["mover", "mixture"])]
+    depth = rows["layer"] / (evidence.ranks["layer"].max() - 1)
+    return pooled(depth.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
+
+
+def ablation(role: str) -> Callable[[Evidence], Interval]:
+    def read(evidence: Evidence) -> Interval:
+        rows = evidence.ablation[evidence.ablation["role"] == role]
+        return bootstrap((rows["p_random"] - rows["p_ablated"]).tolist())
+
+    return read
+
+
+def sites(role: str, more: str, less: str) -> Callable[[Evidence], Interval]:
+    """Indirect effect of one kind of window at a token role, less that of another, each at its own best layer."""
+
+    def read(evidence: Evidence) -> Interval:
+        rows = evidence.traces[(evidence.traces["role"] == role) & (evidence.traces["kind"].isin([more, less]))]
+        effects = rows.groupby(["kind", "layer", "case"])["effect"].mean()
+        best = effects.groupby(["kind", "layer"]).mean()
+        values = [effects[kind, best[kind].idxmax()] for kind in (more, less)]
+        return bootstrap((values[0] - values[1]).dropna().tolist())
+
+    return read
+
+
+def rises_later(evidence: Evidence) -> Interval:
+    """Layers between the edited one and the one from which the new object is on top at the last position (ROME)."""
+    rows = evidence.edited_ranks.sort_values("passed")
+    rows = rows[(rows["editor"] == _need(rows, "rome")) & (rows["position"] == "last")]
+    arrivals = rows.groupby(["case", "layer"])["rank_new"].agg(arrival).reset_index()
+    return _by_case(arrivals.assign(value=arrivals["rank_new"] - arrivals["layer"] - 1))
+
+
+def written_straight(evidence: Evidence) -> Interval:
+    """Decades that the edited layer's MLP takes off the new object's rank at the last position, FT-M less ROME."""
+    rows = evidence.edited_ranks
+    rows = rows[(rows["position"] == "last") & (rows["passed"] == rows["layer"] + 1)]
+    by = {
+        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["fall_mlp"]
+        for name in ("ft-m", "rome")
+    }
+    return _by_case((by["ft-m"] - by["rome"]).rename("value").reset_index())
+
+
+def _by_case(rows: pd.DataFrame) -> Interval:
+    """Of the means by record of the column `value`."""
+    return bootstrap(rows.groupby("case")["value"].mean().tolist())
+
+
+def _need(rows: pd.DataFrame, editor: str) -> str:
+    if not (rows["editor"] == editor).any():
+        raise AbsentError(editor)
+    return editor
+
+
+def leak(editor: str) -> Callable[[Evidence], Interval]:
+    def read(evidence: Evidence) -> Interval:
+        before, after = (evidence.scores(name)["p_neighbour"] for name in ("none", editor))
+        return bootstrap((1 - after / before).dropna().tolist())
+
+    return read
+
+
+def mover_writes_new(evidence: Evidence) -> Interval:
+    """Share of edits by ROME after which the original mover head writes the new object, less the share before."""
+    rows = evidence.circuits[evidence.circuits["prompt"] == "request"]
+    before = rows[rows["editor"] == "none"].set_index("case")["writes_new"].astype(float)
+    after = rows[rows["editor"] == _need(rows, "rome")].assign(value=lambda one: one["writes_new"].astype(float))
+    return bootstrap((after.groupby("case")["value"].mean() - before).dropna().tolist())
+
+
+def unrelated(evidence: Evidence) -> Interval:
+    """Share of an unrelated fact's probability that is kept, ROME less FT-M."""
+    rows = evidence.circuits[evidence.circuits["prompt"] == "unrelated"]
+    kept = {
+        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["kept_share"]
+        for name in ("rome", "ft-m")
+    }
+    return _by_case((kept["rome"] - kept["ft-m"]).rename("value").reset_index())
+
+
+def says_more_than_it_knows(evidence: Evidence) -> Interval:
+    """How much worse AttnEdit's edits do on paraphrases than on requests, less the same of ROME's."""
+    gap = {name: evidence.scores(name).eval("ES - PS") for name in ("attn-edit", "rome")}
+    return bootstrap((gap["attn-edit"] - gap["rome"]).dropna().tolist())
+
+
+def wrong(measure: str, less: str | None = None) -> Callable[[Evidence], Interval]:
+    """Mean of a measure over wrong answers, or of its difference to another measure of the same answers."""
+
+    def read(evidence: Evidence) -> Interval:
+        rows = evidence.wrong[evidence.wrong["kind"] == "wrong"].dropna(subset=[measure])
+        values = rows[measure].astype(float) - (0.0 if less is None else rows[less].astype(float))
+        return pooled(values.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
+
+    return read
+
+
+def difference(table: str, more: str, less: str) -> Callable[[Evidence], Interval]:
+    """Mean over the rows of a table (relations, compositions) of the difference of two columns."""
+
+    def read(evidence: Evidence) -> Interval:
+        rows = getattr(evidence, table)
+        return bootstrap((rows[more] - rows[less]).dropna().tolist())
+
+    return read

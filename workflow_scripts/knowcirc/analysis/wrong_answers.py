@@ -1,0 +1,113 @@
+"""Wrong answers of the right type beside right ones, relation by relation (KC section 6.1, made quantitative).
+
+1. Of every relation the wrong answers whose top token begins another object of the relation, and as many right ones.
+2. At the last position, layer by layer: from which layer on the wrong answer leads the right one for good, and whether
+   the right one was ever on top on the way (known but lost) or never.
+3. The relation's main mover head (`components.py`; of its movers and mixtures the one of the largest attribution):
+   whether it attends to the subject, and which of the two answers it writes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from numpy import ndarray
+
+from knowcirc.analysis.ablation import Head
+from knowcirc.analysis.heads import Thresholds, observe, read_outputs
+from knowcirc.analysis.lens import by_layer, step_ranks
+from knowcirc.facts.prompts import Prompt, answer_tokens
+from knowcirc.facts.survey import prompts_of
+from knowcirc.models.loading import LanguageModel
+from knowcirc.seeding import derive
+
+FIRST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fact that the model answers: its prompt, and the first tokens of the right answer and of its rival.
+
+    The rival of a wrong answer is what the model says; that of a right one is the runner-up of the relation's objects.
+    """
+
+    kind: str
+    subject: str
+    prompt: Prompt
+    right: int
+    rival: int
+
+
+def draw_cases(model: LanguageModel, survey: pd.DataFrame, relation: str, most: int, seed: int) -> list[Case]:
+    """At most `most` wrong answers of the right type, and as many right ones, of the first wording."""
+    asked = survey[(survey.relation == relation) & (survey.template == 0)]
+    objects = {answer_tokens(model.text, text)[0] for text in asked["object"].unique()}
+    wrong = asked[asked["wrong"].fillna("") != ""]
+    right = asked[asked["rank"] == 0]
+    cases = []
+    for kind, rows in (("wrong", wrong), ("right", right)):
+        rows = rows.sample(n=min(most, len(wrong), len(rows)), random_state=derive(seed, kind, relation) % 2**32)
+        for prompt, (_, row) in zip(prompts_of(model, rows), rows.iterrows(), strict=True):
+            own = prompt.answer[0]
+            said = answer_tokens(model.text, row["wrong"])[0] if kind == "wrong" else _runner_up(model, prompt, objects)
+            cases.append(Case(kind, str(row["subject"]), prompt, own, said))
+    return cases
+
+
+def _runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
+    logits = model.transformer.logits(model.batch([prompt.ids]))[0]
+    others = sorted(objects - {prompt.answer[0]})
+    return others[int(logits[others].argmax())]
+
+
+def case_rows(
+    model: LanguageModel, relation: str, category: str, cases: Sequence[Case], mover: Head | None, limits: Thresholds
+) -> pd.DataFrame:
+    """A row a case; what the mover does is missing where the relation has none."""
+    tokens = [{"right": case.right, "rival": case.rival} for case in cases]
+    places = [{"last": len(case.prompt.ids) - 1} for case in cases]
+    rows = []
+    for case, ranks in zip(cases, step_ranks(model, [case.prompt for case in cases], tokens, places), strict=True):
+        right, rival = (by_layer(ranks[name, "last"]) for name in ("right", "rival"))
+        row: dict[str, object] = {
+            "relation": relation,
+            "category": category,
+            "kind": case.kind,
+            "subject": case.subject,
+            "leads_from": _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival))) / (len(right) - 1),
+            "ever_on_top": bool((right == 1).any()),
+            "ever_in_first": bool((right <= FIRST).any()),
+            "ever_led": bool((right < rival).any()),
+        }
+        rows.append(row | ({} if mover is None else _mover_row(model, case, mover, limits)))
+    return pd.DataFrame(rows)
+
+
+def _leads_from(leader: Int[ndarray, " layer"], other: Int[ndarray, " layer"]) -> int:
+    """How many layers are passed when the leader ranks before the other for good; all where it never does."""
+    behind = np.flatnonzero(leader >= other)
+    return min(int(behind[-1]) + 1, len(leader) - 1) if len(behind) else 0
+
+
+def _mover_row(model: LanguageModel, case: Case, mover: Head, limits: Thresholds) -> dict[str, object]:
+    seen = read_outputs(model, case.prompt, observe(model, case.prompt), (case.right, case.rival))
+    right, rival = (next(one for one in readings if (one.layer, one.head) == mover) for readings in seen)
+    return {
+        "head": right.name,
+        "to_subject": right.to_subject,
+        "attends": right.to_subject >= limits.attention,
+        "writes_right": right.rank < limits.tokens,
+        "writes_rival": rival.rank < limits.tokens,
+        "prefers_rival": rival.attribution > right.attribution,
+    }
+
+
+def main_mover(named: pd.DataFrame, relation: str) -> Head | None:
+    """Of a relation's movers and mixtures the one of the largest mean attribution, or None."""
+    rows = named[(named["relation"] == relation) & named["role"].isin(["mover", "mixture"])]
+    if rows.empty:
+        return None
+    best = rows.loc[rows["attribution"].idxmax()]
+    return int(best["layer"]), int(str(best["head"]).partition(".h")[2])

@@ -1,0 +1,63 @@
+"""Table hallucination_heads: wrong answers of the right type beside right ones, a row a relation and one of all."""
+
+import logging
+
+import pandas as pd
+
+from knowcirc.statistics import Interval, bootstrap, columns, pooled, proportion
+
+ALL = "all"
+LEAST = 3
+MEASURES = {
+    # column: (kind of case, measure)
+    "overtaken_from": ("wrong", "leads_from"),
+    "leads_from": ("right", "leads_from"),
+    "right_ever_on_top": ("wrong", "ever_on_top"),
+    "right_ever_in_first": ("wrong", "ever_in_first"),
+    "right_ever_led": ("wrong", "ever_led"),
+    "to_subject_wrong": ("wrong", "to_subject"),
+    "to_subject_right": ("right", "to_subject"),
+    "attends_wrong": ("wrong", "attends"),
+    "attends_right": ("right", "attends"),
+    "writes_said_wrong": ("wrong", "writes_rival"),
+    "writes_right_wrong": ("wrong", "writes_right"),
+    "prefers_said_wrong": ("wrong", "prefers_rival"),
+    "writes_said_right": ("right", "writes_right"),
+}
+log = logging.getLogger(__name__)
+
+
+def hallucination_table(cases: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The table; a relation with too few wrong or right cases is in the row of all alone, and named in the log.
+
+    n counts wrong answers, n_right right ones, n_mover wrong answers of relations that have a mover. Rows of single
+    relations have Wilson or bootstrap intervals over facts, that of all resamples relations.
+    """
+    rows = []
+    for relation, group in cases.groupby("relation", sort=True):
+        counts = group["kind"].value_counts()
+        if min(counts.get("wrong", 0), counts.get("right", 0)) < LEAST:
+            log.warning("hallucination: %s stands in the row of all alone, with %s cases", relation, dict(counts))
+            continue
+        rows.append(_row(str(relation), group, model))
+    rows.append(_row(ALL, cases, model))
+    return pd.DataFrame(rows)
+
+
+def _row(name: str, cases: pd.DataFrame, model: str) -> dict[str, object]:
+    heads = cases["head"].dropna().unique()
+    row: dict[str, object] = {"model": model, "relation": name, "head": heads[0] if name != ALL and len(heads) else ""}
+    for column, (kind, measure) in MEASURES.items():
+        part = cases[cases["kind"] == kind].dropna(subset=[measure])
+        row |= columns(column, _interval(part, measure, name))
+    wrong = cases[cases["kind"] == "wrong"]
+    counts = {"n_right": int((cases["kind"] == "right").sum()), "n_mover": int(wrong["head"].notna().sum())}
+    return {**row, **counts, "n": len(wrong)}
+
+
+def _interval(part: pd.DataFrame, measure: str, name: str) -> Interval:
+    values = part[measure].astype(float).tolist()
+    if name == ALL:
+        return pooled(values, part["relation"].tolist()) if values else bootstrap([])
+    flags = part[measure].map(lambda value: isinstance(value, bool)).all()
+    return proportion([bool(value) for value in values]) if flags and values else bootstrap(values)

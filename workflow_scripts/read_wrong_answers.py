@@ -1,0 +1,31 @@
+"""Wrong answers of the right type beside right ones, over all relations: layers and mover heads (KC section 6.1)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from knowcirc.analysis.heads import Thresholds
+from knowcirc.analysis.wrong_answers import case_rows, draw_cases, main_mover
+from knowcirc.files import read_table, write_table
+from knowcirc.job import Job, progress, run
+from knowcirc.models.loading import load
+
+
+def main(job: Job) -> None:
+    """Write a row a case."""
+    params = job.params
+    survey, named = read_table(job.input.facts), read_table(job.input.heads)
+    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    limits, frames = Thresholds(**params.heads), []
+    for name, group in progress(list(survey.groupby("relation", sort=False)), "wrong answers: relations"):
+        cases = draw_cases(model, survey, str(name), params.cases, params.seed)
+        if cases:
+            mover = main_mover(named, str(name))
+            frames.append(case_rows(model, str(name), str(group["category"].iloc[0]), cases, mover, limits))
+    if not frames:
+        raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
+    write_table(job.output.cases, pd.concat(frames, ignore_index=True))
+
+
+if __name__ == "__main__":
+    run(main, snakemake)

@@ -1,0 +1,16 @@
+"""Facts asked forward and backward, a row a relation (KC appendix)."""
+
+from knowcirc.files import read_table, write_latex, write_table
+from knowcirc.job import Job, run
+
+
+def main(job: Job) -> None:
+    """Write the table as CSV and LaTeX."""
+    table = read_table(job.input.both_ways)
+    table.insert(0, "model", job.wildcards.model)
+    write_table(job.output.csv, table)
+    write_latex(job.output.tex, table)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
