@@ -128,7 +128,7 @@ rule study_reverse_relations:
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=followed_settings,
-        reverse=lookup(within=config, dpath="reverse"),
+        asked=lookup(within=config, dpath="reverse"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("study_reverse_relations"),

@@ -14,7 +14,7 @@ from knowcirc.models.loading import load
 
 def main(job: Job) -> None:
     """Write a row a relation."""
-    params, wanted = job.params, job.params.reverse
+    params, wanted = job.params, job.params.asked
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
