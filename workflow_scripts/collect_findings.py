@@ -1,18 +1,14 @@
 """Read off the tables of this run the numbers that the report states in words."""
 
-from knowcirc.analysis.findings import collect
+from knowcirc.analysis.findings import DOCUMENTS, TABLES, collect
 from knowcirc.files import read_json, read_table, write_json
 from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
     """Write the findings as JSON."""
-    names = ("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited")
-    names += ("heads", "ablation", "overlap", "claims", "tokens", "wrong", "hops", "both_ways")
-    tables = {name: read_table(getattr(job.input, name)) for name in names}
-    documents = {
-        name: read_json(getattr(job.input, name)) for name in ("drawing", "hallucination", "attention", "token_meta")
-    }
+    tables = {name: read_table(getattr(job.input, name)) for name in TABLES}
+    documents = {name: read_json(getattr(job.input, name)) for name in DOCUMENTS}
     write_json(job.output.findings, collect(tables, documents))
 
 

@@ -31,7 +31,7 @@ def average_ranks(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def _geometric(decades: Interval) -> Interval:
     """Ranks, of the mean of their decimal logarithms."""
-    return Interval(*(10**value for value in decades[:3]), decades.n)
+    return Interval(10**decades.value, 10**decades.low, 10**decades.high, decades.n)
 
 
 def _pooled(part: pd.DataFrame, name: str) -> Interval:

@@ -7,6 +7,11 @@ import pandas as pd
 from knowcirc.statistics import bootstrap
 from knowcirc.tracing.study import peaks
 
+TABLES = (
+    *("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited"),
+    *("heads", "ablation", "overlap", "claims", "tokens", "wrong", "hops", "both_ways"),
+)
+DOCUMENTS = ("drawing", "hallucination", "attention", "token_meta")
 ROLE_TEXTS = {
     "subject_first": "the subject's first token",
     "subject_middle": "the subject's middle tokens",
@@ -22,7 +27,7 @@ SHOWCASE = (
 
 
 def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, object]]) -> dict[str, object]:
-    """Plain values by topic."""
+    """Plain values by topic, of the tables and documents named in `TABLES` and `DOCUMENTS`."""
     drawing, attention = documents["drawing"], documents["attention"]
     return {
         "showcase": {key: drawing.get(key) for key in SHOWCASE},
@@ -195,7 +200,7 @@ def _components(table: pd.DataFrame) -> dict[str, dict[str, object]]:
 def _ablation(table: pd.DataFrame) -> dict[str, dict[str, object]]:
     names = ("original", "ablated", "random", "p_original", "p_ablated", "p_random")
     return {
-        str(role): {name: float(rows[name].mean()) for name in names} | {"relations": len(rows)}
+        str(role): {"relations": len(rows), **{name: float(rows[name].mean()) for name in names}}
         for role, rows in table.groupby("role", sort=True)
     }
 

@@ -23,7 +23,7 @@ def special_heads(heads: pd.DataFrame, prompt: str, answer: str, model: str) -> 
     top_tokens, attention and tokens (JSON lists as text).
     """
     figure = new_figure(13.0, 9.0)
-    left, right = figure.subfigures(1, 2, width_ratios=(7.4, 5.6))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(7.4, 5.6))[0]
     _map(left.subplots(), heads)
     first = heads[heads["prompt"] == heads["prompt"].min()]
     main = first.sort_values("attribution", ascending=False).head(MAIN)
