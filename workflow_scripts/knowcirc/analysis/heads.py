@@ -41,6 +41,9 @@ class Context:
     kind: frozenset[int] = frozenset()
 
 
+NO_CONTEXT = Context()
+
+
 @dataclass(frozen=True, slots=True)
 class HeadReading:
     """One head on one prompt. `top` are the tokens that its output raises most by the logit lens.
