@@ -1,6 +1,7 @@
 """Special heads: their roles, who is named, what ablations take away; the answer's rank step by step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_the_relation_head_is_the_one_whose_type_ranks_first() -> None:
     assert (found.head, has_role) == (1, True)
     found, has_role = find_head(heads[2:], "relation", LIMITS)
     assert (found.head, has_role) == (2, False)
+
+
+def test_a_wording_without_relation_words_is_named(load_tiny: Loader, caplog: pytest.LogCaptureFixture) -> None:
+    model = load_tiny("gpt2")
+    prompt = fill(model.text, RELATION.templates[0], "Peru", "Lima")
+    table = components.head_rows(model, RELATION, [prompt], ["Peru"], LIMITS)
+    assert len(table) == 12
+    assert not caplog.text
+    components.head_rows(model, replace(RELATION, relation_words=("tongue",)), [prompt], ["Peru"], LIMITS)
+    assert "none of the relation words of capital stands in its wording" in caplog.text
 
 
 def rows(roles: dict[int, list[str | None]]) -> pd.DataFrame:

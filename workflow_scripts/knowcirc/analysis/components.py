@@ -6,6 +6,7 @@
    on D_test.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import bootstrap, columns, proportion, wilson
 
+log = logging.getLogger(__name__)
 SERVED = 5  # subjects named beside a head
 SCORES = ("original", "ablated", "random", "p_original", "p_ablated", "p_random")
 ABLATED = (
@@ -59,8 +61,11 @@ def head_rows(
 ) -> pd.DataFrame:
     """A row a fact and head: what it attends to and writes, and its role on that fact (or None)."""
     rows = []
-    for prompt, subject in zip(prompts, subjects, strict=True):
-        for reading in read_heads(model, prompt, context_of(model, relation, prompt)):
+    contexts = [context_of(model, relation, prompt) for prompt in prompts]
+    if not any(context.words for context in contexts):
+        log.warning("special heads: none of the relation words of %s stands in its wording", relation.name)
+    for prompt, subject, context in zip(prompts, subjects, contexts, strict=True):
+        for reading in read_heads(model, prompt, context):
             rows.append(
                 {
                     "relation": relation.name,
