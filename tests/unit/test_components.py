@@ -195,9 +195,9 @@ def test_answers_without_heads_are_those_of_the_graph_without_their_nodes(
     model: LanguageModel, prompts: list[Prompt]
 ) -> None:
     graph = Graph.of(model.transformer.shape, "grouped")
-    without = np.zeros(graph.n_src, dtype=bool)
-    without[[graph.head(1, 2), graph.head(2, 0)]] = True
-    expected = circuit_answers(model, graph, graph.valid, prompts, without=without)
+    edges = graph.valid.copy()
+    edges[[graph.head(1, 2), graph.head(2, 0)]] = False
+    expected = circuit_answers(model, graph, edges, prompts)
     whole, found = answers_without(model, prompts, [[], [(1, 2), (2, 0)]])
     assert [one.p for one in found] == pytest.approx([one.p for one in expected])
     assert [one.p for one in whole] == pytest.approx([one.p for one in answer_prompts(model, prompts)])
