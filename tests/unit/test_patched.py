@@ -107,8 +107,8 @@ def test_recorded_heads_are_the_networks(model: LanguageModel, graph: Graph) -> 
 
 
 def test_heads_and_mlps_taken_out_are_those_that_hooks_zero(model: LanguageModel, graph: Graph) -> None:
-    without = np.zeros(graph.n_src, dtype=bool)
-    without[[graph.head(0, 1), graph.head(0, 3), graph.head(2, 2), graph.mlp(1)]] = True
+    edges = graph.valid.copy()
+    edges[[graph.head(0, 1), graph.head(0, 3), graph.head(2, 2), graph.mlp(1)]] = False
 
     def zero_heads(*heads: int) -> Callable[[Tensor], Tensor]:
         def change(x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def test_heads_and_mlps_taken_out_are_those_that_hooks_zero(model: LanguageModel
         reference.outputs_changed(modules[1].mlp, torch.zeros_like),
     ):
         expected = reference.logits(model.network, CLEAN)[:, -1]
-    close(run_circuit(model.transformer, graph, graph.valid, CLEAN, without=without), expected)
+    close(run_circuit(model.transformer, graph, edges, CLEAN), expected)
 
 
 def _projection(model: LanguageModel, layer: int, kind: str, head: int) -> tuple[torch.nn.Module, slice]:
