@@ -187,6 +187,16 @@ def edited_showcase_settings(wildcards) -> dict[str, object]:
     return circuit_settings(config["editing"]["circuits"]["method"])
 
 
+def exact_showcase(wildcards) -> list[str]:
+    """The showcase's exact circuit, where its circuits under edited weights are exact, too."""
+    methods = {config["showcase"]["method"], config["editing"]["circuits"]["method"]}
+    return (
+        [f"<results>/{wildcards.model}/circuits/showcase.json"]
+        if methods == {"acdc"}
+        else []
+    )
+
+
 def followed_settings(wildcards) -> dict[str, object]:
     """How the circuits of many edited facts are found: by the first of the study's methods."""
     return circuit_settings(config["circuits"]["methods"][0])

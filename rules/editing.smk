@@ -134,6 +134,7 @@ rule compare_edited_circuits:
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         place="<results>/{model}/edits/place.json",
+        exact=exact_showcase,
     output:
         heads="<results>/{model}/figures/edited_circuits.csv",
         overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
@@ -152,6 +153,7 @@ rule compare_edited_circuits:
         settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
         circuits=edited_showcase_settings,
+        unrelated_circuits=followed_settings,
         heads=lookup(within=config, dpath="heads"),
         code=code_digest("compare_edited_circuits"),
     script:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.heads import Thresholds
+from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.finding import CircuitSettings, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import applied, request
@@ -32,25 +33,25 @@ def main(job: Job) -> None:
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
-    find = finder(graph, CircuitSettings(**params.circuits))
+    ways = {"edited": params.circuits, "unrelated": params.unrelated_circuits}
+    finders = {name: finder(graph, CircuitSettings(**way)) for name, way in ways.items()}
+    exact = [read_circuit(Path(path))[1] for path in job.input.exact]  # the request's, found already
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *settings], "edited circuits: models"):
         edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
+                find = (lambda *_: exact[0]) if exact and (name, editor) == ("edited", UNEDITED) else finders[name]
                 views.append(read_view(edited, find, name, editor, prompt, asked.target[0]))
     heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], Thresholds(**params.heads))
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))
+    old = {name: row["object"].iloc[0] for name, row in rows.items()}
     meta = {
-        "edit": {
-            "subject": showcase["subject"],
-            "old": rows["edited"]["object"].iloc[0],
-            "new": showcase["new_object"],
-        },
+        "edit": {"subject": showcase["subject"], "old": old["edited"], "new": showcase["new_object"]},
         "prompts": {name: prompt.text for name, prompt in prompts.items()},
-        "right": {"unrelated": f" {rows['unrelated']['object'].iloc[0]}"},
-        "method": params.circuits["method"],
+        "right": {"unrelated": f" {old['unrelated']}"},
+        "method": {name: way["method"] for name, way in ways.items()},
     }
     write_json(job.output.meta, meta)
 

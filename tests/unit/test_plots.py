@@ -140,7 +140,8 @@ def edits() -> Figure:
     heads = [{**cell, "prompt": p, "weights": w, "p_old": 0.6, "p_new": 0.2} for p, w in places]
     counts = {"shared_edges": 40, "lost_edges": 10, "new_edges": 1, "n_edges": 41, "jaccard": 40 / 51}
     overlap = [{**counts, "prompt": p, "weights": w} for p, w in places]
-    meta = {"edit": {"subject": "France", "old": "French", "new": "German"}, "method": "eap"}
+    meta = {"edit": {"subject": "France", "old": "French", "new": "German"}}
+    meta["method"] = {"edited": "acdc", "unrelated": "eap"}
     meta |= {"prompts": {"edited": "the language of France is", "unrelated": "the language of Japan is"}}
     return edited_circuits(pd.DataFrame(heads), pd.DataFrame(overlap), {**meta, "right": {"unrelated": "J"}}, "tiny")
 

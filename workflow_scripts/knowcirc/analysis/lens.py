@@ -83,8 +83,8 @@ def by_layer(values: Shaped[ndarray, " step"]) -> Shaped[ndarray, " layer"]:
 def falls(ranks: Int[ndarray, " step"]) -> dict[str, Float[ndarray, " layer"]]:
     """By how many decades each layer's attention and MLP bring the rank down (negative: up).
 
-    >>> {name: values.tolist() for name, values in falls(np.array([1000, 100, 100, 100, 10])).items()}
-    {'attention': [1.0, 0.0], 'mlp': [0.0, 1.0]}
+    >>> {name: values.tolist() for name, values in falls(np.array([10000, 1000, 10])).items()}
+    {'attention': [1.0], 'mlp': [2.0]}
     """
     decades = -np.diff(np.log10(ranks))
     return {"attention": decades[::2], "mlp": decades[1::2]}

@@ -42,9 +42,9 @@ def edited_circuits(heads: pd.DataFrame, overlap: pd.DataFrame, meta: Plain, mod
     row a prompt and weights: head, tokens, attention (from the last position), top_tokens (all three JSON lists as
     text), p_old and p_new (0 to 1), answer_top (the likeliest next token). `overlap`, likewise: shared_edges,
     lost_edges, new_edges, n_edges (numbers of edges) and jaccard, against the circuit of the original weights. `meta`
-    holds edit: {subject, old, new}, prompts: {edited, unrelated} and method; and may hold right: {unrelated}, the right
-    answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have old_token
-    and new_token, the tokens to highlight where an object has several.
+    holds edit: {subject, old, new}, prompts and method, both {edited, unrelated}; and may hold right: {unrelated}, the
+    right answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have
+    old_token and new_token, the tokens to highlight where an object has several.
     """
     weights = [name for name in dict.fromkeys([*WEIGHTS, *heads["weights"]]) if (heads["weights"] == name).any()]
     prompts = [name for name in PROMPTS if (heads["prompt"] == name).any()]
@@ -54,13 +54,13 @@ def edited_circuits(heads: pd.DataFrame, overlap: pd.DataFrame, meta: Plain, mod
         objects = str(meta.get("right", {}).get(prompt, meta["edit"]["old"])), str(meta["edit"]["new"])
         _prompt_row(panel, _by_weights(heads, prompt), _by_weights(overlap, prompt), weights, objects)
         heading(panel, f"{PROMPTS[prompt]}: “{meta['prompts'][prompt]}”", size=9.5)
-    edit = meta["edit"]
+    edit, methods = meta["edit"], ", ".join(f"{PROMPTS[name]}: {meta['method'][name]}" for name in prompts)
     figure.legend(handles=_handles(str(edit["new"]).strip()), loc="outside lower center", ncols=5)
     heading(
         figure,
         f"Edits seen in the circuit of {model}: {edit['subject']}, {edit['old'].strip()} → {edit['new'].strip()}",
         "Bars: attention of the mover head from the last position; lists: the tokens its output raises most; right: "
-        f"edges of the circuit ({meta['method']}) against the original weights'. n = 1 fact each.",
+        f"edges of the circuit ({methods}) against the original weights'. n = 1 fact each.",
     )
     return figure
 
