@@ -19,11 +19,15 @@ FIRST = 10  # ranks that count as on top
 log = logging.getLogger(__name__)
 
 
+class AbsentError(LookupError):
+    """The study does not run the editor that a claim is about; the message names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the claims are read off, all tables of this run with a row a fact, head, relation or record.
 
-    `edits` are the scores record by record, by editor; `study` says at which layer ROME edits there.
+    `edits` are the scores record by record, by editor.
     """
 
     ranks: pd.DataFrame
@@ -33,6 +37,16 @@ class Evidence:
     circuits: pd.DataFrame
     edited_ranks: pd.DataFrame
     edits: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def scores(self, editor: str) -> pd.DataFrame:
+        """An editor's scores by record.
+
+        Raises:
+            AbsentError: if the study does not run it.
+        """
+        if editor not in self.edits:
+            raise AbsentError(editor)
+        return self.edits[editor].set_index("case")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,8 @@ def claims_table(evidence: Evidence, model: str) -> pd.DataFrame:
     for claim in CLAIMS:
         try:
             interval = claim.read(evidence)
-        except KeyError as error:
-            log.warning("claims: %r is left out, the study has no %s", claim.claim, error)
+        except AbsentError as error:
+            log.warning("claims: %r is left out, the study does not run %s", claim.claim, error)
             continue
         row: dict[str, object] = {"model": model, "claim": claim.claim, "section": claim.section}
         row |= {"measure": claim.measure, **columns("value", interval), "bound": claim.bound}
@@ -160,13 +174,13 @@ def _by_case(rows: pd.DataFrame) -> Interval:
 
 def _need(rows: pd.DataFrame, editor: str) -> str:
     if not (rows["editor"] == editor).any():
-        raise KeyError(f"editor {editor}")
+        raise AbsentError(editor)
     return editor
 
 
 def _leak(editor: str) -> Callable[[Evidence], Interval]:
     def read(evidence: Evidence) -> Interval:
-        before, after = (evidence.edits[name].set_index("case")["p_neighbour"] for name in ("none", editor))
+        before, after = (evidence.scores(name)["p_neighbour"] for name in ("none", editor))
         return bootstrap((1 - after / before).dropna().tolist())
 
     return read
@@ -192,7 +206,7 @@ def _unrelated(evidence: Evidence) -> Interval:
 
 def _says_more_than_it_knows(evidence: Evidence) -> Interval:
     """How much worse AttnEdit's edits do on paraphrases than on requests, less the same of ROME's."""
-    gap = {name: evidence.edits[name].set_index("case").eval("ES - PS") for name in ("attn-edit", "rome")}
+    gap = {name: evidence.scores(name).eval("ES - PS") for name in ("attn-edit", "rome")}
     return bootstrap((gap["attn-edit"] - gap["rome"]).dropna().tolist())
 
 
