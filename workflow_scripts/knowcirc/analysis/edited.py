@@ -1,19 +1,18 @@
 """An edit seen through circuits: the same prompt's circuit and mover head under the original and the edited weights."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from knowcirc.analysis.comparison import compare
 from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
 from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, token_texts
 from knowcirc.models.loading import LanguageModel
 
 SHOWN_TOKENS = 8
-Find = Callable[[LanguageModel, Prompt], Circuit]
 
 
 @dataclass(frozen=True, slots=True)

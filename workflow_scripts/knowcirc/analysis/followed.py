@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from knowcirc.analysis.averages import UNEDITED
 from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.edited import EditedView, Find, read_view
+from knowcirc.analysis.edited import EditedView, read_view
 from knowcirc.analysis.heads import Thresholds, find_head
 from knowcirc.analysis.lens import by_layer, falls, step_ranks
+from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import Edit, Request, applied
 from knowcirc.facts.prompts import Prompt, tokenise

@@ -87,7 +87,7 @@ class HeadReading:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All heads on one prompt, at its last position; `scale` reads a logit off an output (the final norm's scale)."""
+    """All heads on one prompt, at its last position; `final` is the residual stream there after the last layer."""
 
     attention: Float[Tensor, "layer head pos"]
     written: Float[Tensor, "layer head d_model"]
@@ -113,7 +113,7 @@ def read_outputs(
     prompt: Prompt,
     seen: Observation,
     answers: Sequence[int],
-    context: Context = Context(),
+    context: Context = NO_CONTEXT,
 ) -> list[list[HeadReading]]:
     """The readings of all heads for each of several answers.
 

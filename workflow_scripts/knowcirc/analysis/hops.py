@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.edited import Find
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
+from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, tokenise

@@ -11,6 +11,8 @@ from knowcirc.circuits.searching import AcdcSettings, describe_search, refine, s
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 
+Find = Callable[[LanguageModel, Prompt], Circuit]
+
 
 @dataclass(frozen=True, slots=True)
 class CircuitSettings:
@@ -26,7 +28,7 @@ class CircuitSettings:
         return None if self.rule is None else float(str(self.rule["tau"]))
 
 
-def finder(graph: Graph, settings: CircuitSettings) -> Callable[[LanguageModel, Prompt], Circuit]:
+def finder(graph: Graph, settings: CircuitSettings) -> Find:
     """What finds the circuits of single prompts without a partner, against the zero baseline."""
     return lambda model, prompt: find_circuit(model, graph, prompt, None, settings)[0]
 

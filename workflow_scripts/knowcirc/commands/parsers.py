@@ -42,8 +42,17 @@ def prepare_evaluate(args: argparse.Namespace) -> None:
     check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
     if args.out is not None:
         check_output_file(args.out)
-        if args.out.absolute() == args.circuit.absolute():
-            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+        check_circuits_stay(args.out, args.circuit)
+
+
+def check_circuits_stay(out: Path, *circuits: Path) -> None:
+    """Make sure that the output replaces none of the circuits that the command reads.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if out.absolute() in [path.absolute() for path in circuits]:
+        raise ValueError(f"--out would replace the circuit {out}; give another file")
 
 
 def add_compare(commands: "Subparsers") -> None:
@@ -69,8 +78,7 @@ def prepare_compare(args: argparse.Namespace) -> None:
         check_input_file(path, "circuit file", "make one with knowcirc discover")
     if args.out is not None:
         check_output_file(args.out)
-        if args.out.absolute() in (args.before.absolute(), args.after.absolute()):
-            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+        check_circuits_stay(args.out, args.before, args.after)
     check_figure(args)
 
 
@@ -134,8 +142,7 @@ def prepare_heads(args: argparse.Namespace) -> None:
     check_output_file(args.out)
     if args.circuit is not None:
         check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
-        if args.out.absolute() == args.circuit.absolute():
-            raise ValueError(f"--out would replace the circuit {args.out}; give another file")
+        check_circuits_stay(args.out, args.circuit)
     check_figure(args)
 
 

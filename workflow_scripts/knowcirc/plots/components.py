@@ -20,6 +20,7 @@ from knowcirc.plots.style import (
     SMALL,
     VERMILION,
     Plain,
+    banded_line,
     heading,
     layer_ticks,
     new_figure,
@@ -131,14 +132,11 @@ def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
 
 
 def _category_line(axis: Axes, rows: pd.DataFrame, name: str, category: str, factor: float) -> None:
-    x, y, low, high = (rows[key].to_numpy(dtype=float) for key in ("layer", name, f"{name}_low", f"{name}_high"))
     color, style = CATEGORIES.get(category, (BLACK, "-"))
     look: dict[str, Any] = {"linewidth": 2.2 if category == ALL else 1.2, "color": color, "linestyle": style}
-    axis.plot(x, factor * y, **look)
-    if category == ALL:
-        axis.fill_between(x, factor * low, factor * high, color=color, alpha=0.12, linewidth=0)
-        if name == "outranks":
-            axis.axhline(50, color="#777777", linewidth=0.8, linestyle=":")
+    banded_line(axis, rows, "layer", name, factor=factor, alpha=0.12 if category == ALL else 0.0, **look)
+    if category == ALL and name == "outranks":
+        axis.axhline(50, color="#777777", linewidth=0.8, linestyle=":")
 
 
 def _fall_bars(axis: Axes, rows: pd.DataFrame) -> None:
@@ -163,11 +161,9 @@ def average_rank_of_models(ranks: pd.DataFrame) -> Figure:
     for axis, (position, text) in zip(axes, POSITIONS.items(), strict=True):
         for model, (color, style) in zip(models, MODEL_STYLES * (1 + len(models) // len(MODEL_STYLES)), strict=False):
             rows = ranks[(ranks["model"] == model) & (ranks["position"] == position)].sort_values("layer")
-            x = 100 * rows["layer"].to_numpy(dtype=float) / float(rows["layer"].max())
-            low, high = (rows[f"rank_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
+            rows = rows.assign(depth=100 * rows["layer"] / rows["layer"].max())
             label = f"{model} (n = {int(rows['n'].max())} facts)"
-            axis.plot(x, rows["rank"].to_numpy(dtype=float), color=color, linestyle=style, label=label)
-            axis.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+            banded_line(axis, rows, "depth", "rank", color=color, linestyle=style, label=label)
         axis.set_title(f"the answer {text}", loc="left")
         axis.set_xlabel("layers passed (% of the depth)")
         axis.grid(axis="y")

@@ -13,6 +13,7 @@ from knowcirc.plots.style import (
     ORANGE,
     PURPLE,
     VERMILION,
+    banded_line,
     heading,
     layer_ticks,
     new_figure,
@@ -65,8 +66,4 @@ def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
 
 def _line(axis: Axes, rows: pd.DataFrame, color: str, style: LineStyleType, label: str) -> None:
     rows = rows.sort_values("passed")
-    x, y, low, high = (
-        rows[key].to_numpy(dtype=float) for key in ("passed", "rank_new", "rank_new_low", "rank_new_high")
-    )
-    axis.plot(x, y, color=color, linestyle=style, label=label)
-    axis.fill_between(x, low, high, color=color, alpha=0.1, linewidth=0)
+    banded_line(axis, rows, "passed", "rank_new", alpha=0.1, color=color, linestyle=style, label=label)

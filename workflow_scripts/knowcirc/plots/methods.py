@@ -18,6 +18,7 @@ from knowcirc.plots.style import (
     ORANGE,
     SMALL,
     VERMILION,
+    banded_line,
     decimal_text,
     heading,
     new_figure,
@@ -85,10 +86,8 @@ def _panel(axis: Axes, points: pd.DataFrame, title: str, *, small: bool = False)
         color, style, marker = METHODS[method]
         rows = points[points["method"] == method]
         line = rows[rows["size"].notna()].sort_values("size")
-        x = 100 * line["size"].to_numpy(dtype=float)
-        low, high = (line[name].to_numpy(dtype=float) for name in ("faithfulness_low", "faithfulness_high"))
-        axis.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-        axis.plot(x, line["faithfulness"].to_numpy(dtype=float), color=color, linestyle=style, zorder=3)
+        line = line.assign(percent=100 * line["size"])
+        banded_line(axis, line, "percent", "faithfulness", alpha=0.16, color=color, linestyle=style, zorder=3)
         own = rows[rows["size"].isna()]
         axis.scatter(
             100 * own["edge_share"].to_numpy(dtype=float),

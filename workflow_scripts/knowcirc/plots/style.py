@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -162,6 +163,20 @@ def token_label(token: str, width: int = 14) -> str:
 def shorten(text: str, width: int) -> str:
     """`text`, or its beginning and an ellipsis where it is longer than `width` characters."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def banded_line(
+    axis: Axes, rows: pd.DataFrame, x: str, y: str, *, factor: float = 1.0, alpha: float = 0.12, **look: Any
+) -> None:
+    """Draw column `y` of a table over column `x`, and its interval, columns `y`_low and `y`_high, as a band.
+
+    Values are multiplied by `factor`; `alpha` is the band's, 0 for none; `look` is that of the line, with its color.
+    """
+    at, *values = (rows[name].to_numpy(dtype=float) for name in (x, y, f"{y}_low", f"{y}_high"))
+    middle, low, high = (factor * value for value in values)
+    axis.plot(at, middle, **look)
+    if alpha:
+        axis.fill_between(at, low, high, color=look["color"], alpha=alpha, linewidth=0)
 
 
 def percent(p: float) -> str:

@@ -1,12 +1,24 @@
 """Figure of the sweep: where in the model an edit by ROME works best (ROME Fig. 5)."""
 
+from typing import Any
+
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
-from knowcirc.plots.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, heading, layer_ticks, new_figure, styled
+from knowcirc.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    VERMILION,
+    banded_line,
+    heading,
+    layer_ticks,
+    new_figure,
+    styled,
+)
 
 PANELS = {
     "efficacy": ("p(new object), request (%)", "efficacy"),
@@ -35,7 +47,10 @@ def editing_sweep(sweep: pd.DataFrame, layer: int, clamp: float, model: str) -> 
     shown = [token for token in LINES if (sweep["token"] == token).any()]
     for axis, (name, (label, title)) in zip(axes, PANELS.items(), strict=True):
         for token in shown:
-            _line(axis, sweep[sweep["token"] == token].sort_values("layer"), name, token)
+            _, color, style = LINES[token]
+            look: dict[str, Any] = {"color": color, "linestyle": style, "marker": "o", "markersize": 3}
+            rows = sweep[sweep["token"] == token].sort_values("layer")
+            banded_line(axis, rows, "layer", name, factor=100.0, **look)
         axis.axvline(layer, color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
         axis.set_title(title, loc="left")
         axis.set_ylabel(label)
@@ -53,11 +68,3 @@ def editing_sweep(sweep: pd.DataFrame, layer: int, clamp: float, model: str) -> 
         f"intervals over edits. Clamp {sweep['clamp'].iloc[0]:g}. The study edits layer {layer}, clamp {clamp:g}.",
     )
     return figure
-
-
-def _line(axis: Axes, rows: pd.DataFrame, name: str, token: str) -> None:
-    _, color, style = LINES[token]
-    x = rows["layer"].to_numpy(dtype=float)
-    low, high = (100 * rows[f"{name}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
-    axis.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
-    axis.plot(x, 100 * rows[name].to_numpy(dtype=float), color=color, linestyle=style, marker="o", markersize=3)

@@ -15,6 +15,7 @@ from knowcirc.plots.style import (
     PURPLE,
     SKY,
     VERMILION,
+    banded_line,
     heading,
     layer_ticks,
     new_figure,
@@ -149,10 +150,7 @@ def _average_lines(axis: Axes, rows: pd.DataFrame, roles: list[str]) -> None:
 def _line(axis: Axes, rows: pd.DataFrame, color: str, style: LineStyleType) -> None:
     """Mean effects by layer in percentage points, with their intervals as a band."""
     line = rows.sort_values("layer")
-    x = line["layer"].to_numpy(dtype=float)
-    low, high = (100 * line[name].to_numpy(dtype=float) for name in ("effect_low", "effect_high"))
-    axis.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-    axis.plot(x, 100 * line["effect"].to_numpy(dtype=float), color=color, linestyle=style)
+    banded_line(axis, line, "layer", "effect", factor=100.0, alpha=0.16, color=color, linestyle=style)
 
 
 def _layer_axis(axis: Axes, rows: pd.DataFrame) -> None:
