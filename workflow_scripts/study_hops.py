@@ -12,7 +12,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a composition; those without a chain whose hops are both known are named in the log."""
+    """Write a row a composition; those with too few chains of known hops are named in the log."""
     params = job.params
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

@@ -13,7 +13,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a relation."""
+    """Write a row a relation; those with too few known facts are named in the log."""
     params, wanted = job.params, job.params.asked
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

@@ -407,7 +407,7 @@ def test_new_heads_are_heads_of_the_second_circuit_alone() -> None:
 
 
 SETTINGS = IclSettings(
-    demonstrations=2, order="drawn", d_val=2, d_test=3, random_seeds=3, method="eap", n_edges=16, hits=30, seed=0
+    demonstrations=2, order="drawn", d_val=2, d_test=3, seeds=3, method="eap", n_edges=28, hits=30, seed=4
 )
 
 
@@ -454,12 +454,17 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
         assert full.text.endswith(f". {plain.text}")
         assert full.answer == plain.answer
         assert full.text.count(". ") == 2
-    row, ((none, fresh, *others),) = study.row, heard.sets
+    row, others = study.row, [random for _, _, random in heard.sets]
+    none, fresh, _ = heard.sets[0]
+    assert all((one, two) == (none, fresh) for one, two, _ in heard.sets)
     assert none == []
     assert (row["relation"], row["method"], row["n"]) == ("capital", "eap", 3)
-    assert all(prompts == shown[2:] for prompts in heard.tested)  # not those that the circuits were found on
+    assert heard.tested[0] == shown[2:]  # not those that the circuits were found on
+    queries = [[prompt.text.rsplit(". ", 1)[1] for prompt in prompts] for prompts in heard.tested]
+    assert queries == [[prompt.text for prompt in zero[2:]]] * 3  # the same facts
+    assert len({tuple(prompt.text for prompt in prompts) for prompts in heard.tested}) == 3  # demonstrated otherwise
     circuits = [
-        discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=16, seed=0) for prompts in (zero, shown)
+        discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=28, seed=0) for prompts in (zero, shown)
     ]
     assert fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)
     assert row["n_heads"] == len(fresh) > 0
@@ -467,7 +472,8 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     for picked in others:
         assert sorted(layer for layer, _ in picked) == [layer for layer, _ in fresh]
     _check_attention(model, row, fresh, shown[:2], zero[:2])
-    ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in shown[2:] for p in [last_p(model, prompt)]]
+    asked = [prompt for prompts in heard.tested for prompt in prompts]
+    ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in asked for p in [last_p(model, prompt)]]
     assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
     gains = [
         float(last_p(model, b)[b.answer[0]] - last_p(model, a)[a.answer[0]]) for a, b in zip(zero, shown, strict=True)

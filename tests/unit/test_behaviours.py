@@ -108,7 +108,14 @@ def test_a_case_is_read_at_the_last_position_and_at_the_mover(model: LanguageMod
     assert (row["head"], row["attends"]) == ("a1.h2", mine.to_subject >= LIMITS.attention)
     assert (row["writes_right"], row["writes_rival"]) == (mine.rank < 50, theirs.rank < 50)
     assert row["prefers_rival"] == (theirs.attribution > mine.attribution)
-    assert "head" not in case_rows(model, "capital", "factual", cases, None, LIMITS)
+    said = max(read_heads(model, replace(prompt, answer=(rival,))), key=lambda one: one.attribution).name
+    own = max(read_heads(model, prompt), key=lambda one: one.attribution).name
+    assert (row["said_by"], row["right_by"], row["same_head"]) == (said, own, said == own)
+    (plain,) = case_rows(model, "capital", "factual", cases, None, LIMITS).to_dict("records")
+    assert plain["said_by"] == said
+    assert "head" not in plain
+    right = case_rows(model, "capital", "factual", [replace(cases[0], kind="right")], (1, 2), LIMITS).iloc[0]
+    assert (right["said_by"], right["right_by"]) == (own, own)
 
 
 def test_the_main_mover_adds_most() -> None:
@@ -135,7 +142,8 @@ def cases() -> pd.DataFrame:
     frame["head"] = np.where(frame["relation"] == "a", "a3.h1", None)
     for name in ("writes_right", "writes_rival", "prefers_rival"):
         frame[name] = frame["attends"]
-    return frame
+    frame["said_by"] = ["a2.h0", "a3.h1", "a3.h1", "a2.h0", *["a4.h4"] * 4, "a3.h1"]
+    return frame.assign(right_by="a3.h1", same_head=frame["said_by"] == "a3.h1")
 
 
 def test_the_table_has_a_row_a_relation_with_enough_cases_and_one_of_all(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,9 +155,12 @@ def test_the_table_has_a_row_a_relation_with_enough_cases_and_one_of_all(caplog:
     assert (one["right_ever_on_top"], one["right_ever_on_top_low"]) == (0.25, wilson(1, 4).low)
     assert one["overtaken_from"] == pytest.approx(0.65)
     assert (one["attends_wrong"], one["attends_right"]) == (1.0, 0.0)
+    assert (one["said_by_right"], one["said_by_right_share"]) == ("a4.h4", 1.0)
+    assert (one["same_head"], one["right_by_wrong"], one["right_by_wrong_share"]) == (0.5, "a3.h1", 1.0)
     every = table.loc["all"]
     assert (every["n"], every["n_mover"], every["n_right"]) == (5, 4, 4)
     assert every["overtaken_from"] == pytest.approx((0.65 + 0.5) / 2)  # relations weigh alike
+    assert (every["said_by_wrong"], every["said_by_wrong_share"]) == ("a3.h1", 0.6)
 
 
 # Hops
@@ -180,7 +191,10 @@ def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[
     monkeypatch.setattr(module, answers)
 
 
-def test_a_composition_is_asked_in_four_ways(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_composition_is_asked_in_four_ways(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("knowcirc.analysis.hops.LEAST", 2)
     known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
     graph = Graph.of(model.transformer.shape, "grouped")
     find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
@@ -215,6 +229,12 @@ def test_a_composition_is_asked_in_four_ways(model: LanguageModel, monkeypatch: 
     assert row["nodes_integrated_unrelated"] == pytest.approx(np.mean(apart))
     assert (row["n"], row["n_known"], row["n_circuits"]) == (4, 2, 2)
     assert np.isnan(hops_rows(graph, [study], 1).iloc[0]["edges_integrated_unrelated"])
+    few = replace(study, composition=Composition("few", "facts", "{}"), known=study.known[:1])
+    with caplog.at_level("WARNING"):
+        assert len(hops_rows(graph, [study, few], 1)) == 1
+    assert "few+facts is left out, both hops of 1 chains are known" in caplog.text
+    with pytest.raises(ValueError, match=r"hops\.compositions: the model knows both hops of fewer than 2"):
+        hops_rows(graph, [few], 1)
 
 
 # Both ways
@@ -225,7 +245,10 @@ def test_only_objects_of_a_single_subject_are_asked_back() -> None:
     assert len(reversible(CAPITALS, 1, seed=0)) == 1
 
 
-def test_a_relation_is_asked_both_ways(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relation_is_asked_both_ways(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 1)
     known_first(monkeypatch, "knowcirc.analysis.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"])
     graph = Graph.of(model.transformer.shape, "grouped")
     find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
@@ -242,6 +265,12 @@ def test_a_relation_is_asked_both_ways(model: LanguageModel, monkeypatch: pytest
     assert row["edges_both_ways"] == pytest.approx(shared["jaccard_edges"])
     assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
     assert (row["n"], row["n_circuits"]) == (2, 1)
+    few = replace(study, relation="few", known=[])
+    with caplog.at_level("WARNING"):
+        assert len(reverse_rows(graph, [study, few], 1)) == 1
+    assert "few is left out, 0 of its facts are known" in caplog.text
+    with pytest.raises(ValueError, match=r"reverse\.relations: the model knows fewer than 1"):
+        reverse_rows(graph, [few], 1)
 
 
 def test_a_relation_without_a_reverse_wording_is_refused(load_tiny: Loader) -> None:

@@ -39,7 +39,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "editing_generations": ("model", "editor", "edit", "prompt", "sample", "text"),
     "hallucination_heads": (
         *("model", "relation", "overtaken_from", "right_ever_on_top", "attends_wrong", "attends_right"),
-        *("writes_said_wrong", "writes_right_wrong", "writes_said_right", "n_right", "n_mover", "n"),
+        *(
+            "writes_said_wrong",
+            "writes_right_wrong",
+            "writes_said_right",
+            "said_by_wrong",
+            "right_by_wrong",
+            "same_head",
+        ),
+        *("n_right", "n_mover", "n"),
     ),
     "hops": (
         *("model", "composition", "hit_first", "hit_second", "hit_integrated", "hit_left_out"),
@@ -95,10 +103,10 @@ MAY_BE_EMPTY = {
     "claims": {"value", "low", "high"},
     "hallucination_heads": {
         *("to_subject_wrong", "to_subject_right", "attends_wrong", "attends_right", "writes_said_wrong", "head"),
-        *("writes_right_wrong", "prefers_said_wrong", "writes_said_right"),
+        *("writes_right_wrong", "prefers_said_wrong", "writes_said_right", "said_by_right", "said_by_right_share"),
     },
     "hops": {"nodes_integrated_unrelated", "edges_integrated_unrelated"},
-    "reverse_relations": {"nodes_both_ways", "edges_both_ways", "nodes_unrelated", "edges_unrelated"},
+    "reverse_relations": {"nodes_unrelated", "edges_unrelated"},
     "icl_head_ablation": {"attention_new", "attention_others"},
 }
 

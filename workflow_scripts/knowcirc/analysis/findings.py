@@ -45,7 +45,7 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "overlap": _overlap(tables["overlap"]),
         "claims": _claims(tables["claims"]),
         "verdicts": {name: int((tables["claims"]["holds"] == name).sum()) for name in ("yes", "no", "unclear")},
-        "wrong": _numbers(tables["wrong"].set_index("relation").loc["all"]),
+        "wrong": _wrong(tables["wrong"], tables["known"]),
         "hops": {str(name): _numbers(row) for name, row in tables["hops"].set_index("composition").iterrows()},
         "reverse": {str(name): _numbers(row) for name, row in tables["both_ways"].set_index("relation").iterrows()},
         "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
@@ -223,6 +223,12 @@ def _overlap(table: pd.DataFrame) -> dict[str, object]:
         for (editor, prompt), rows in table.groupby(["editor", "prompt"], sort=False)
     }
     return {**means, "n": int(table["n"].max())}
+
+
+def _wrong(table: pd.DataFrame, known: pd.DataFrame) -> dict[str, object]:
+    """The row of all wrong answers, and the relations that have no row of their own."""
+    row = table.set_index("relation").loc["all"]
+    return {**_numbers(row), "left_out": sorted(set(known["relation"]) - set(table["relation"]))}
 
 
 def _claims(table: pd.DataFrame) -> dict[str, dict[str, object]]:

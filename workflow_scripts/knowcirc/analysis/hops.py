@@ -13,6 +13,7 @@ Circuits are those of single prompts whose hops are both known, against the zero
 that with a prompt of another composition.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ from knowcirc.statistics import bootstrap, columns, proportion
 ASKED = ("first", "second", "integrated", "left_out")
 PAIRS = (("integrated", "first"), ("integrated", "second"), ("first", "second"), ("integrated", "left_out"))
 KINDS = ("nodes", "edges")
+LEAST = 3
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +133,19 @@ def _apart(study: Chains, other: Chains) -> bool:
 
 
 def hops_rows(graph: Graph, studies: Sequence[Chains], k: int) -> pd.DataFrame:
-    """Table hops: a row a composition that has circuits."""
-    return pd.DataFrame([hop_row(graph, study, studies, k) for study in studies if study.circuits])
+    """Table hops: a row a composition; those with too few chains of known hops are left out, and named in the log.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    enough = [study for study in studies if len(study.known) >= LEAST]
+    for study in studies:
+        if len(study.known) < LEAST:
+            log.warning(
+                "hops: %s is left out, both hops of %d chains are known", study.composition.name, len(study.known)
+            )
+    if not enough:
+        raise ValueError(
+            f"hops.compositions: the model knows both hops of fewer than {LEAST} chains of each; name others"
+        )
+    return pd.DataFrame([hop_row(graph, study, enough, k) for study in enough])

@@ -4,7 +4,7 @@
    put demonstrations in front.
 2. Circuits of the zero-shot and of the demonstrated prompts, by the same method and size, against the zero baseline.
 3. New heads: in the demonstrated circuit, not in the zero-shot one. Set their outputs to zero in the whole model, and
-   those of as many other heads of the same layers; hit@k on demonstrated prompts of other facts.
+   those of as many other heads of the same layers; hit@k on other facts, behind demonstrations of several draws.
 """
 
 import logging
@@ -41,7 +41,7 @@ class IclSettings:
     order: str
     d_val: int
     d_test: int
-    random_seeds: int
+    seeds: int
     method: str
     n_edges: int
     hits: int
@@ -83,20 +83,12 @@ def study_relation(
     known = set(survey.loc[survey["rank"] == 0, "subject"])
     facts = _draw(survey, relation, settings)
     template = relation.templates[0]
-    shown = [
-        demonstrate(
-            model.text,
-            template,
-            choose_demonstrations(relation, fact, known, settings.demonstrations, settings.seed, settings.order),
-            fact,
-        )
-        for fact in facts
-    ]
+    draws = [derive(settings.seed, "icl", relation.name, i) % 2**32 for i in range(settings.seeds)]
+    shown, *others = ([_behind(model, relation, fact, known, seed, settings) for fact in facts] for seed in draws)
     zero = [fill(model.text, template, fact.subject, fact.object) for fact in facts]
     n = min(settings.d_val, len(facts) // 2)
     fresh = _new_heads(model, graph, zero[:n], [case.prompt for case in shown[:n]], settings)
-    test = [case.prompt for case in shown[n:]]
-    seeds = [derive(settings.seed, "heads", relation.name, i) % 2**32 for i in range(settings.random_seeds)]
+    tests = {seed: [case.prompt for case in cases[n:]] for seed, cases in zip(draws, [shown, *others], strict=True)}
     p_zero, p_shown = answer_prompts(model, zero), answer_prompts(model, [case.prompt for case in shown])
     mended = [i for i in range(len(facts)) if p_zero[i].rank > 0 and p_shown[i].rank == 0]
     best = max(mended or range(len(facts)), key=lambda i: p_shown[i].p - p_zero[i].p)
@@ -104,13 +96,20 @@ def study_relation(
         "relation": relation.name,
         "method": settings.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
-        **_ablations(model, test, fresh, seeds, settings.hits),
+        **_ablations(model, tests, fresh, settings.hits),
         **_attention(model, shown[:n], fresh),
         "n_heads": len(fresh),
         "n_mended": len(mended),
-        "n": len(test),
+        "n": len(facts) - n,
     }
     return IclStudy(row, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
+
+
+def _behind(
+    model: LanguageModel, relation: Relation, fact: Fact, known: set[str], seed: int, settings: IclSettings
+) -> Demonstrated:
+    before = choose_demonstrations(relation, fact, known, settings.demonstrations, seed, settings.order)
+    return demonstrate(model.text, relation.templates[0], before, fact)
 
 
 def _draw(survey: pd.DataFrame, relation: Relation, settings: IclSettings) -> list[Fact]:
@@ -136,17 +135,22 @@ def _circuit(model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], sett
     )
 
 
-def _ablations(
-    model: LanguageModel, prompts: Sequence[Prompt], heads: Sequence[Head], seeds: Sequence[int], k: int
-) -> dict[str, float]:
-    """hit@k of the whole model, without the heads, and without random heads of the same layers (mean over seeds)."""
-    others = [random_heads(model.transformer.shape.n_heads, heads, seed) for seed in seeds]
-    whole, without, *chance = (hits(found, k) for found in answers_without(model, prompts, [[], heads, *others]))
-    return {
-        **columns("original", proportion(whole)),
-        **columns("icl_heads_ablated", proportion(without)),
-        **columns("random_heads_ablated", bootstrap(np.mean(chance, axis=0).tolist())),
-    }
+def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], k: int) -> dict[str, float]:
+    """hit@k of the whole model, without the heads, and without random heads of the same layers.
+
+    `tests` are the same facts behind demonstrations of several seeds, which draw the random heads, too. Of a fact the
+    mean over seeds counts; intervals are over facts.
+    """
+    found = []
+    for seed, prompts in tests.items():
+        others = random_heads(model.transformer.shape.n_heads, heads, seed)
+        found.append([hits(answers, k) for answers in answers_without(model, prompts, [[], heads, others])])
+    means = np.mean(found, axis=0)
+    names = ("original", "icl_heads_ablated", "random_heads_ablated")
+    row: dict[str, float] = {}
+    for name, values in zip(names, means, strict=True):
+        row |= columns(name, bootstrap(values.tolist()))
+    return row
 
 
 def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Sequence[Head]) -> dict[str, float]:

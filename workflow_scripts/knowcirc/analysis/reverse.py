@@ -5,6 +5,7 @@ answer would be one of several. Circuits are those of single facts that are know
 the zero baseline; their overlap stands beside that of forward circuits of two relations.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import bootstrap, columns, proportion
 
 WAYS = ("forward", "reverse")
+LEAST = 3
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class BothWays:
 
     relation: str
     answers: dict[str, list[Answer]]
+    known: list[int]
     circuits: list[dict[str, Circuit]]
 
 
@@ -60,17 +64,28 @@ def study_both_ways(
     answers = {way: answer_prompts(model, prompts[way]) for way in WAYS}
     known = [i for i in range(len(facts)) if answers["forward"][i].rank == 0]
     circuits = [{way: find(model, prompts[way][i]) for way in WAYS} for i in known[:n_circuits]]
-    return BothWays(relation.name, answers, circuits)
+    return BothWays(relation.name, answers, known, circuits)
 
 
 def reverse_rows(graph: Graph, studies: Sequence[BothWays], k: int) -> pd.DataFrame:
-    """Table reverse_relations: a row a relation; hit@k both ways, and overlaps of nodes and edges."""
-    rows = []
+    """Table reverse_relations: a row a relation; hit@k both ways, and overlaps of nodes and edges.
+
+    Relations with too few such facts that are known forward are left out, and named in the log.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    enough, rows = [study for study in studies if len(study.known) >= LEAST], []
     for study in studies:
+        if len(study.known) < LEAST:
+            log.warning("reverse: %s is left out, %d of its facts are known", study.relation, len(study.known))
+    if not enough:
+        raise ValueError(f"reverse.relations: the model knows fewer than {LEAST} facts of each forward; name others")
+    for study in enough:
         row: dict[str, object] = {"relation": study.relation}
         for way in WAYS:
             row |= columns(f"hit_{way}", proportion(hits(study.answers[way], k)))
-        strangers = [each["forward"] for other in studies if other is not study for each in other.circuits]
+        strangers = [each["forward"] for other in enough if other is not study for each in other.circuits]
         pairs = {"both_ways": [compare(graph, each["forward"].edges, each["reverse"].edges) for each in study.circuits]}
         pairs["unrelated"] = [
             compare(graph, each["forward"].edges, strangers[i % len(strangers)].edges)

@@ -3,7 +3,8 @@
 1. Of every relation the wrong answers whose top token begins another object of the relation, and as many right ones.
 2. At the last position, layer by layer: from which layer on the wrong answer leads the right one for good, and whether
    the right one was ever on top on the way (known but lost) or never.
-3. The relation's main mover head (`components.py`; of its movers and mixtures the one of the largest attribution):
+3. Which head adds most to what the model says, and which to the right answer (direct logit attribution).
+4. The relation's main mover head (`components.py`; of its movers and mixtures the one of the largest attribution):
    whether it attends to the subject, and which of the two answers it writes.
 """
 
@@ -65,7 +66,11 @@ def _runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
 def case_rows(
     model: LanguageModel, relation: str, category: str, cases: Sequence[Case], mover: Head | None, limits: Thresholds
 ) -> pd.DataFrame:
-    """A row a case; what the mover does is missing where the relation has none."""
+    """A row a case; what the mover does is missing where the relation has none.
+
+    `said_by` and `right_by` are the heads that add most to what the model says and to the right answer, in a wrong
+    answer; in a right one both are the right answer.
+    """
     tokens = [{"right": case.right, "rival": case.rival} for case in cases]
     places = [{"last": len(case.prompt.ids) - 1} for case in cases]
     rows = []
@@ -81,7 +86,7 @@ def case_rows(
             "ever_in_first": bool((right <= FIRST).any()),
             "ever_led": bool((right < rival).any()),
         }
-        rows.append(row | ({} if mover is None else _mover_row(model, case, mover, limits)))
+        rows.append(row | _heads_row(model, case, mover, limits))
     return pd.DataFrame(rows)
 
 
@@ -91,10 +96,15 @@ def _leads_from(leader: Int[ndarray, " layer"], other: Int[ndarray, " layer"]) -
     return min(int(behind[-1]) + 1, len(leader) - 1) if len(behind) else 0
 
 
-def _mover_row(model: LanguageModel, case: Case, mover: Head, limits: Thresholds) -> dict[str, object]:
+def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thresholds) -> dict[str, object]:
     seen = read_outputs(model, case.prompt, observe(model, case.prompt), (case.right, case.rival))
+    best = [max(readings, key=lambda one: one.attribution).name for readings in seen]
+    said = best[case.kind == "wrong"]
+    row: dict[str, object] = {"said_by": said, "right_by": best[0], "same_head": said == best[0]}
+    if mover is None:
+        return row
     right, rival = (next(one for one in readings if (one.layer, one.head) == mover) for readings in seen)
-    return {
+    return row | {
         "head": right.name,
         "to_subject": right.to_subject,
         "attends": right.to_subject >= limits.attention,

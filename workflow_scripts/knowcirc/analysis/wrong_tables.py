@@ -23,6 +23,13 @@ MEASURES = {
     "writes_right_wrong": ("wrong", "writes_right"),
     "prefers_said_wrong": ("wrong", "prefers_rival"),
     "writes_said_right": ("right", "writes_right"),
+    "same_head": ("wrong", "same_head"),
+}
+MOST_OFTEN = {
+    # column: (kind of case, the head that adds most to an answer)
+    "said_by_wrong": ("wrong", "said_by"),
+    "right_by_wrong": ("wrong", "right_by"),
+    "said_by_right": ("right", "said_by"),
 }
 log = logging.getLogger(__name__)
 
@@ -30,8 +37,10 @@ log = logging.getLogger(__name__)
 def hallucination_table(cases: pd.DataFrame, model: str) -> pd.DataFrame:
     """The table; a relation with too few wrong or right cases is in the row of all alone, and named in the log.
 
-    n counts wrong answers, n_right right ones, n_mover wrong answers of relations that have a mover. Rows of single
-    relations have Wilson or bootstrap intervals over facts, that of all resamples relations.
+    `said_by_wrong` is the head that most often adds most to what the model says in wrong answers, with the share of
+    these, `right_by_wrong` the same of the right answer, `said_by_right` the same in right answers. n counts wrong
+    answers, n_right right ones, n_mover wrong answers of relations that have a mover. Rows of single relations have
+    Wilson or bootstrap intervals over facts, that of all resamples relations.
     """
     rows = []
     for relation, group in cases.groupby("relation", sort=True):
@@ -50,9 +59,12 @@ def _row(name: str, cases: pd.DataFrame, model: str) -> dict[str, object]:
     for column, (kind, measure) in MEASURES.items():
         part = cases[cases["kind"] == kind].dropna(subset=[measure])
         row |= columns(column, _interval(part, measure, name))
+    for column, (kind, measure) in MOST_OFTEN.items():
+        counts = cases.loc[cases["kind"] == kind, measure].value_counts().sort_index().sort_values(kind="stable")
+        row |= {column: counts.index[-1], f"{column}_share": counts.iloc[-1] / counts.sum()} if len(counts) else {}
     wrong = cases[cases["kind"] == "wrong"]
-    counts = {"n_right": int((cases["kind"] == "right").sum()), "n_mover": int(wrong["head"].notna().sum())}
-    return {**row, **counts, "n": len(wrong)}
+    n_right, n_mover = int((cases["kind"] == "right").sum()), int(wrong["head"].notna().sum())
+    return {**row, "n_right": n_right, "n_mover": n_mover, "n": len(wrong)}
 
 
 def _interval(part: pd.DataFrame, measure: str, name: str) -> Interval:
