@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.comparison import compare, overlaps
 from knowcirc.analysis.heads import Thresholds, read_heads
 from knowcirc.analysis.hops import Composition, chains, hops_rows, study_chains
 from knowcirc.analysis.lens import step_ranks
@@ -258,12 +258,13 @@ def test_a_relation_is_asked_both_ways(
     (circuits,) = study.circuits  # Italy's capital is not known
     assert (circuits["forward"].edges == find(model, forward).edges).all()
     assert (circuits["reverse"].edges == find(model, backward).edges).all()
-    other = replace(study, relation="other")
+    other = replace(study, relation="other", subjects=frozenset({"big"}))
     row = reverse_rows(graph, [study, other], 1).iloc[0]
     assert (row["hit_forward"], row["hit_reverse"]) == (0.5, 0.5)
     shared = compare(graph, circuits["forward"].edges, circuits["reverse"].edges)
     assert row["edges_both_ways"] == pytest.approx(shared["jaccard_edges"])
     assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
+    assert np.isnan(reverse_rows(graph, [study, replace(study)], 1)["nodes_unrelated"]).all()  # of the same subjects
     assert (row["n"], row["n_circuits"]) == (2, 1)
     few = replace(study, relation="few", known=[])
     with caplog.at_level("WARNING"):
@@ -271,6 +272,16 @@ def test_a_relation_is_asked_both_ways(
     assert "few is left out, 0 of its facts are known" in caplog.text
     with pytest.raises(ValueError, match=r"reverse\.relations: the model knows fewer than 1"):
         reverse_rows(graph, [few], 1)
+
+
+def test_a_circuit_overlaps_with_others_by_the_mean(load_tiny: Loader) -> None:
+    graph = Graph.of(load_tiny("gpt2").transformer.shape, "per_head")
+    rng = np.random.default_rng(0)
+    one, two, three = ((rng.random(graph.valid.shape) < share) & graph.valid for share in (0.2, 0.4, 0.6))
+    found = overlaps(graph, [(one, [two, three]), (one, [one]), (one, [])])
+    apart = [compare(graph, one, other)["jaccard_edges"] for other in (two, three)]
+    assert found["edges"] == [pytest.approx(np.mean(apart)), 1.0]  # a circuit beside none has no overlap
+    assert [len(values) for values in found.values()] == [2, 2]
 
 
 def test_a_relation_without_a_reverse_wording_is_refused(load_tiny: Loader) -> None:

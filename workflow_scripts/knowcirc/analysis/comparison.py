@@ -1,11 +1,13 @@
 """Circuits side by side: edges and nodes shared, lost and new; and where in the network a circuit lies."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import numpy as np
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+
+KINDS = ("nodes", "edges")
 
 
 def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, int | float]:
@@ -19,6 +21,12 @@ def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, in
         result[f"new_{name}"] = int((new & ~old).sum())
         result[f"jaccard_{name}"] = result[f"shared_{name}"] / union if union else 1.0
     return result
+
+
+def overlaps(graph: Graph, pairs: Iterable[tuple[EdgeMatrix, Sequence[EdgeMatrix]]]) -> dict[str, list[float]]:
+    """Jaccard indices of nodes and of edges, a value a pair: of a circuit with others, the mean over these."""
+    found = [[compare(graph, edges, other) for other in others] for edges, others in pairs if others]
+    return {kind: [float(np.mean([one[f"jaccard_{kind}"] for one in case])) for case in found] for kind in KINDS}
 
 
 def differences(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> Iterator[dict[str, str]]:

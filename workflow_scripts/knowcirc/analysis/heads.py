@@ -108,6 +108,15 @@ def observe(model: LanguageModel, prompt: Prompt) -> Observation:
 
 
 @torch.no_grad()
+def attributions(model: LanguageModel, seen: Observation, answer: int) -> Float[Tensor, "layer head"]:
+    """The answer's logit that each head adds under the final norm's scale, relative to the mean over the vocabulary."""
+    network = model.transformer
+    return seen.written @ network.final_norm.linear(
+        seen.final, network.unembedding[answer] - network.unembedding.mean(0)
+    )
+
+
+@torch.no_grad()
 def read_outputs(
     model: LanguageModel,
     prompt: Prompt,
@@ -132,11 +141,10 @@ def read_outputs(
         best = logits[:, sorted(context.kind)].amax(1, keepdim=True)
         kind_ranks = (logits > best).sum(-1).tolist()
     attention = seen.attention.flatten(0, 1).tolist()
-    mean, found = network.unembedding.mean(0), []
+    found = []
     for answer in answers:
         ranks = (logits > logits[:, answer, None]).sum(-1).tolist()
-        direction = network.final_norm.linear(seen.final, network.unembedding[answer] - mean)
-        attribution = (seen.written @ direction).flatten().tolist()
+        attribution = attributions(model, seen, answer).flatten().tolist()
         readings = []
         for row, (layer, head) in enumerate(
             (a, b) for a in range(len(seen.written)) for b in range(seen.written.shape[1])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.comparison import overlaps
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.finding import Find
@@ -33,7 +33,6 @@ from knowcirc.statistics import bootstrap, columns, proportion
 
 ASKED = ("first", "second", "integrated", "left_out")
 PAIRS = (("integrated", "first"), ("integrated", "second"), ("first", "second"), ("integrated", "left_out"))
-KINDS = ("nodes", "edges")
 LEAST = 3
 log = logging.getLogger(__name__)
 
@@ -112,18 +111,16 @@ def hop_row(graph: Graph, study: Chains, others: Sequence[Chains], k: int) -> di
     for name in ASKED:
         row |= columns(f"hit_{name}", proportion(hits(study.answers[name], k)))
         row |= columns(f"known_hit_{name}", proportion(hits([study.answers[name][i] for i in study.known], k)))
-    overlaps = {
-        f"{one}_{other}": [compare(graph, each[one].edges, each[other].edges) for each in study.circuits]
-        for one, other in PAIRS
+    pairs = {
+        f"{one}_{other}": [(each[one].edges, [each[other].edges]) for each in study.circuits] for one, other in PAIRS
     }
-    strangers = [each["first"] for other in others if _apart(study, other) for each in other.circuits]
-    overlaps["integrated_unrelated"] = [
-        compare(graph, each["integrated"].edges, strangers[i % len(strangers)].edges)
-        for i, each in enumerate(study.circuits if strangers else ())
+    strangers = [[each["first"].edges for each in other.circuits] for other in others if _apart(study, other)]
+    pairs["integrated_unrelated"] = [
+        (each["integrated"].edges, [them[i % len(them)] for them in strangers]) for i, each in enumerate(study.circuits)
     ]
-    for pair, found in overlaps.items():
-        for kind in KINDS:
-            row |= columns(f"{kind}_{pair}", bootstrap([float(one[f"jaccard_{kind}"]) for one in found]))
+    for pair, matched in pairs.items():
+        for kind, values in overlaps(graph, matched).items():
+            row |= columns(f"{kind}_{pair}", bootstrap(values))
     return {**row, "n_circuits": len(study.circuits), "n_known": len(study.known), "n": len(study.prompts)}
 
 

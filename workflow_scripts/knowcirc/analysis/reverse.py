@@ -2,7 +2,7 @@
 
 Relations with a reverse template are asked for their subjects, too, for objects of a single subject: of the others the
 answer would be one of several. Circuits are those of single facts that are known both ways or at least forward, against
-the zero baseline; their overlap stands beside that of forward circuits of two relations.
+the zero baseline; their overlap stands beside that of forward circuits of two relations without a common subject.
 """
 
 import logging
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import compare
+from knowcirc.analysis.comparison import overlaps
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.finding import Find
@@ -34,6 +34,7 @@ class BothWays:
     """A relation's answers both ways, fact by fact, and circuits of the first facts whose forward answer is known."""
 
     relation: str
+    subjects: frozenset[str]
     answers: dict[str, list[Answer]]
     known: list[int]
     circuits: list[dict[str, Circuit]]
@@ -64,7 +65,8 @@ def study_both_ways(
     answers = {way: answer_prompts(model, prompts[way]) for way in WAYS}
     known = [i for i in range(len(facts)) if answers["forward"][i].rank == 0]
     circuits = [{way: find(model, prompts[way][i]) for way in WAYS} for i in known[:n_circuits]]
-    return BothWays(relation.name, answers, known, circuits)
+    subjects = frozenset(fact.subject for fact in relation.facts)
+    return BothWays(relation.name, subjects, answers, known, circuits)
 
 
 def reverse_rows(graph: Graph, studies: Sequence[BothWays], k: int) -> pd.DataFrame:
@@ -85,14 +87,20 @@ def reverse_rows(graph: Graph, studies: Sequence[BothWays], k: int) -> pd.DataFr
         row: dict[str, object] = {"relation": study.relation}
         for way in WAYS:
             row |= columns(f"hit_{way}", proportion(hits(study.answers[way], k)))
-        strangers = [each["forward"] for other in enough if other is not study for each in other.circuits]
-        pairs = {"both_ways": [compare(graph, each["forward"].edges, each["reverse"].edges) for each in study.circuits]}
-        pairs["unrelated"] = [
-            compare(graph, each["forward"].edges, strangers[i % len(strangers)].edges)
-            for i, each in enumerate(study.circuits if strangers else ())
+        strangers = [
+            [each["forward"].edges for each in other.circuits]
+            for other in enough
+            if not study.subjects & other.subjects
         ]
-        for pair, found in pairs.items():
-            for kind in ("nodes", "edges"):
-                row |= columns(f"{kind}_{pair}", bootstrap([float(one[f"jaccard_{kind}"]) for one in found]))
+        pairs = {
+            "both_ways": [(each["forward"].edges, [each["reverse"].edges]) for each in study.circuits],
+            "unrelated": [
+                (each["forward"].edges, [them[i % len(them)] for them in strangers])
+                for i, each in enumerate(study.circuits)
+            ],
+        }
+        for pair, matched in pairs.items():
+            for kind, values in overlaps(graph, matched).items():
+                row |= columns(f"{kind}_{pair}", bootstrap(values))
         rows.append({**row, "n_circuits": len(study.circuits), "n": len(study.answers["forward"])})
     return pd.DataFrame(rows)

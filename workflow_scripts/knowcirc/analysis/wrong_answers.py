@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Int
 from numpy import ndarray
 
 from knowcirc.analysis.ablation import Head
-from knowcirc.analysis.heads import Thresholds, observe, read_outputs
+from knowcirc.analysis.heads import Thresholds, attributions, observe
 from knowcirc.analysis.lens import by_layer, step_ranks
 from knowcirc.facts.prompts import Prompt, answer_tokens
 from knowcirc.facts.survey import prompts_of
@@ -96,22 +97,31 @@ def _leads_from(leader: Int[ndarray, " layer"], other: Int[ndarray, " layer"]) -
     return min(int(behind[-1]) + 1, len(leader) - 1) if len(behind) else 0
 
 
+@torch.no_grad()
 def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thresholds) -> dict[str, object]:
-    seen = read_outputs(model, case.prompt, observe(model, case.prompt), (case.right, case.rival))
-    best = [max(readings, key=lambda one: one.attribution).name for readings in seen]
-    said = best[case.kind == "wrong"]
-    row: dict[str, object] = {"said_by": said, "right_by": best[0], "same_head": said == best[0]}
-    if mover is None:
+    seen = observe(model, case.prompt)
+    right, rival = (attributions(model, seen, answer) for answer in (case.right, case.rival))
+    by_right, by_rival = (divmod(int(added.argmax()), added.shape[1]) for added in (right, rival))
+    said = by_rival if case.kind == "wrong" else by_right
+    row: dict[str, object] = {"said_by": _name(said), "right_by": _name(by_right), "same_head": said == by_right}
+    if mover is None or case.prompt.span is None:
         return row
-    right, rival = (next(one for one in readings if (one.layer, one.head) == mover) for readings in seen)
+    low, high = case.prompt.span
+    to_subject = float(seen.attention[mover][low:high].sum())
+    logits = model.transformer.unembed(seen.written[mover][None])[0]
+    writes = {token: int((logits > logits[token]).sum()) < limits.tokens for token in (case.right, case.rival)}
     return row | {
-        "head": right.name,
-        "to_subject": right.to_subject,
-        "attends": right.to_subject >= limits.attention,
-        "writes_right": right.rank < limits.tokens,
-        "writes_rival": rival.rank < limits.tokens,
-        "prefers_rival": rival.attribution > right.attribution,
+        "head": _name(mover),
+        "to_subject": to_subject,
+        "attends": to_subject >= limits.attention,
+        "writes_right": writes[case.right],
+        "writes_rival": writes[case.rival],
+        "prefers_rival": bool(rival[mover] > right[mover]),
     }
+
+
+def _name(head: Head) -> str:
+    return f"a{head[0]}.h{head[1]}"
 
 
 def main_mover(named: pd.DataFrame, relation: str) -> Head | None:
