@@ -3,6 +3,7 @@ rule study_hallucination:
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
+        heads="<results>/{model}/components/heads.csv",
     output:
         ranks="<results>/{model}/figures/hallucination.csv",
         meta="<results>/{model}/figures/hallucination.json",

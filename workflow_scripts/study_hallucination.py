@@ -6,17 +6,20 @@ import pandas as pd
 
 from knowcirc.analysis.hallucination import describe_case, pick_cases
 from knowcirc.analysis.heads import Thresholds
+from knowcirc.analysis.wrong_answers import main_mover
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write both cases' curves through the layers, their mover heads and what they are."""
-    cases = pick_cases(read_table(job.input.facts))
+    """Write both cases' curves through the layers, their relation's mover head and what they are."""
+    survey, named = read_table(job.input.facts), read_table(job.input.heads)
+    movers = {name: main_mover(named, name) for name in survey["relation"].unique()}
+    cases = pick_cases(survey, [name for name, head in movers.items() if head is not None])
     model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
     limits = Thresholds(**job.params.heads)
-    described = {name: describe_case(model, name, row, limits) for name, row in cases.items()}
+    described = {name: describe_case(model, name, row, movers[row["relation"]], limits) for name, row in cases.items()}
     write_table(job.output.ranks, pd.concat([pd.DataFrame(case.ranks) for case in described.values()]))
     write_json(
         job.output.meta,

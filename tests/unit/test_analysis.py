@@ -626,6 +626,13 @@ def test_the_most_confident_wrong_answer_stands_beside_the_nearest_right_one(emp
     assert chosen["right"]["object"] == "Rome"  # Paris is nearer, but is the wrong case's own answer
 
 
+def test_a_relation_with_a_mover_comes_first() -> None:
+    rows = [*CASES, ("age", 0, "old", 0, 0.5, ""), ("age", 0, "young", 2, 0.3, "old")]
+    assert pick_cases(cases(rows), ["age"])["wrong"]["object"] == "young"
+    assert pick_cases(cases(rows), ["capital", "age"])["wrong"]["object"] == "Madrid"
+    assert pick_cases(cases(rows), ["language"])["wrong"]["object"] == "Madrid"  # nothing right there
+
+
 def test_the_right_case_may_share_the_wrong_answer_where_there_is_no_other() -> None:
     chosen = pick_cases(cases([CASES[2], CASES[3]]))
     assert (chosen["wrong"]["object"], chosen["right"]["object"]) == ("Madrid", "Paris")
@@ -652,7 +659,7 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     other = (
         model.text("Tok", add_special_tokens=False)["input_ids"][0] if name == "wrong" else int(p.topk(2).indices[1])
     )
-    case = describe_case(model, name, row, Thresholds(0.2, 20))
+    case = describe_case(model, name, row, None, Thresholds(0.2, 20))
     frame = pd.DataFrame(case.ranks)
     assert frame.groupby("token")["layer"].apply(list).to_dict() == {
         "right_answer": [0, 1, 2, 3],
@@ -667,3 +674,8 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     mover, found = find_head(read_heads(model, replace(prompt, answer=(said,))), "mover", Thresholds(0.2, 20))
     assert (case.head["name"], case.head["is_mover"]) == (mover.name, found)
     assert case.head["right_rank" if name == "right" else "wrong_rank"] == mover.rank + 1
+    given = describe_case(model, name, row, (1, 2), Thresholds(0.2, 20)).head
+    readings = {one.name: one for one in read_heads(model, replace(prompt, answer=(said,)))}
+    assert (given["name"], given["of_relation"], case.head["of_relation"]) == ("a1.h2", True, False)
+    assert given["is_mover"] == readings["a1.h2"].moves(Thresholds(0.2, 20))
+    assert given["attention"] == pytest.approx(list(readings["a1.h2"].attention))

@@ -152,6 +152,7 @@ def wrong_answer() -> Figure:
         for token in ("right_answer", "wrong_answer"):
             rows += [{"case": case, "token": token, "layer": i, "rank": 100 - i, "probability": i / 9} for i in LAYERS]
         head = {"case": case, "name": "a1.h2", "layer": 1, "tokens": TOKENS, "attention": ATTENTION, "is_mover": True}
+        head["of_relation"] = case == "wrong"
         heads.append({**head, "top_tokens": [" Peru", " Chile"], "right_rank": 3, "wrong_rank": 1})
         fact = {"case": case, "prompt": "Lima lies in", "right": " Peru", "wrong": " Chile", "relation": "city"}
         meta.append({**fact, "p_right": 0.2, "p_wrong": 0.5})

@@ -1,9 +1,11 @@
 """Hallucination seen from inside: a wrong answer of the right type beside a right one (KC section 6.1)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
+from knowcirc.analysis.ablation import Head
 from knowcirc.analysis.heads import Thresholds, find_head, observe, read_outputs
 from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.facts.prompts import answer_tokens, fill, token_texts
@@ -21,8 +23,10 @@ class Case:
     meta: dict[str, object]
 
 
-def pick_cases(survey: pd.DataFrame) -> dict[str, pd.Series]:
+def pick_cases(survey: pd.DataFrame, with_mover: Collection[str] = ()) -> dict[str, pd.Series]:
     """The most confident wrong answer of the right type, and the right answer of its relation nearest in confidence.
+
+    Relations that have a mover head come first; the others are taken only where none of these has both.
 
     Raises:
         ValueError: if no relation holds both.
@@ -32,14 +36,16 @@ def pick_cases(survey: pd.DataFrame) -> dict[str, pd.Series]:
     wrong = asked[(asked["wrong"] != "") & asked["wrong"].notna() & asked.relation.isin(right.relation)]
     if wrong.empty:
         raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
+    moved = wrong[wrong.relation.isin(with_mover)]
+    wrong = moved if len(moved) else wrong
     worst = wrong.loc[wrong["p_top"].idxmax()]
     same = right[(right.relation == worst.relation) & (right["object"] != worst["wrong"])]
     same = same if len(same) else right[right.relation == worst.relation]
     return {"wrong": worst, "right": same.loc[(same["p_top"] - worst["p_top"]).abs().idxmin()]}
 
 
-def describe_case(model: LanguageModel, name: str, row: pd.Series, limits: Thresholds) -> Case:
-    """Curves of the right and the wrong answer, and the head that moves what the model says.
+def describe_case(model: LanguageModel, name: str, row: pd.Series, mover: Head | None, limits: Thresholds) -> Case:
+    """Curves of the right and the wrong answer, and the relation's mover head; without one, the head nearest to it.
 
     Beside a right answer stands the runner-up token as the wrong one.
     """
@@ -57,7 +63,11 @@ def describe_case(model: LanguageModel, name: str, row: pd.Series, limits: Thres
     said = right if name == "right" else wrong
     read = read_outputs(model, prompt, observe(model, prompt), (right, wrong))
     readings = dict(zip((right, wrong), read, strict=True))
-    reading, is_mover = find_head(readings[said], "mover", limits)
+    if mover is None:
+        reading, is_mover = find_head(readings[said], "mover", limits)
+    else:
+        reading = next(one for one in readings[said] if (one.layer, one.head) == mover)
+        is_mover = reading.moves(limits)
     place = readings[said].index(reading)
     p = logits.double().softmax(-1)
     texts = token_texts(model.text, [right, wrong])
@@ -66,6 +76,7 @@ def describe_case(model: LanguageModel, name: str, row: pd.Series, limits: Thres
         "name": reading.name,
         "layer": reading.layer,
         "is_mover": is_mover,
+        "of_relation": mover is not None,
         "tokens": token_texts(model.text, prompt.ids),
         "attention": list(reading.attention),
         "top_tokens": token_texts(model.text, reading.top[:SHOWN_TOKENS]),

@@ -38,8 +38,9 @@ def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], mo
 
     `ranks` has a row a case (wrong, right), layer (0 = embedding) and token (right_answer, wrong_answer), with rank
     (from 1) and probability (0 to 1). `heads`, one a case: {case, name, layer, tokens, attention (from the last
-    position), top_tokens, right_rank, wrong_rank}. `meta`, one a case: {case, prompt, right, wrong, relation, p_right,
-    p_wrong}, and right_token, wrong_token (to highlight) where an answer has several tokens.
+    position), top_tokens, right_rank, wrong_rank, is_mover (on this prompt), of_relation (whether it is the mover head
+    of the relation)}. `meta`, one a case: {case, prompt, right, wrong, relation, p_right, p_wrong}, and right_token,
+    wrong_token (to highlight) where an answer has several tokens.
     """
     facts = {str(one["case"]): one for one in meta}
     movers = {str(one["case"]): one for one in heads}
@@ -52,8 +53,8 @@ def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], mo
     heading(
         figure,
         f"Where {model} goes wrong: a wrong answer beside a right one",
-        "Top: right and wrong answer under the logit lens at the last position. Bottom: what the mover head attends to "
-        "and the tokens it raises most; where no head meets the thresholds of a mover, the head that attends to the "
+        "Top: right and wrong answer under the logit lens at the last position. Bottom: what the relation's mover "
+        "head attends to and the tokens it raises most; in a relation without one, the head that attends to the "
         "subject and ranks what is said best. Dotted line: output of that head's layer. n = 1 fact each.",
     )
     return figure
@@ -94,7 +95,7 @@ def _hallucination_column(
 def _mover_row(bars: Axes, words: Axes, mover: Plain, fact: Plain) -> None:
     attention_bars(bars, mover["tokens"], mover["attention"], color=GREEN)
     ranks = f"right at rank {mover['right_rank']:,}, wrong at {mover['wrong_rank']:,}"
-    role = "mover head" if mover.get("is_mover", True) else "no mover; nearest:"
+    role = "relation's mover" if mover["of_relation"] else "mover head" if mover["is_mover"] else "no mover; nearest:"
     bars.set_title(f"{role} {mover['name']}: {ranks}", loc="left", pad=12)
     colors = {str(fact.get(f"{name}_token", fact[name])): c for name, c in (("right", BLUE), ("wrong", VERMILION))}
     token_list(words, mover["top_tokens"], colors)
