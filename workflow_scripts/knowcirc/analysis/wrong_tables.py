@@ -46,7 +46,7 @@ def hallucination_table(cases: pd.DataFrame, model: str) -> pd.DataFrame:
     for relation, group in cases.groupby("relation", sort=True):
         counts = group["kind"].value_counts()
         if min(counts.get("wrong", 0), counts.get("right", 0)) < LEAST:
-            log.warning("hallucination: %s stands in the row of all alone, with %s cases", relation, dict(counts))
+            log.warning("hallucination: %s stands in the row of all alone, with %s cases", relation, counts.to_dict())
             continue
         rows.append(_row(str(relation), group, model))
     rows.append(_row(ALL, cases, model))
