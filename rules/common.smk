@@ -86,7 +86,12 @@ def relation_files() -> dict[str, str]:
 
 DATASETS = read_datasets(ROOT / "config/datasets.tsv")
 MODELS = check_config()
-os.environ.update(KNOWCIRC_DEVICE=config["device"])
+# How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
+os.environ.update(
+    KNOWCIRC_DEVICE=config["device"],
+    KNOWCIRC_MIRROR=config["mirror"] or "",
+    KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
+)
 
 
 wildcard_constraints:

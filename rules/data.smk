@@ -11,8 +11,6 @@ rule fetch_model:
         mem_mb=model_mb,
     params:
         row=model_row,
-        mirror=lookup(within=config, dpath="mirror"),
-        offline=lookup(within=config, dpath="offline"),
         code=code_digest("fetch_model"),
     script:
         "../workflow_scripts/fetch_model.py"
@@ -27,8 +25,6 @@ rule fetch_dataset:
     localrule: True
     params:
         source=dataset_params,
-        mirror=lookup(within=config, dpath="mirror"),
-        offline=lookup(within=config, dpath="offline"),
         code=code_digest("fetch_dataset"),
     script:
         "../workflow_scripts/fetch_dataset.py"

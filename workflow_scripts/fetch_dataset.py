@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from knowcirc.download import fetch_file
+from knowcirc.download import fetch_file, reach
 from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
     """Write the file once its sha256 is the pinned one."""
-    mirror = None if job.params.mirror is None else Path(job.params.mirror)
     place = f"{job.wildcards.dataset}.json"
-    fetch_file(Path(job.output.data), place, **job.params.source, mirror=mirror, offline=job.params.offline)
+    fetch_file(Path(job.output.data), place, **job.params.source, **reach())
 
 
 if __name__ == "__main__":

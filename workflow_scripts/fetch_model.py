@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from knowcirc.download import reach
 from knowcirc.job import Job, run
 from knowcirc.models.fetching import fetch
 from knowcirc.models.table import FetchRow
@@ -9,8 +10,7 @@ from knowcirc.models.table import FetchRow
 
 def main(job: Job) -> None:
     """Fill the model's folder; its provenance.json comes last."""
-    mirror = None if job.params.mirror is None else Path(job.params.mirror)
-    fetch(FetchRow(**job.params.row), Path(job.output.provenance).parent, mirror=mirror, offline=job.params.offline)
+    fetch(FetchRow(**job.params.row), Path(job.output.provenance).parent, **reach())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from knowcirc.download import reach
 from knowcirc.models.fetching import extract_member, fetch
 from knowcirc.models.loading import LanguageModel, load, weights_digest
 from knowcirc.models.table import FetchRow, Source, read_models
@@ -264,3 +265,12 @@ def test_a_loaded_model_is_frozen_and_in_evaluation_mode(name: str, load_tiny: C
     network = load_tiny(name).network
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_where_upstream_data_come_from_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KNOWCIRC_MIRROR", "some/folder")
+    monkeypatch.setenv("KNOWCIRC_OFFLINE", "yes")
+    assert reach() == {"mirror": Path("some/folder"), "offline": True}
+    monkeypatch.setenv("KNOWCIRC_MIRROR", "")
+    monkeypatch.delenv("KNOWCIRC_OFFLINE")
+    assert reach() == {"mirror": None, "offline": False}

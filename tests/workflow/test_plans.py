@@ -163,6 +163,12 @@ def test_a_finished_study_has_nothing_to_do(finished: Path) -> None:
     assert planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished)) == set()
 
 
+def test_where_data_come_from_and_the_device_rerun_nothing(finished: Path) -> None:
+    (finished / "mirror").mkdir()
+    more = changed(finished, "mirror: mirror\noffline: true\ndevice: cpu")
+    assert planned(snakemake("-n", "--configfile", *more, cwd=finished)) == set()
+
+
 def test_a_changed_edit_setting_reruns_the_edits_and_what_follows(finished: Path) -> None:
     rules = planned(snakemake("-n", "--configfile", *changed(finished, FASTER), cwd=finished))
     assert {"edit_facts", "sample_edited_text", "compare_edited_circuits", "tabulate_editing_scores"} <= rules

@@ -2,15 +2,30 @@
 
 import hashlib
 import logging
+import os
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TypedDict
 
 from knowcirc.files import atomic
 
 TRIES = 3
 log = logging.getLogger(__name__)
+
+
+class Reach(TypedDict):
+    """Where upstream data may come from: a mirror folder, if there is one; and whether the network is out of bounds."""
+
+    mirror: Path | None
+    offline: bool
+
+
+def reach() -> Reach:
+    """What KNOWCIRC_MIRROR and KNOWCIRC_OFFLINE say (empty: no mirror, and the network is there)."""
+    mirror = os.environ.get("KNOWCIRC_MIRROR", "")
+    return {"mirror": Path(mirror) if mirror else None, "offline": bool(os.environ.get("KNOWCIRC_OFFLINE", ""))}
 
 
 def fetch_file(target: Path, place: str, *, url: str, sha256: str, mirror: Path | None, offline: bool) -> None:
