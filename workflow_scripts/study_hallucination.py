@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.analysis.hallucination import describe_case, pick_cases
 from knowcirc.analysis.heads import Thresholds
-from knowcirc.analysis.wrong_answers import main_mover
+from knowcirc.analysis.wrong_answers import first_tokens, main_mover
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
@@ -19,7 +19,11 @@ def main(job: Job) -> None:
     cases = pick_cases(survey, [name for name, head in movers.items() if head is not None])
     model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
     limits = Thresholds(**job.params.heads)
-    described = {name: describe_case(model, name, row, movers[row["relation"]], limits) for name, row in cases.items()}
+    relation = cases["wrong"]["relation"]
+    objects = first_tokens(model, survey.loc[survey["relation"] == relation, "object"].unique())
+    described = {
+        name: describe_case(model, name, row, objects, movers[relation], limits) for name, row in cases.items()
+    }
     write_table(job.output.ranks, pd.concat([pd.DataFrame(case.ranks) for case in described.values()]))
     write_json(
         job.output.meta,

@@ -614,7 +614,8 @@ CASES = (
 
 
 def cases(rows: Sequence[tuple[str, int, str, int, float, str]] = CASES) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["relation", "template", "object", "rank", "p_top", "wrong"])
+    frame = pd.DataFrame(rows, columns=["relation", "template", "object", "rank", "p_top", "wrong"])
+    return frame.assign(category=np.where(frame["relation"] == "age", "linguistic", "factual"))
 
 
 @pytest.mark.parametrize("empty", ["", None])
@@ -631,6 +632,9 @@ def test_a_relation_with_a_mover_comes_first() -> None:
     assert pick_cases(cases(rows), ["age"])["wrong"]["object"] == "young"
     assert pick_cases(cases(rows), ["capital", "age"])["wrong"]["object"] == "Madrid"
     assert pick_cases(cases(rows), ["language"])["wrong"]["object"] == "Madrid"  # nothing right there
+    rows[-1] = ("age", 0, "young", 2, 0.7, "old")
+    assert pick_cases(cases(rows), ["capital", "age"])["wrong"]["object"] == "Madrid"  # a fact, though less confident
+    assert pick_cases(cases(rows))["wrong"]["object"] == "Madrid"
 
 
 def test_the_right_case_may_share_the_wrong_answer_where_there_is_no_other() -> None:
@@ -656,10 +660,10 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     )
     prompt = fill(model.text, TEMPLATE, "Peru", "Lima")
     p = last_p(model, prompt)
-    other = (
-        model.text("Tok", add_special_tokens=False)["input_ids"][0] if name == "wrong" else int(p.topk(2).indices[1])
-    )
-    case = describe_case(model, name, row, None, Thresholds(0.2, 20))
+    tok, *others = (model.text(text, add_special_tokens=False)["input_ids"][0] for text in ("Tok", "Rome", "Paris"))
+    objects = {prompt.answer[0], *others}
+    other = tok if name == "wrong" else max(others, key=lambda token: float(p[token]))
+    case = describe_case(model, name, row, objects, None, Thresholds(0.2, 20))
     frame = pd.DataFrame(case.ranks)
     assert frame.groupby("token")["layer"].apply(list).to_dict() == {
         "right_answer": [0, 1, 2, 3],
@@ -674,7 +678,7 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     mover, found = find_head(read_heads(model, replace(prompt, answer=(said,))), "mover", Thresholds(0.2, 20))
     assert (case.head["name"], case.head["is_mover"]) == (mover.name, found)
     assert case.head["right_rank" if name == "right" else "wrong_rank"] == mover.rank + 1
-    given = describe_case(model, name, row, (1, 2), Thresholds(0.2, 20)).head
+    given = describe_case(model, name, row, objects, (1, 2), Thresholds(0.2, 20)).head
     readings = {one.name: one for one in read_heads(model, replace(prompt, answer=(said,)))}
     assert (given["name"], given["of_relation"], case.head["of_relation"]) == ("a1.h2", True, False)
     assert given["is_mover"] == readings["a1.h2"].moves(Thresholds(0.2, 20))

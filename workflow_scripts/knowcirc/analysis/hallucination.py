@@ -8,6 +8,7 @@ import pandas as pd
 from knowcirc.analysis.ablation import Head
 from knowcirc.analysis.heads import Thresholds, find_head, observe, read_outputs
 from knowcirc.analysis.lens import curve_rows, token_curve
+from knowcirc.analysis.wrong_answers import runner_up
 from knowcirc.facts.prompts import answer_tokens, fill, token_texts
 from knowcirc.models.loading import LanguageModel
 
@@ -26,7 +27,7 @@ class Case:
 def pick_cases(survey: pd.DataFrame, with_mover: Collection[str] = ()) -> dict[str, pd.Series]:
     """The most confident wrong answer of the right type, and the right answer of its relation nearest in confidence.
 
-    Relations that have a mover head come first; the others are taken only where none of these has both.
+    Relations that have a mover head come first, of these the factual ones; others are taken only where these have none.
 
     Raises:
         ValueError: if no relation holds both.
@@ -36,24 +37,24 @@ def pick_cases(survey: pd.DataFrame, with_mover: Collection[str] = ()) -> dict[s
     wrong = asked[(asked["wrong"] != "") & asked["wrong"].notna() & asked.relation.isin(right.relation)]
     if wrong.empty:
         raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
-    moved = wrong[wrong.relation.isin(with_mover)]
-    wrong = moved if len(moved) else wrong
+    for wanted in (wrong.relation.isin(with_mover), wrong.category == "factual"):
+        wrong = wrong[wanted.loc[wrong.index]] if wanted.loc[wrong.index].any() else wrong
     worst = wrong.loc[wrong["p_top"].idxmax()]
     same = right[(right.relation == worst.relation) & (right["object"] != worst["wrong"])]
     same = same if len(same) else right[right.relation == worst.relation]
     return {"wrong": worst, "right": same.loc[(same["p_top"] - worst["p_top"]).abs().idxmin()]}
 
 
-def describe_case(model: LanguageModel, name: str, row: pd.Series, mover: Head | None, limits: Thresholds) -> Case:
+def describe_case(
+    model: LanguageModel, name: str, row: pd.Series, objects: set[int], mover: Head | None, limits: Thresholds
+) -> Case:
     """Curves of the right and the wrong answer, and the relation's mover head; without one, the head nearest to it.
 
-    Beside a right answer stands the runner-up token as the wrong one.
+    Beside a right answer stands the runner-up of the relation's objects, given by their first tokens, as the wrong one.
     """
     prompt = fill(model.text, row["wording"], row["subject"], row["object"])
     right = prompt.answer[0]
-    logits = model.transformer.logits(model.batch([prompt.ids]))[0]
-    runner_up = int(logits.topk(2).indices[1])
-    wrong = answer_tokens(model.text, row["wrong"])[0] if name == "wrong" else runner_up
+    wrong = answer_tokens(model.text, row["wrong"])[0] if name == "wrong" else runner_up(model, prompt, objects)
     last = len(prompt.ids) - 1
     ranks = [
         entry
@@ -69,7 +70,7 @@ def describe_case(model: LanguageModel, name: str, row: pd.Series, mover: Head |
         reading = next(one for one in readings[said] if (one.layer, one.head) == mover)
         is_mover = reading.moves(limits)
     place = readings[said].index(reading)
-    p = logits.double().softmax(-1)
+    p = model.transformer.logits(model.batch([prompt.ids]))[0].double().softmax(-1)
     texts = token_texts(model.text, [right, wrong])
     head = {
         "case": name,

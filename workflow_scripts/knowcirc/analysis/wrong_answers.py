@@ -8,7 +8,7 @@
    whether it attends to the subject, and which of the two answers it writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class Case:
 def draw_cases(model: LanguageModel, survey: pd.DataFrame, relation: str, most: int, seed: int) -> list[Case]:
     """At most `most` wrong answers of the right type, and as many right ones, of the first wording."""
     asked = survey[(survey.relation == relation) & (survey.template == 0)]
-    objects = {answer_tokens(model.text, text)[0] for text in asked["object"].unique()}
+    objects = first_tokens(model, asked["object"].unique())
     wrong = asked[asked["wrong"].fillna("") != ""]
     right = asked[asked["rank"] == 0]
     cases = []
@@ -53,12 +53,18 @@ def draw_cases(model: LanguageModel, survey: pd.DataFrame, relation: str, most: 
         rows = rows.sample(n=min(most, len(wrong), len(rows)), random_state=derive(seed, kind, relation) % 2**32)
         for prompt, (_, row) in zip(prompts_of(model, rows), rows.iterrows(), strict=True):
             own = prompt.answer[0]
-            said = answer_tokens(model.text, row["wrong"])[0] if kind == "wrong" else _runner_up(model, prompt, objects)
+            said = answer_tokens(model.text, row["wrong"])[0] if kind == "wrong" else runner_up(model, prompt, objects)
             cases.append(Case(kind, str(row["subject"]), prompt, own, said))
     return cases
 
 
-def _runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
+def first_tokens(model: LanguageModel, objects: Iterable[str]) -> set[int]:
+    """The tokens by which objects begin."""
+    return {answer_tokens(model.text, text)[0] for text in objects}
+
+
+def runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
+    """Of the first tokens of a relation's objects the likeliest that is not the prompt's answer."""
     logits = model.transformer.logits(model.batch([prompt.ids]))[0]
     others = sorted(objects - {prompt.answer[0]})
     return others[int(logits[others].argmax())]
