@@ -110,7 +110,7 @@ def tables() -> dict[str, pd.DataFrame]:
                     "right_ever_on_top": 0.1,
                 },
                 **{"attends_wrong": 0.7, "attends_right": 0.9, "writes_said_wrong": 0.4, "writes_right_wrong": 0.2},
-                **{"writes_said_right": 0.6, "n_mover": [3, 90], "n_right": 5, "n": [3, 120]},
+                **{"writes_said_right": 0.6, "same_head": 0.3, "n_mover": [3, 90], "n_right": 5, "n": [3, 120]},
             }
         ),
         "hops": pd.DataFrame(
