@@ -41,14 +41,17 @@ def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relati
         for name in names
         if name not in relations
     ]
-    for section in ("tracing", "comparison", "editing", "icl"):
-        for name in config[section]["relations"]:
-            if name not in names:
-                lines.append(f"{section}.relations: {name!r} is not in relations.names{_hint(name, names)}")
-    chained = [each[hop] for each in config["hops"]["compositions"] for hop in ("first", "second")]
-    for key, wanted in (("hops.compositions", chained), ("reverse.relations", config["reverse"]["relations"])):
+    used = {
+        f"{part}.relations": config[part]["relations"]
+        for part in ("tracing", "comparison", "editing", "icl", "reverse")
+    }
+    used["hops.compositions"] = [each[hop] for each in config["hops"]["compositions"] for hop in ("first", "second")]
+    for key, wanted in used.items():
         missing = [name for name in dict.fromkeys(wanted) if name not in names]
-        lines += [f"{key}: {name!r} is not in relations.names{_hint(name, names)}" for name in missing]
+        if len(missing) == 1:
+            lines.append(f"{key}: {missing[0]!r} is not in relations.names{_hint(missing[0], names)}")
+        elif missing:
+            lines.append(f"{key}: {', '.join(map(repr, missing))} are not in relations.names")
     if config["showcase"]["relation"] not in names:
         lines.append(f"showcase.relation: {config['showcase']['relation']!r} is not in relations.names")
     mirror, corpus = config["mirror"], config["moments"]["corpus"]
