@@ -14,7 +14,7 @@ from knowcirc.analysis.lens import step_ranks
 from knowcirc.analysis.reverse import reverse_rows, reversible, study_both_ways
 from knowcirc.analysis.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
 from knowcirc.analysis.wrong_tables import hallucination_table
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.finding import CircuitSettings, Find, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise
@@ -178,6 +178,12 @@ def test_chains_join_objects_to_subjects() -> None:
     assert len({tuple(chains(CITIES, LANGUAGES, seed=seed)) for seed in range(8)}) > 1
 
 
+def small_circuits(model: LanguageModel) -> tuple[Graph, Find]:
+    """The model's graph, and what finds circuits of 40 of its edges."""
+    graph = Graph.of(model.transformer.shape, "grouped")
+    return graph, finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+
+
 def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[str] = ()) -> None:
     """Let every answer rank first but those to prompts that hold one of the texts."""
     real = answer_prompts
@@ -196,8 +202,7 @@ def test_a_composition_is_asked_in_four_ways(
 ) -> None:
     monkeypatch.setattr("knowcirc.analysis.hops.LEAST", 2)
     known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
-    graph = Graph.of(model.transformer.shape, "grouped")
-    find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+    graph, find = small_circuits(model)
     study = study_chains(model, find, COMPOSITION, (CITIES, LANGUAGES), most=9, n_circuits=9, seed=0)
     texts = {one["first"].text: {name: prompt.text for name, prompt in one.items()} for one in study.prompts}
     assert texts["the city of Paris lies in"] == {
@@ -250,8 +255,7 @@ def test_a_relation_is_asked_both_ways(
 ) -> None:
     monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 1)
     known_first(monkeypatch, "knowcirc.analysis.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"])
-    graph = Graph.of(model.transformer.shape, "grouped")
-    find = finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+    graph, find = small_circuits(model)
     study = study_both_ways(model, find, CAPITALS, most=9, n_circuits=9, seed=0)
     forward = tokenise(model.text, "the capital of Spain is", "Madrid")
     backward = tokenise(model.text, "Madrid is the capital of", "Spain")

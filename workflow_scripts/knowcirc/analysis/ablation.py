@@ -16,6 +16,25 @@ BATCH = 20
 Head = tuple[int, int]  # layer, head
 
 
+def head_name(head: Head) -> str:
+    """The head's name in circuits.
+
+    >>> head_name((23, 4))
+    'a23.h4'
+    """
+    return f"a{head[0]}.h{head[1]}"
+
+
+def head_of(name: str) -> Head:
+    """The head of a name.
+
+    >>> head_of("a23.h4")
+    (23, 4)
+    """
+    layer, _, head = name.removeprefix("a").partition(".h")
+    return int(layer), int(head)
+
+
 def logits_without(
     network: Transformer, ids: Int[Tensor, "batch pos"], sets: Sequence[Collection[Head]]
 ) -> list[Float[Tensor, "batch vocab"]]:

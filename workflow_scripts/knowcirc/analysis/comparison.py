@@ -1,11 +1,12 @@
 """Circuits side by side: edges and nodes shared, lost and new; and where in the network a circuit lies."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.statistics import bootstrap, columns
 
 KINDS = ("nodes", "edges")
 
@@ -27,6 +28,24 @@ def overlaps(graph: Graph, pairs: Iterable[tuple[EdgeMatrix, Sequence[EdgeMatrix
     """Jaccard indices of nodes and of edges, a value a pair: of a circuit with others, the mean over these."""
     found = [[compare(graph, edges, other) for other in others] for edges, others in pairs if others]
     return {kind: [float(np.mean([one[f"jaccard_{kind}"] for one in case])) for case in found] for kind in KINDS}
+
+
+def overlap_columns(
+    graph: Graph, pairs: Mapping[str, Iterable[tuple[EdgeMatrix, Sequence[EdgeMatrix]]]]
+) -> dict[str, float]:
+    """The columns nodes_NAME and edges_NAME of a table for each named list of pairs, intervals over the pairs."""
+    row: dict[str, float] = {}
+    for name, matched in pairs.items():
+        for kind, values in overlaps(graph, matched).items():
+            row |= columns(f"{kind}_{name}", bootstrap(values))
+    return row
+
+
+def beside(
+    circuits: Sequence[EdgeMatrix], others: Sequence[Sequence[EdgeMatrix]]
+) -> list[tuple[EdgeMatrix, list[EdgeMatrix]]]:
+    """Each circuit with one of every other group, in order, and from the first again where a group has fewer."""
+    return [(edges, [group[i % len(group)] for group in others]) for i, edges in enumerate(circuits)]
 
 
 def differences(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> Iterator[dict[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.ablation import Head, answers_without, next_tokens, random_heads
+from knowcirc.analysis.ablation import Head, answers_without, head_name, head_of, next_tokens, random_heads
 from knowcirc.analysis.heads import ROLES, Context, HeadReading, Role, Thresholds, find_head, read_heads
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
@@ -98,7 +98,7 @@ def name_heads(rows: pd.DataFrame, share: float) -> pd.DataFrame:
         row: dict[str, object] = {
             "category": group["category"].iloc[0],
             "relation": relation,
-            "head": f"a{layer}.h{head}",
+            "head": head_name((layer, head)),
             "layer": layer,
             "role": role,
             **columns("role_share", wilson(int(counts.iloc[0]), len(group))),
@@ -127,10 +127,7 @@ def heads_of(named: pd.DataFrame, role: Role) -> list[Head]:
 
 
 def _heads(named: pd.DataFrame) -> list[Head]:
-    return [
-        (int(layer), int(str(name).partition(".h")[2]))
-        for layer, name in zip(named["layer"], named["head"], strict=True)
-    ]
+    return [head_of(str(name)) for name in named["head"]]
 
 
 def ablation_rows(
@@ -157,7 +154,7 @@ def ablation_rows(
                 "category": relation.category,
                 "relation": relation.name,
                 "role": role,
-                "heads": ", ".join(f"a{layer}.h{head}" for layer, head in heads),
+                "heads": ", ".join(map(head_name, heads)),
                 **columns("original", proportion(hits(whole, settings.hits))),
                 **columns("ablated", proportion(hits(without, settings.hits))),
                 **columns("random", bootstrap(np.mean([hits(one, settings.hits) for one in chance], axis=0).tolist())),

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from knowcirc.analysis.ablation import head_name
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 
@@ -66,7 +67,7 @@ class HeadReading:
     @property
     def name(self) -> str:
         """The head's name in circuits: `a23.h4`."""
-        return f"a{self.layer}.h{self.head}"
+        return head_name((self.layer, self.head))
 
     def moves(self, limits: Thresholds) -> bool:
         """Whether it attends to the subject and its output raises the answer among the first."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import overlaps
+from knowcirc.analysis.comparison import beside, overlap_columns
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.finding import Find
@@ -29,7 +29,7 @@ from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
-from knowcirc.statistics import bootstrap, columns, proportion
+from knowcirc.statistics import columns, proportion
 
 ASKED = ("first", "second", "integrated", "left_out")
 PAIRS = (("integrated", "first"), ("integrated", "second"), ("first", "second"), ("integrated", "left_out"))
@@ -115,12 +115,8 @@ def hop_row(graph: Graph, study: Chains, others: Sequence[Chains], k: int) -> di
         f"{one}_{other}": [(each[one].edges, [each[other].edges]) for each in study.circuits] for one, other in PAIRS
     }
     strangers = [[each["first"].edges for each in other.circuits] for other in others if _apart(study, other)]
-    pairs["integrated_unrelated"] = [
-        (each["integrated"].edges, [them[i % len(them)] for them in strangers]) for i, each in enumerate(study.circuits)
-    ]
-    for pair, matched in pairs.items():
-        for kind, values in overlaps(graph, matched).items():
-            row |= columns(f"{kind}_{pair}", bootstrap(values))
+    pairs["integrated_unrelated"] = beside([each["integrated"].edges for each in study.circuits], strangers)
+    row |= overlap_columns(graph, pairs)
     return {**row, "n_circuits": len(study.circuits), "n_known": len(study.known), "n": len(study.prompts)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.ablation import Head, answers_without, random_heads
+from knowcirc.analysis.ablation import Head, answers_without, head_name, random_heads
 from knowcirc.analysis.heads import observe
 from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads
 from knowcirc.circuits.discovery import Circuit, discover
@@ -181,7 +181,7 @@ def showcase_attention(
     tokens = token_texts(model.text, prompt.ids)
     rows = [
         {
-            "head": f"a{layer}.h{head}",
+            "head": head_name((layer, head)),
             "position": position,
             "token": token,
             "in_demonstration": low <= position < high,

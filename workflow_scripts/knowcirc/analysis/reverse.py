@@ -1,8 +1,8 @@
 """Facts asked forward and backward (KC appendix): the capital of France is Paris; Paris is the capital city of France.
 
 Relations with a reverse template are asked for their subjects, too, for objects of a single subject: of the others the
-answer would be one of several. Circuits are those of single facts that are known both ways or at least forward, against
-the zero baseline; their overlap stands beside that of forward circuits of two relations without a common subject.
+answer would be one of several. Circuits are those of single facts that are known forward, against the zero baseline;
+their overlap stands beside that of forward circuits of two relations without a common subject.
 """
 
 import logging
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import overlaps
+from knowcirc.analysis.comparison import beside, overlap_columns
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.finding import Find
@@ -22,7 +22,7 @@ from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import fill
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.models.loading import LanguageModel
-from knowcirc.statistics import bootstrap, columns, proportion
+from knowcirc.statistics import columns, proportion
 
 WAYS = ("forward", "reverse")
 LEAST = 3
@@ -47,6 +47,17 @@ def reversible(relation: Relation, most: int, seed: int) -> list[Fact]:
     return [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:most]]
 
 
+def reverse_wording(relation: Relation) -> str:
+    """The wording by which a relation is asked backward.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if relation.reverse_template is None:
+        raise ValueError(f"relation {relation.name} has no reverse_template; add one to its file, or leave it out")
+    return relation.reverse_template
+
+
 def study_both_ways(
     model: LanguageModel, find: Find, relation: Relation, *, most: int, n_circuits: int, seed: int
 ) -> BothWays:
@@ -55,12 +66,11 @@ def study_both_ways(
     Raises:
         ValueError: if it has no reverse template.
     """
-    if relation.reverse_template is None:
-        raise ValueError(f"relation {relation.name} has no reverse_template; add one to its file, or leave it out")
+    wording = reverse_wording(relation)
     facts = reversible(relation, most, seed)
     prompts = {
         "forward": [fill(model.text, relation.templates[0], fact.subject, fact.object) for fact in facts],
-        "reverse": [fill(model.text, relation.reverse_template, fact.object, fact.subject) for fact in facts],
+        "reverse": [fill(model.text, wording, fact.object, fact.subject) for fact in facts],
     }
     answers = {way: answer_prompts(model, prompts[way]) for way in WAYS}
     known = [i for i in range(len(facts)) if answers["forward"][i].rank == 0]
@@ -94,13 +104,8 @@ def reverse_rows(graph: Graph, studies: Sequence[BothWays], k: int) -> pd.DataFr
         ]
         pairs = {
             "both_ways": [(each["forward"].edges, [each["reverse"].edges]) for each in study.circuits],
-            "unrelated": [
-                (each["forward"].edges, [them[i % len(them)] for them in strangers])
-                for i, each in enumerate(study.circuits)
-            ],
+            "unrelated": beside([each["forward"].edges for each in study.circuits], strangers),
         }
-        for pair, matched in pairs.items():
-            for kind, values in overlaps(graph, matched).items():
-                row |= columns(f"{kind}_{pair}", bootstrap(values))
+        row |= overlap_columns(graph, pairs)
         rows.append({**row, "n_circuits": len(study.circuits), "n": len(study.answers["forward"])})
     return pd.DataFrame(rows)

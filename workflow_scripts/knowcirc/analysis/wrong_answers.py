@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from numpy import ndarray
 
-from knowcirc.analysis.ablation import Head
+from knowcirc.analysis.ablation import Head, head_name, head_of
 from knowcirc.analysis.heads import Thresholds, attributions, observe
 from knowcirc.analysis.lens import by_layer, step_ranks
 from knowcirc.facts.prompts import Prompt, answer_tokens
@@ -75,8 +75,8 @@ def case_rows(
 ) -> pd.DataFrame:
     """A row a case; what the mover does is missing where the relation has none.
 
-    `said_by` and `right_by` are the heads that add most to what the model says and to the right answer, in a wrong
-    answer; in a right one both are the right answer.
+    `said_by` and `right_by` are the heads that add most to what the model says and to the right answer: in a right
+    answer one and the same.
     """
     tokens = [{"right": case.right, "rival": case.rival} for case in cases]
     places = [{"last": len(case.prompt.ids) - 1} for case in cases]
@@ -109,7 +109,11 @@ def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thr
     right, rival = (attributions(model, seen, answer) for answer in (case.right, case.rival))
     by_right, by_rival = (divmod(int(added.argmax()), added.shape[1]) for added in (right, rival))
     said = by_rival if case.kind == "wrong" else by_right
-    row: dict[str, object] = {"said_by": _name(said), "right_by": _name(by_right), "same_head": said == by_right}
+    row: dict[str, object] = {
+        "said_by": head_name(said),
+        "right_by": head_name(by_right),
+        "same_head": said == by_right,
+    }
     if mover is None or case.prompt.span is None:
         return row
     low, high = case.prompt.span
@@ -117,7 +121,7 @@ def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thr
     logits = model.transformer.unembed(seen.written[mover][None])[0]
     writes = {token: int((logits > logits[token]).sum()) < limits.tokens for token in (case.right, case.rival)}
     return row | {
-        "head": _name(mover),
+        "head": head_name(mover),
         "to_subject": to_subject,
         "attends": to_subject >= limits.attention,
         "writes_right": writes[case.right],
@@ -126,14 +130,9 @@ def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thr
     }
 
 
-def _name(head: Head) -> str:
-    return f"a{head[0]}.h{head[1]}"
-
-
 def main_mover(named: pd.DataFrame, relation: str) -> Head | None:
     """Of a relation's movers and mixtures the one of the largest mean attribution, or None."""
     rows = named[(named["relation"] == relation) & named["role"].isin(["mover", "mixture"])]
     if rows.empty:
         return None
-    best = rows.loc[rows["attribution"].idxmax()]
-    return int(best["layer"]), int(str(best["head"]).partition(".h")[2])
+    return head_of(str(rows.loc[rows["attribution"].idxmax(), "head"]))
