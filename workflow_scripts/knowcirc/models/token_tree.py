@@ -25,6 +25,8 @@ from torch import Tensor
 
 from knowcirc.models.transformer import Transformer, attention_pattern, rotate
 
+SHARING = 4  # prompts in a tree, as many times as a batch of the same memory has rows: their logits take memory, too
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -138,6 +140,27 @@ def layout_of(prompts: Prompts) -> Layout:
     return prompts if isinstance(prompts, TokenTree) else Batch(prompts)
 
 
+def mix(
+    model: Transformer, layer: int, x: Float[Tensor, "batch pos d_model"], layout: Layout
+) -> Float[Tensor, "batch pos head d_head"]:
+    """The mixed values of a layer's heads, before the output matrix."""
+    block = model.blocks[layer]
+    normed = block.norm1(x)
+    q, k = (layout.turn(model, block.attention.read_all(kind, normed)) for kind in ("q", "k"))
+    v = model.expand(block.attention.read_all("v", normed))
+    return torch.einsum("bhqk,bkhe->bqhe", layout.pattern(model, q, model.expand(k)), v)
+
+
+def next_logits(model: Transformer, prompts: Prompts) -> Float[Tensor, "prompt vocab"]:
+    """The whole model's logits of the token behind each prompt."""
+    layout = layout_of(prompts)
+    x = layout.embed(model)
+    for layer in range(model.shape.n_layers):
+        x = x + model.merge(layer, mix(model, layer, x, layout))
+        x = x + model.mlp(layer, x)
+    return model.unembed(layout.at_ends(x))
+
+
 def grow(
     prompts: Sequence[Sequence[int]],
     *,
@@ -216,23 +239,23 @@ def apart(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def groups(
-    prompts: Sequence[Sequence[int]],
-    most: int,
-    *,
-    beside: Sequence[Sequence[Any]] | None = None,
+    prompts: Sequence[Sequence[int]], most: int, *, beside: Sequence[Sequence[Any]] | None = None
 ) -> list[list[int]]:
-    """Indices of prompts in groups whose trees have at most `most` nodes each (more if one prompt alone has more).
+    """Indices of prompts in groups, a tree each, for the memory that a batch of `most` rows takes.
 
-    Prompts that begin alike stand in one group, or in neighbouring ones. What stands `beside` must have an order.
+    A tree has no more nodes than `most` prompts of the longest length would have apart, and no more than
+    `SHARING * most` prompts. Those that begin alike stand in one group, or in neighbouring ones. What stands `beside`
+    must have an order.
     """
     keys = keyed(prompts, beside)
+    room = most * max(map(len, keys), default=0)
     order = sorted(range(len(keys)), key=keys.__getitem__)
     result: list[list[int]] = []
     nodes = 0
     for place, index in enumerate(order):
         # in lexical order a prompt shares nothing with the group that it does not share with its neighbour
         new = len(keys[index]) - (_shared(keys[order[place - 1]], keys[index]) if place else 0)
-        if not result or nodes + new > most:
+        if not result or nodes + new > room or len(result[-1]) == SHARING * most:
             result.append([])
             nodes, new = 0, len(keys[index])
         result[-1].append(index)
