@@ -109,6 +109,15 @@ class TokenTree:
         """Nodes' values prompt by prompt; beyond a prompt's end its last again."""
         return x[..., self.paths, :]
 
+    def from_rows(self, x: Float[Tensor, "*first prompt pos d_model"]) -> Float[Tensor, "*first node d_model"]:
+        """Values given prompt by prompt at the nodes: at a shared node those of one of its prompts."""
+        n_prompts, longest = self.paths.shape
+        positions = torch.arange(longest, device=self.paths.device)
+        inside = positions <= self.depth[self.last][:, None]
+        places = torch.empty_like(self.ids)
+        places[self.paths[inside]] = torch.arange(n_prompts * longest, device=places.device).view_as(self.paths)[inside]
+        return x.flatten(-3, -2)[..., places, :]
+
     def with_tokens(self, prompts: Sequence[Sequence[int]]) -> "TokenTree":
         """The same tree with other tokens, those of prompts as long as its own.
 
