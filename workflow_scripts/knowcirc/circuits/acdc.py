@@ -32,7 +32,7 @@ from knowcirc.models.transformer import Transformer
 MARGIN = 1e-5
 FIRST_WIDTH = 16  # edges in a batch, with one prompt: at the start,
 NARROWEST = 8  # after a wrong guess at its beginning,
-WIDEST = 64  # and at most; with several prompts as much less, but never below
+WIDEST = 64  # and at most; with several prompts less, as the tree has more nodes than one prompt, but never below
 FEWEST = 4
 PROJECTION = -1  # as sender: the edge from a head's input to its query, key or value
 
@@ -124,8 +124,8 @@ def acdc(
     """The circuit that greedy testing leaves, with every test in order.
 
     Signed scores (the default of `rule`) let an edge go whenever its removal helps. `absent` holds what absent edges
-    deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a search to go on with; `after_layer` gets it after every layer,
-    `report` the progress after every batch.
+    deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a search to
+    go on with; `after_layer` gets it after every layer, `report` the progress after every batch.
     """
     run = _Run(model, graph, task, rule, absent, begin(graph) if search is None else search, report)
     for layer in range(run.search.next_layer, -1, -1):

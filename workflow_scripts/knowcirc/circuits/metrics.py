@@ -28,8 +28,9 @@ METRICS: tuple[str, ...] = get_args(Metric)
 class Task:
     """Prompts and what is measured on them.
 
-    Prompts may differ in length: in `ids` they are filled up on the right, and `last` says where each ends. `tree` holds
-    the same prompts joined at what they share. `clean` holds the whole model's log-probabilities (filled in by `anchored`); `kc-nll` and `kl` are measured from them.
+    Prompts may differ in length: in `ids` they are filled up on the right, and `last` says where each ends. `tree`
+    holds the same prompts joined at what they share. `clean` holds the whole model's log-probabilities (filled in by
+    `anchored`); `kc-nll` and `kl` are measured from them.
     """
 
     metric: Metric
