@@ -32,7 +32,7 @@ from knowcirc.models.transformer import Transformer
 MARGIN = 1e-5
 FIRST_WIDTH = 16  # edges in a batch, with one prompt: at the start,
 NARROWEST = 8  # after a wrong guess at its beginning,
-WIDEST = 64  # and at most; with several prompts as much less, but never below
+WIDEST = 64  # and at most; with several prompts less, as the tree has more nodes than one prompt, but never below
 FEWEST = 4
 PROJECTION = -1  # as sender: the edge from a head's input to its query, key or value
 
@@ -124,8 +124,8 @@ def acdc(
     """The circuit that greedy testing leaves, with every test in order.
 
     Signed scores (the default of `rule`) let an edge go whenever its removal helps. `absent` holds what absent edges
-    deliver (None: zero ablation). `search` is a search to go on with; `after_layer` gets it after every layer,
-    `report` the progress after every batch.
+    deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a search to
+    go on with; `after_layer` gets it after every layer, `report` the progress after every batch.
     """
     run = _Run(model, graph, task, rule, absent, begin(graph) if search is None else search, report)
     for layer in range(run.search.next_layer, -1, -1):
@@ -153,7 +153,9 @@ class _Run:
         self.state = CircuitState(model, graph, self.task, search.edges, absent)
         self.edges = self.state.edges
         self.margin = MARGIN if model.embedding.dtype == torch.float32 else 0.0
-        widths = (max(FEWEST, width // len(task.ids)) for width in (FIRST_WIDTH, NARROWEST, WIDEST))
+        longest = max(self.state.tree.lengths)
+        load = len(self.state.tree) / longest  # positions computed, in prompts
+        widths = (max(FEWEST, round(width / load)) for width in (FIRST_WIDTH, NARROWEST, WIDEST))
         self.first_width, self.narrowest, self.widest = widths
         self.width = self.first_width
         self.metric = _finite(self.state.refresh(graph.n_layers))
@@ -285,7 +287,7 @@ class _Run:
         elif decided < width:
             self.width = max(self.narrowest, min(self.width, decided + self.narrowest))
 
-    def _deltas(self, batch: list[tuple[int, int]], guess: list[bool]) -> dict[int, Float[Tensor, "row batch _ d"]]:
+    def _deltas(self, batch: list[tuple[int, int]], guess: list[bool]) -> dict[int, Float[Tensor, "row _ d"]]:
         """Changes of the receivers' inputs: in row j edge j is gone, and those before it that are guessed to go."""
         state, rows = self.state, len(batch)
         deltas: dict[int, Tensor] = {}
@@ -297,7 +299,7 @@ class _Run:
                 own = state.removal([batch[i][0] for i in mine])
             if not state.read_everywhere(receiver):
                 own = state.at_last(own)
-            gone = own * torch.tensor([not guess[i] for i in mine]).to(own)[:, None, None, None]
+            gone = own * torch.tensor([not guess[i] for i in mine]).to(own)[:, None, None]
             total = gone.cumsum(0)
             change = own.new_zeros(rows, *own.shape[1:])
             change[mine[0] : mine[-1] + 1] = total - gone + own

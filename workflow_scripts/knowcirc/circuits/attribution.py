@@ -8,6 +8,8 @@
 
 Inputs of a layer's heads hold the same residual stream in an unpatched run, so the gradient at each is had from
 the gradient at its projection, through the projection and the norm in closed form: no input is computed twice.
+Nor is a position that prompts share: on a token tree the gradient at a node is the sum over its prompts, and so is the
+score, since where a clean and a corrupted prompt share a node their outputs differ by the same there.
 
 Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, integration over inputs).
 """
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import record
+from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
 from knowcirc.models.transformer import Transformer
 
 Scores = Float[ndarray, "src dst"]
@@ -45,32 +48,36 @@ class Targets:
 def score_edges(
     model: Transformer,
     graph: Graph,
-    clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "_ _"] | None,
+    clean: Prompts,
+    corrupted: Int[Tensor, "_ _"] | TokenTree | None,
     targets: Targets,
     *,
     steps: int = 1,
 ) -> Scores:
-    """Scores of all edges, summed over the prompts of the batch; unit of the loss, zero outside the graph.
+    """Scores of all edges, summed over the prompts; unit of the loss, zero outside the graph.
 
+    Prompts are rows of equal length or a token tree; that of the corrupted prompts is the clean one `with_tokens`.
     `steps` 1 is `eap` (gradient on the clean prompt), more is `eap-ig`: the gradient is averaged over inputs
     between the corrupted and the clean embedding.
 
     Raises:
         ValueError: if clean and corrupted prompts differ in length.
     """
-    if corrupted is not None and corrupted.shape != clean.shape:
+    layout = layout_of(clean)
+    if corrupted is not None and layout_of(corrupted).ids.shape != layout.ids.shape:
         raise ValueError(
-            f"clean prompts have shape {tuple(clean.shape)}, corrupted ones {tuple(corrupted.shape)}; a corrupted "
-            "prompt needs as many tokens as the clean one"
+            f"clean prompts have shape {tuple(layout.ids.shape)}, corrupted ones "
+            f"{tuple(layout_of(corrupted).ids.shape)}; a corrupted prompt needs as many tokens as the clean one"
         )
-    present = record(model, graph, clean)
-    absent = torch.zeros_like(present.outputs) if corrupted is None else record(model, graph, corrupted).outputs
-    difference = absent - present.outputs
+    embedded = layout.embed(model)
+    origin = torch.zeros_like(embedded) if corrupted is None else layout_of(corrupted).embed(model)
+    difference = -record(model, graph, clean).outputs
+    if corrupted is not None:
+        difference += record(model, graph, corrupted).outputs
     total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
     for share in interpolation(steps, zero=corrupted is None):
-        embedded = torch.lerp(absent[0], present.outputs[0], share)
-        total += _score_step(model, graph, embedded, difference, targets)
+        between = torch.lerp(origin, embedded, share)
+        total += _score_step(model, graph, layout, between, difference, targets)
     return (total / steps).float().cpu().numpy() * graph.valid
 
 
@@ -89,10 +96,10 @@ def interpolation(steps: int, *, zero: bool) -> list[float]:
 
 
 def _score_step(
-    model: Transformer, graph: Graph, embedded: Tensor, difference: Tensor, targets: Targets
+    model: Transformer, graph: Graph, layout: Layout, embedded: Tensor, difference: Tensor, targets: Targets
 ) -> Float[Tensor, "src dst"]:
     """Scores from one gradient, with the network run on `embedded`."""
-    taps, logits = _tapped_forward(model, embedded)
+    taps, logits = _tapped_forward(model, layout, embedded)
     leaves = [tensor for tap in taps for tensor in (tap.q, tap.k, tap.v, tap.mlp_in)] + [taps[-1].out]
     with torch.enable_grad():
         grads = torch.autograd.grad(targets.loss(logits).sum(), leaves)
@@ -124,7 +131,7 @@ class _Tap:
 
 
 @torch.enable_grad()
-def _tapped_forward(model: Transformer, embedded: Tensor) -> tuple[list[_Tap], Tensor]:
+def _tapped_forward(model: Transformer, layout: Layout, embedded: Tensor) -> tuple[list[_Tap], Tensor]:
     """A forward pass whose branches read leaves of their own, so that gradients at them are partial ones.
 
     The MLP's branch reads `mlp_in`, a node of the autograd graph apart from the stream that passes it by.
@@ -137,14 +144,14 @@ def _tapped_forward(model: Transformer, embedded: Tensor) -> tuple[list[_Tap], T
         q = att.read_all("q", normed)
         k = model.expand(att.read_all("k", normed)).clone()
         v = model.expand(att.read_all("v", normed)).clone()
-        pattern = model.pattern(model.turn(q, 0), model.turn(k, 0))
+        pattern = layout.pattern(model, layout.turn(model, q), layout.turn(model, k))
         mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, v)
         middle = x + model.merge(layer, mixed)
         mlp_in = middle.clone()
         out = middle + block.mlp(block.norm2(mlp_in))
         taps.append(_Tap(x.detach(), q, k, v, mlp_in, out))
         x = out
-    return taps, model.unembed(x[:, -1])
+    return taps, model.unembed(layout.at_ends(x))
 
 
 def _projections(

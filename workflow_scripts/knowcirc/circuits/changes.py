@@ -16,12 +16,12 @@ from knowcirc.circuits.graph import EdgeMatrix
 class Change:
     """A part of the state in every row of a propagation: new values, or what is added to the old ones.
 
-    It holds the positions from `since` on, or the last one alone (None).
+    It holds the nodes from `since` on, or those at which prompts end (None).
     """
 
     target: Tensor
     where: list[int]
-    rows: Float[Tensor, "n row batch _ size"]
+    rows: Float[Tensor, "n row _ size"]
     since: int | None
     added: bool
 

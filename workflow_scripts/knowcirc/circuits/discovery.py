@@ -10,8 +10,9 @@ import torch
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.token_tree import groups, grow
 
 STEPS = {"eap": 1, "eap-ig": 5}
 SCORING = tuple(STEPS)  # methods that score every edge by attribution
@@ -64,20 +65,32 @@ def attribute(
     total = np.zeros((graph.n_src, graph.n_dst))
     for paired in (True, False):
         chosen = [i for i, partner in enumerate(partners) if (partner is not None) == paired]
-        for group in batches([prompts[i].ids for i in chosen], BATCH):
-            rows = [chosen[i] for i in group]
-            others = [partner for i in rows if (partner := partners[i]) is not None]
-            answers = torch.tensor([prompts[i].answer[0] for i in rows], device=model.device)
-            wrong = torch.tensor([other.answer[0] for other in others], device=model.device) if paired else None
-            total += score_edges(
-                model.transformer,
+        rows = [prompts[i].ids for i in chosen]
+        others = [partner for i in chosen if (partner := partners[i]) is not None]
+        for group in groups(rows, BATCH, beside=[other.ids for other in others] if paired else None):
+            total += _score_group(
+                model,
                 graph,
-                model.batch([prompts[i].ids for i in rows]),
-                model.batch([other.ids for other in others]) if paired else None,
-                Targets(answers, wrong),
-                steps=STEPS[method],
+                [prompts[chosen[k]] for k in group],
+                [others[k] for k in group] if paired else None,
+                STEPS[method],
             )
     return total / len(prompts)
+
+
+def _score_group(
+    model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], partners: Sequence[Prompt] | None, steps: int
+) -> Scores:
+    """Scores of prompts in one tree, summed over them."""
+    rows = [prompt.ids for prompt in prompts]
+    others = None if partners is None else [partner.ids for partner in partners]
+    tree = grow(rows, beside=others, device=model.device)
+    answers = torch.tensor([prompt.answer[0] for prompt in prompts], device=model.device)
+    wrong = None
+    if partners is not None:
+        wrong = torch.tensor([partner.answer[0] for partner in partners], device=model.device)
+    corrupted = None if others is None else tree.with_tokens(others)
+    return score_edges(model.transformer, graph, tree, corrupted, Targets(answers, wrong), steps=steps)
 
 
 def discover(

@@ -24,8 +24,9 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import Answer, read_answers
-from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.token_tree import groups, grow, next_logits
 from knowcirc.seeding import derive
 
 BATCH = 20
@@ -42,9 +43,9 @@ def circuit_answers(
 ) -> list[Answer]:
     """The answers of the circuit, all other edges delivering nothing, in the order of the prompts."""
     answers: dict[int, Answer] = {}
-    for group in batches([prompt.ids for prompt in prompts], BATCH):
-        ids = model.batch([prompts[i].ids for i in group])
-        logits = run_circuit(model.transformer, graph, edges, ids)
+    for group in groups([prompt.ids for prompt in prompts], BATCH):
+        tree = grow([prompts[i].ids for i in group], device=model.device)
+        logits = run_circuit(model.transformer, graph, edges, tree)
         answers.update(zip(group, read_answers(logits, [prompts[i].answer[0] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 
@@ -77,19 +78,23 @@ def faithfulness(
 ) -> Float[ndarray, "circuit pair"]:
     """(m(circuit) - m(empty)) / (m(model) - m(empty)) of each circuit on each pair of (prompt, partner).
 
-    The partners' runs are recorded once a batch, for all circuits.
+    Pairs share a tree, and the partners' runs are recorded once a tree, for all circuits.
     """
     values = np.empty((len(circuits), len(pairs)))
-    for group in batches([prompts[i].ids for i, _ in pairs], PATCHED_BATCH):
+    rows, partners = ([prompts[pair[side]].ids for pair in pairs] for side in (0, 1))
+    for group in groups(rows, PATCHED_BATCH, beside=partners):
         firsts, seconds = ([prompts[pairs[k][side]] for k in group] for side in (0, 1))
-        clean, other = (model.batch([prompt.ids for prompt in side]) for side in (firsts, seconds))
+        clean = grow([rows[k] for k in group], beside=[partners[k] for k in group], device=model.device)
+        other = clean.with_tokens([partners[k] for k in group])
         answers, others = (
             torch.tensor([prompt.answer[0] for prompt in side], device=model.device) for side in (firsts, seconds)
         )
         targets = Targets(answers, others)
+        corrupted = record(model.transformer, graph, other)
+        absent = corrupted.outputs
         with torch.no_grad():
-            whole, empty = (-targets.loss(model.transformer.logits(ids)) for ids in (clean, other))
-        absent = record(model.transformer, graph, other).outputs
+            whole = -targets.loss(next_logits(model.transformer, clean))
+            empty = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final)))
         for row, edges in enumerate(circuits):
             m = -targets.loss(run_circuit(model.transformer, graph, edges, clean, ablated=absent))
             values[row, group] = ((m - empty) / (whole - empty)).cpu().numpy()

@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from knowcirc.models.token_tree import TokenTree, grow, next_logits
 from knowcirc.models.transformer import Transformer
 
 Metric = Literal["nll", "kc-nll", "logit-diff", "kl"]
@@ -27,14 +28,16 @@ METRICS: tuple[str, ...] = get_args(Metric)
 class Task:
     """Prompts and what is measured on them.
 
-    Prompts may differ in length: they are filled up on the right, and `last` says where each ends. `clean` holds the
-    whole model's log-probabilities (filled in by `anchored`); `kc-nll` and `kl` are measured from them.
+    Prompts may differ in length: in `ids` they are filled up on the right, and `last` says where each ends. `tree`
+    holds the same prompts joined at what they share. `clean` holds the whole model's log-probabilities (filled in by
+    `anchored`); `kc-nll` and `kl` are measured from them.
     """
 
     metric: Metric
     ids: Int[Tensor, "batch pos"]
     last: Int[Tensor, " batch"]
     answers: Int[Tensor, " batch"]
+    tree: TokenTree
     others: Int[Tensor, " batch"] | None = None
     clean: Float[Tensor, "batch vocab"] | None = None
 
@@ -43,9 +46,7 @@ class Task:
         """The same task, measured from the whole model where the metric needs it."""
         if self.metric not in ("kc-nll", "kl"):
             return self
-        *_, final = model.stream(self.ids)
-        rows = torch.arange(len(self.ids), device=final.device)
-        return replace(self, clean=model.unembed(final[rows, self.last]).log_softmax(-1))
+        return replace(self, clean=next_logits(model, self.tree).log_softmax(-1))
 
     def measure(self, logits: Float[Tensor, "*rows batch vocab"]) -> Float[Tensor, " *rows"]:
         """The metric, mean over the prompts."""
@@ -96,11 +97,16 @@ def make_task(
     answers: Sequence[int],
     others: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
+    *,
+    beside: Sequence[Sequence[Hashable]] | None = None,
 ) -> Task:
     """The task of token-id prompts, filled up on the right to the longest.
 
+    `beside` says, position by position, in what else prompts must agree to share a position: the corrupted prompts'
+    tokens where absent edges deliver their outputs, the group where they deliver a group's means (`grow`).
+
     Raises:
-        ValueError: for an unknown metric, no prompts, or a logit difference without wrong answers.
+        ValueError: for an unknown metric, no prompts or an empty one, or a logit difference without wrong answers.
     """
     if metric not in METRICS:
         raise ValueError(f"metric {metric!r} is none of {', '.join(METRICS)}")
@@ -112,4 +118,5 @@ def make_task(
     ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=device)
     last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
     wrong = None if others is None else torch.tensor(list(others), device=device)
-    return Task(metric, ids, last, torch.tensor(list(answers), device=device), wrong)
+    tree = grow(prompts, beside=beside, device=device)
+    return Task(metric, ids, last, torch.tensor(list(answers), device=device), tree, wrong)

@@ -2,16 +2,20 @@
 
 What an absent edge delivers is the ablation: nothing (zero), or the sender's output on a corrupted prompt (patch)
 or its mean over prompts (mean). Attention output biases belong to no sender and are always heard.
+
+Prompts are rows of equal length, or a token tree of prompts of any lengths, which computes once what they share; there
+the batch axis is 1 and a position is a node.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.models.token_tree import Layout, Prompts, layout_of, mix
 from knowcirc.models.transformer import Transformer
 
 Outputs = Float[Tensor, "src batch pos d_model"]
@@ -28,14 +32,14 @@ class Run:
 
 
 @torch.no_grad()
-def record(model: Transformer, graph: Graph, ids: Int[Tensor, "batch pos"]) -> Run:
-    """The outputs of all senders on `ids`, and the residual stream that each layer read."""
-    x = model.embed(ids)
+def record(model: Transformer, graph: Graph, prompts: Prompts) -> Run:
+    """The outputs of all senders on the prompts, and the residual stream that each layer read."""
+    layout = layout_of(prompts)
+    x = layout.embed(model)
     outputs, streams, middles = [x[None]], [], []
     for layer in range(graph.n_layers):
         streams.append(x)
-        _, mixed = model.mix(layer, x)
-        heads = model.head_outputs(layer, mixed).permute(2, 0, 1, 3)
+        heads = model.head_outputs(layer, mix(model, layer, x, layout)).permute(2, 0, 1, 3)
         x = x + heads.sum(0) + _output_bias(model, layer)
         middles.append(x)
         mlp = model.mlp(layer, x)
@@ -54,15 +58,16 @@ def run_circuit(
     model: Transformer,
     graph: Graph,
     edges: EdgeMatrix,
-    ids: Int[Tensor, "batch pos"],
+    prompts: Prompts,
     *,
     ablated: Outputs | None = None,
-) -> Float[Tensor, "batch vocab"]:
-    """Next-token logits of the circuit `edges` on prompts of equal length.
+) -> Float[Tensor, "prompt vocab"]:
+    """Next-token logits of the circuit `edges` on prompts of equal length, or on a tree of prompts.
 
-    `ablated` holds what absent edges deliver; None is zero ablation.
+    `ablated` holds what absent edges deliver, in the layout of the prompts; None is zero ablation.
     """
-    x = model.embed(ids)
+    layout = layout_of(prompts)
+    x = layout.embed(model)
     kept = torch.from_numpy(np.ascontiguousarray(edges.T)).to(x)
     beyond = x.new_empty(graph.n_src, *x.shape)  # what a kept sender delivers beyond its ablated value
     constant: Tensor | float = 0.0  # what ablated senders and biases have delivered so far
@@ -82,18 +87,19 @@ def run_circuit(
     for layer in range(graph.n_layers):
         queries, values = graph.reads(layer, "q"), graph.reads(layer, "v")
         reads = hear(graph.before(layer), slice(queries.start, values.stop))
-        heads = _heads(model, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
+        heads = _heads(model, layout, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
         constant = constant + _output_bias(model, layer)
         send(graph.heads(layer), heads)
         receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
         heard = hear(graph.before_mlp(layer), slice(receiver, receiver + 1))
         send(slice(sender, sender + 1), model.mlp(layer, heard))
     final = hear(slice(0, graph.n_src), slice(graph.final, graph.final + 1))
-    return model.unembed(final[0, :, -1])
+    return model.unembed(layout.at_ends(final[0]))
 
 
 def _heads(
     model: Transformer,
+    layout: Layout,
     layer: int,
     q_in: Float[Tensor, "head batch pos d_model"],
     k_in: Float[Tensor, "kv batch pos d_model"],
@@ -105,7 +111,7 @@ def _heads(
     q = att.read("q", range(len(q_in)), block.norm1(q_in))
     k, v = att.read("k", readers, block.norm1(k_in)), att.read("v", readers, block.norm1(v_in))
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    pattern = model.pattern(model.turn(q, 0), _all_heads(model.turn(k, 0), model))
+    pattern = layout.pattern(model, layout.turn(model, q), _all_heads(layout.turn(model, k), model))
     mixed = torch.einsum("bhqk,bkhe->hbqe", pattern, _all_heads(v, model))
     return att.write(range(len(q_in)), mixed)
 

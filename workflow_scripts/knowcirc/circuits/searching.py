@@ -17,6 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from knowcirc.circuits.acdc import EdgeTest, Progress, Rule, Search, acdc, begin
 from knowcirc.circuits.attribution import top_edges
@@ -28,6 +30,7 @@ from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import packed
+from knowcirc.models.token_tree import TokenTree, grow
 
 log = logging.getLogger(__name__)
 Ablation = Literal["zero", "mean", "patch"]
@@ -70,6 +73,7 @@ def search_circuit(
         [prompt.answer[0] for prompt in prompts],
         others if len(others) == len(prompts) else None,
         device=model.device,
+        beside=shared_under(settings.ablation, prompts, partners),
     )
     found = acdc(
         packed(model.transformer),
@@ -148,37 +152,54 @@ def refine(
 def absent_outputs(
     model: LanguageModel, graph: Graph, task: Task, partners: Sequence[Prompt | None], ablation: Ablation
 ) -> Outputs | None:
-    """What absent edges deliver on the task's prompts; None for nothing.
+    """What absent edges deliver in the task's tree, [src, 1, node, d_model]; None for nothing.
+
+    The tree must have been grown with `shared_under` the ablation beside its prompts.
 
     Raises:
         ValueError: for a missing partner, or where a mean would be the prompt's own output.
     """
     if ablation == "zero":
         return None
-    given = [partner for partner in partners if partner is not None]
+    given = [partner.ids for partner in partners if partner is not None]
     if ablation == "patch":
         if len(given) < len(partners):
             raise ValueError("patch ablation needs a corrupted prompt for each prompt; give them, or ablate to zero")
-        return record(model.transformer, graph, _filled(task, given)).outputs
-    reference = _filled(task, given) if given else task.ids
-    lengths = [len(partner.ids) for partner in given] if given else (task.last + 1).tolist()
+        return record(model.transformer, graph, task.tree.with_tokens(given)).outputs
+    reference = grow(given, device=model.device) if given else task.tree
     outputs = record(model.transformer, graph, reference).outputs
-    groups = []
-    for length in (task.last + 1).tolist():
+    shares = _shares(task.tree, reference).to(outputs)
+    return torch.einsum("nm,sbmd->sbnd", shares, outputs)
+
+
+def shared_under(
+    ablation: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None]
+) -> list[Sequence[int]] | None:
+    """What must agree beside the tokens for prompts to share a position: absent edges must deliver the same there.
+
+    Under patching that is the partners' tokens, under means the prompts' length.
+    """
+    if ablation == "mean":
+        return [[len(prompt.ids)] * len(prompt.ids) for prompt in prompts]
+    given = [partner.ids for partner in partners if partner is not None]
+    return [*given] if ablation == "patch" and len(given) == len(prompts) else None
+
+
+def _shares(tree: TokenTree, reference: TokenTree) -> Float[Tensor, "node reference"]:
+    """How each node's mean is made up of nodes of the reference prompts that are as long as the node's prompts."""
+    shares = torch.zeros(len(tree), len(reference), dtype=torch.float64, device=tree.ids.device)
+    lengths = reference.lengths
+    for length, path in zip(tree.lengths, tree.paths, strict=True):
         rows = [row for row, other in enumerate(lengths) if other == length]
         if len(rows) < 2:
             raise ValueError(
                 f"mean ablation needs at least 2 reference prompts of {length} tokens, and there is {len(rows)}; "
                 "give more prompts of that length"
             )
-        groups.append(outputs[:, rows].mean(1))
-    return torch.stack(groups, 1)
-
-
-def _filled(task: Task, prompts: Sequence[Prompt]) -> torch.Tensor:
-    """Ids of prompts filled up on the right to the task's length."""
-    width = task.ids.shape[1]
-    return torch.tensor([[*p.ids, *[0] * (width - len(p.ids))] for p in prompts], device=task.ids.device)
+        passed = reference.paths[rows, :length].T
+        each = torch.full(passed.shape, 1 / len(rows), dtype=shares.dtype, device=shares.device)
+        shares[path[:length]] = shares.new_zeros(length, len(reference)).scatter_add_(1, passed, each)
+    return shares
 
 
 def save_search(path: Path, search: Search) -> None:

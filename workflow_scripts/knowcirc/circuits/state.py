@@ -4,11 +4,14 @@
 2. `propagate` takes changes of some receivers of one layer, a row each way, and carries the differences upward: a
    receiver is dirty when an edge brings it a changed output, and only dirty nodes are computed. Below the layer
    nothing is.
-3. A node matters before the last position only if a path leads from it to a key or value input; all others are
-   computed at the last position alone. Those paths lie above the node, so ACDC, which goes from the last layer to the
-   first, knows them for good when it comes to the node (`settle`). A changed query or key moves nothing at the first
+3. A sender matters before the last position only if a path leads from it to a key or value input; all others are
+   computed at the last position alone. Those paths lie above the sender, so ACDC, which goes from the last layer to the
+   first, knows them for good when it comes to it (`settle`). A changed query or key moves nothing at the first
    position, which attends to itself alone: it is left out there.
 4. `commit` makes one row of a propagation the new state.
+
+Prompts lie in a token tree: there is one axis of positions, the tree's nodes, and what prompts share is there once.
+"The last position" means the nodes at which prompts end (leaf), "the first" the roots.
 
 Heads of a layer are computed together, K/V inputs in the graph's view. Sources: none; the semantics are KC's
 (section 3.2 of the paper and its code), the algorithm is ours.
@@ -28,38 +31,64 @@ from knowcirc.circuits.changes import Change, Rows, Stack
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
+from knowcirc.models.token_tree import TokenTree, apart, grow
 from knowcirc.models.transformer import Transformer, rotate
 
-Deltas = Mapping[int, Float[Tensor, "row batch _ d_model"]]
+Deltas = Mapping[int, Float[Tensor, "row _ d_model"]]
+
+
+def lay_out(task: Task, absent: Outputs | None) -> tuple[TokenTree, Float[Tensor, "src node d_model"] | None]:
+    """The tree that a task's prompts share, and what absent edges deliver at its nodes.
+
+    Raises:
+        ValueError: if that has another shape than the tree or the prompts.
+    """
+    tree = task.tree
+    if absent is None:
+        return tree, None
+    if absent.shape[1:3] == (1, len(tree)):
+        return tree, absent[:, 0]
+    if absent.shape[1:3] != task.ids.shape:
+        raise ValueError(
+            f"what absent edges deliver has shape {tuple(absent.shape)}; it must have {len(tree)} nodes (record it on "
+            f"the task's tree) or the shape of the prompts, {tuple(task.ids.shape)}"
+        )
+    prompts = [ids[:length] for ids, length in zip(task.ids.tolist(), tree.lengths, strict=True)]
+    tree = grow(prompts, beside=apart(prompts), device=task.ids.device)
+    return tree, tree.from_rows(absent)
 
 
 class CircuitState:
     """The state of the circuit `edges` on the prompts of a task.
 
-    `absent` holds what absent edges deliver (the outputs of a corrupted run, or means); None is zero ablation.
-    Shapes: [sender or receiver, batch, pos, d_model or d_head].
+    `absent` holds what absent edges deliver (the outputs of a corrupted run, or means); None is zero ablation. It
+    lies in the task's tree ([src, 1, node, d_model]; prompts then share what they share in what stood beside them, too)
+    or prompt by prompt ([src, prompt, pos, d_model]; then several prompts share nothing).
+    Shapes of the state: [sender or receiver, node, d_model or d_head].
     """
 
     @torch.no_grad()
     def __init__(
         self, model: Transformer, graph: Graph, task: Task, edges: EdgeMatrix, absent: Outputs | None = None
     ) -> None:
-        self.model, self.graph, self.task, self.absent = model, graph, task, absent
+        self.model, self.graph, self.task = model, graph, task
+        self.tree, self.absent = lay_out(task, absent)
         self.edges = edges.copy()
-        batch, length = task.ids.shape
-        embedded = model.embed(task.ids)
-        size, head = model.shape.d_model, model.shape.d_head
-        self.outputs = embedded.new_zeros(graph.n_src, batch, length, size)
+        embedded = self.tree.embed(model)[0]
+        nodes, size, head = len(self.tree), model.shape.d_model, model.shape.d_head
+        self.outputs = embedded.new_zeros(graph.n_src, nodes, size)
         self.outputs[0] = embedded
-        self.inputs = embedded.new_zeros(graph.n_dst, batch, length, size)
-        self.projected = embedded.new_zeros(graph.n_dst, batch, length, head)
-        self.mixed = embedded.new_zeros(graph.n_src, batch, length, head)
+        self.inputs = embedded.new_zeros(graph.n_dst, nodes, size)
+        self.projected = embedded.new_zeros(graph.n_dst, nodes, head)
+        self.mixed = embedded.new_zeros(graph.n_src, nodes, head)
         self.everywhere = np.zeros(graph.n_src, dtype=bool)
         self._full, self._last = Stack(embedded), Stack(embedded)
         self._since = 0
-        self._batch = torch.arange(batch, device=embedded.device)
-        self._masks = self._make_masks(length)
-        self._angles = self._make_angles(length)
+        self._leaves = self.tree.leaves
+        self._all_distinct = len(self.tree.leaves) == len(self.tree.last)
+        self._ends_at_root = bool((self._leaves < self.tree.n_roots).any())
+        self._masks = {True: self.tree.hidden, False: self.tree.hidden[self._leaves]}
+        self._angles = self._make_angles()
         self._keys_values = np.array(["<k>" in name or "<v>" in name for name in graph.dst_names])
         self.biases = self._sum_biases()
         self.refresh(0)
@@ -86,18 +115,18 @@ class CircuitState:
             self.inputs[receiver] = self.hear(graph.before_mlp(at), range(receiver, receiver + 1))[0]
             self.outputs[mlp] = model.mlp(at, self.inputs[receiver])
         self.inputs[graph.final] = self.hear(slice(0, graph.n_src), range(graph.final, graph.n_dst))[0]
-        return self._finish(self.inputs[graph.final][None, self._batch, self.task.last])[0].item()
+        return self._finish(self.at_last(self.inputs[graph.final][None]))[0].item()
 
-    def hear(self, senders: slice, receivers: range) -> Float[Tensor, "dst batch pos d_model"]:
+    def hear(self, senders: slice, receivers: range) -> Float[Tensor, "dst node d_model"]:
         """What the receivers read: present senders' outputs, the ablation of absent ones, the biases passed."""
         present = self.edges[senders, receivers.start : receivers.stop]
         weights = torch.from_numpy(np.ascontiguousarray(present.T)).to(self.outputs)
         heard = torch.einsum("rs,sn->rn", weights, self.outputs[senders].flatten(1))
         if self.absent is not None:
             heard = heard + torch.einsum("rs,sn->rn", 1 - weights, self.absent[senders].flatten(1))
-        return heard.unflatten(1, self.outputs.shape[1:]) + self.biases[receivers.start : receivers.stop, None, None]
+        return heard.unflatten(1, self.outputs.shape[1:]) + self.biases[receivers.start : receivers.stop, None]
 
-    def absent_input(self, receiver: int) -> Float[Tensor, "batch pos d_model"]:
+    def absent_input(self, receiver: int) -> Float[Tensor, "node d_model"]:
         """What a receiver reads when no edge into it is left."""
         bias = self.biases[receiver].expand(self.outputs.shape[1:])
         if self.absent is None:
@@ -105,7 +134,7 @@ class CircuitState:
         senders = torch.from_numpy(np.flatnonzero(self.graph.valid[:, receiver])).to(self.outputs.device)
         return bias + self.absent[senders].sum(0)
 
-    def removal(self, senders: Sequence[int]) -> Float[Tensor, "src batch pos d_model"]:
+    def removal(self, senders: Sequence[int]) -> Float[Tensor, "src node d_model"]:
         """How a receiver's input changes when the edge from each sender goes."""
         outputs = self.outputs[list(senders)]
         return -outputs if self.absent is None else self.absent[list(senders)] - outputs
@@ -120,13 +149,13 @@ class CircuitState:
         """Whether a receiver of settled senders is read at every position, or at the last alone."""
         return bool(self._keys_values[receiver] or (self.graph.owners[receiver] & self.everywhere).any())
 
-    def at_last(self, x: Float[Tensor, "n batch pos *rest"]) -> Float[Tensor, "n batch 1 *rest"]:
-        """The last position of each prompt."""
-        return x[:, self._batch, self.task.last][:, :, None]
+    def at_last(self, x: Float[Tensor, "n node *rest"]) -> Float[Tensor, "n leaf *rest"]:
+        """The last position of each prompt, once where prompts are equal."""
+        return x[:, self._leaves]
 
-    def _before(self, x: Float[Tensor, "n batch pos size"], *, everywhere: bool) -> Float[Tensor, "n 1 batch _ size"]:
+    def _before(self, x: Float[Tensor, "n node size"], *, everywhere: bool) -> Float[Tensor, "n 1 _ size"]:
         """A part of the state at the positions that are recomputed."""
-        return (x[:, :, self._since :] if everywhere else self.at_last(x))[:, None]
+        return (x[:, self._since :] if everywhere else self.at_last(x))[:, None]
 
     # -- changes -------------------------------------------------------------------------------------------------
 
@@ -134,15 +163,15 @@ class CircuitState:
     def propagate(self, layer: int, deltas: Deltas, rows: int) -> Rows:
         """The metric of each row of changes of some receivers of `layer` (n_layers: of the final residual stream).
 
-        A change has all positions where its receiver is read everywhere, one (the last) otherwise.
+        A change has all nodes where its receiver is read everywhere, the leaves otherwise.
         The deltas are used up: their memory is written to.
         """
         graph = self.graph
-        batch, length, size = self.outputs.shape[1:]
+        nodes, size = self.outputs.shape[1:]
         result = Rows(self.outputs.new_empty(0))
         self._since, moved = 0, self._first_moved(layer, deltas)
-        self._full.begin(rows, batch, length - moved, size)
-        self._last.begin(rows, batch, 1, size)
+        self._full.begin(rows, nodes - moved, size)
+        self._last.begin(rows, len(self._leaves), size)
         for at in range(layer, graph.n_layers):
             given = deltas if at == layer else None
             changed = self._attend(at, given, result)
@@ -153,17 +182,17 @@ class CircuitState:
             final = deltas[graph.final]
         else:
             _, change = self._last.heard(self.edges, [graph.final])
-            final = self.outputs.new_zeros(rows, batch, 1, size) if change is None else change[0]
+            final = self.outputs.new_zeros(rows, len(self._leaves), size) if change is None else change[0]
         result.changes.append(Change(self.inputs, [graph.final], final[None], None, added=True))
-        result.metric = self._finish(self.at_last(self.inputs[graph.final][None])[0, :, 0] + final[:, :, 0])
+        result.metric = self._finish(self.at_last(self.inputs[graph.final][None]) + final)
         return result
 
     def _first_moved(self, layer: int, deltas: Deltas) -> int:
-        """The first position whose outputs can change with these receivers."""
-        if layer == self.graph.n_layers or not bool((self.task.last > 0).all()):
+        """The first node whose outputs can change with these receivers."""
+        if layer == self.graph.n_layers or self._ends_at_root:
             return 0
         start, values = self.graph.reads(layer, "q").start, self.graph.reads(layer, "v").start
-        return int(all(start <= receiver < values for receiver in deltas))
+        return self.tree.n_roots if all(start <= receiver < values for receiver in deltas) else 0
 
     @torch.no_grad()
     def commit(self, rows: Rows, row: int) -> None:
@@ -171,13 +200,14 @@ class CircuitState:
         for change in rows.changes:
             where = torch.tensor(change.where, device=change.target.device)
             if change.since is not None:
-                change.target[:, :, change.since :].index_put_((where,), change.rows[:, row], accumulate=change.added)
+                change.target[:, change.since :].index_put_((where,), change.rows[:, row], accumulate=change.added)
             else:
-                place = (where[:, None], self._batch, self.task.last)
-                change.target.index_put_(place, change.rows[:, row, :, 0], accumulate=change.added)
+                place = (where[:, None], self._leaves)
+                change.target.index_put_(place, change.rows[:, row], accumulate=change.added)
 
-    def _finish(self, final: Float[Tensor, "row batch d_model"]) -> Float[Tensor, " row"]:
-        return self.task.measure(self.model.unembed(final))
+    def _finish(self, final: Float[Tensor, "row leaf d_model"]) -> Float[Tensor, " row"]:
+        logits = self.model.unembed(final)
+        return self.task.measure(logits if self._all_distinct else logits[:, self.tree.leaf_of])
 
     def _mlp(self, layer: int, given: Deltas | None, result: Rows) -> None:
         receiver, sender = self.graph.mlp_in(layer), self.graph.mlp(layer)
@@ -200,7 +230,7 @@ class CircuitState:
     def _push(self, senders: list[int], outputs: Tensor, *, everywhere: bool) -> None:
         if everywhere:
             self._full.add(senders, outputs)
-            outputs = outputs[:, :, self._batch, self.task.last - self._since][:, :, :, None]
+            outputs = outputs[:, :, self._leaves - self._since]
         self._last.add(senders, outputs)
 
     def _place(self, everywhere: bool) -> int | None:
@@ -276,10 +306,10 @@ class CircuitState:
         layer: int,
         kind: Literal["q", "k", "v"],
         local: Sequence[int],
-        normed: Float[Tensor, "n row batch pos d_model"],
+        normed: Float[Tensor, "n row _ d_model"],
         *,
         everywhere: bool,
-    ) -> Float[Tensor, "n row batch pos d_head"]:
+    ) -> Float[Tensor, "n row _ d_head"]:
         """Queries, keys or values that normed inputs give; queries and keys turned to their positions."""
         shape = self.model.shape
         if kind != "q" and self.graph.n_kv != shape.n_kv_heads:
@@ -288,25 +318,25 @@ class CircuitState:
         if kind == "v" or self._angles is None:
             return out
         cos, sin = self._angles[everywhere]
-        return rotate(out, cos[:, -out.shape[3] :], sin[:, -out.shape[3] :])
+        return rotate(out, cos[-out.shape[2] :], sin[-out.shape[2] :])
 
     def _mix(
         self, layer: int, heads: list[int], changed: Mapping[int, Tensor], *, everywhere: bool
-    ) -> Float[Tensor, "head row batch pos d_head"]:
+    ) -> Float[Tensor, "head row _ d_head"]:
         """Mixed values of the heads, with changed queries, keys and values where there are any."""
         graph = self.graph
         group = graph.n_heads // graph.n_kv
         q = self._gather([graph.reads(layer, "q").start + h for h in heads], changed, everywhere=everywhere)
-        q = q[:, :, :, self._since :] if everywhere else q
+        q = q[:, :, self._since :] if everywhere else q
         k = self._gather([graph.reads(layer, "k").start + h // group for h in heads], changed)
         v = self._gather([graph.reads(layer, "v").start + h // group for h in heads], changed)
         scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(self.model.shape.d_head)
-        mask = self._masks[True][-q.shape[3] :] if everywhere else self._masks[False]
+        mask = self._masks[everywhere][-q.shape[2] :]
         return torch.matmul(scores.masked_fill_(mask, float("-inf")).softmax(-1), v)
 
     def _gather(
         self, receivers: list[int], changed: Mapping[int, Tensor], *, everywhere: bool = True
-    ) -> Float[Tensor, "n row batch pos d_head"]:
+    ) -> Float[Tensor, "n row _ d_head"]:
         """Projections of the receivers, those of changed inputs in every row."""
         base = self.projected[receivers]
         base = (base if everywhere else self.at_last(base))[:, None]
@@ -314,29 +344,20 @@ class CircuitState:
         if not found:
             return base
         rows = changed[receivers[found[0]]].shape[0]
-        if len(found) == len(receivers) and base.shape[3] == changed[receivers[0]].shape[2]:
+        if len(found) == len(receivers) and base.shape[2] == changed[receivers[0]].shape[1]:
             return torch.stack([changed[receiver] for receiver in receivers])
-        result = base.repeat(1, rows, 1, 1, 1)
+        result = base.repeat(1, rows, 1, 1)
         for i in found:
             new = changed[receivers[i]]
-            result[i, :, :, -new.shape[2] :] = new
+            result[i, :, -new.shape[1] :] = new
         return result
 
-    def _make_masks(self, length: int) -> dict[bool, Tensor]:
-        positions = torch.arange(length, device=self.task.ids.device)
-        causal = positions[None, :] > positions[:, None]
-        beyond = (positions[None] > self.task.last[:, None])[:, None]
-        return {True: causal, False: beyond}
-
-    def _make_angles(self, length: int) -> dict[bool, tuple[Tensor, Tensor]] | None:
-        """Rotary angles of all positions (True) and of each prompt's last (False)."""
+    def _make_angles(self) -> dict[bool, tuple[Tensor, Tensor]] | None:
+        """Rotary angles of all nodes (True) and of the leaves (False)."""
         if self.model.rotary is None:
             return None
-        positions = torch.arange(length, device=self.task.ids.device)[None]
-        return {
-            True: self.model.rotary.angles(self.outputs, positions),
-            False: self.model.rotary.angles(self.outputs, self.task.last[:, None]),
-        }
+        cos, sin = (angles[0] for angles in self.model.rotary.angles(self.outputs, self.tree.depth[None]))
+        return {True: (cos, sin), False: (cos[self._leaves], sin[self._leaves])}
 
     def _sum_biases(self) -> Float[Tensor, "dst d_model"]:
         """Attention output biases that each receiver has passed: they belong to no sender."""

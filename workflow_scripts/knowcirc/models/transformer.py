@@ -189,6 +189,16 @@ def project(
     return torch.nn.functional.linear(x, weight.flatten(0, 1), flat).unflatten(-1, weight.shape[:2])
 
 
+def attention_pattern(
+    q: Float[Tensor, "batch pos head d_head"],
+    k: Float[Tensor, "batch key head d_head"],
+    hidden: Bool[Tensor, "*rows pos key"],
+) -> Float[Tensor, "batch head pos key"]:
+    """Attention probabilities of queries over the keys that are not hidden from them."""
+    scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(hidden, float("-inf")).softmax(-1)
+
+
 @dataclass(frozen=True, slots=True)
 class Transformer:
     """A model's weights and its forward pass.
@@ -216,6 +226,13 @@ class Transformer:
         x = self.embedding[ids]
         return x if self.positions is None else x + self.positions[start : start + ids.shape[1]]
 
+    def embed_at(
+        self, ids: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Token embeddings, plus the learned ones of the given positions."""
+        x = self.embedding[ids]
+        return x if self.positions is None else x + self.positions[positions]
+
     def keys_values(self, layer: int, x: Float[Tensor, "batch pos d_model"], start: Start = 0) -> KeyValue:
         """Keys (turned to their positions) and values that `layer` reads from the residual stream `x`."""
         return self._keys_values(layer, self.blocks[layer].norm1(x), start)
@@ -235,14 +252,13 @@ class Transformer:
         hidden: Bool[Tensor, "batch past"] | None = None,
     ) -> Float[Tensor, "batch head pos key"]:
         """Attention probabilities; the queries are the last positions of the keys, the first may be hidden."""
-        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / math.sqrt(self.shape.d_head)
-        n_query, n_key = scores.shape[-2:]
+        n_query, n_key = q.shape[1], k.shape[1]
         future = torch.ones(n_query, n_key, dtype=torch.bool, device=q.device).triu(n_key - n_query + 1)
         if hidden is not None:
             future = future.repeat(len(q), 1, 1)
             future[:, :, : hidden.shape[1]] |= hidden[:, None]
             future = future[:, None]
-        return scores.masked_fill(future, float("-inf")).softmax(-1)
+        return attention_pattern(q, k, future)
 
     def expand(self, x: Float[Tensor, "batch pos kv_head d_head"]) -> Float[Tensor, "batch pos head d_head"]:
         """Key/value heads repeated for the query heads of their group."""
