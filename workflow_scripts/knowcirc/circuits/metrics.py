@@ -6,6 +6,7 @@
 | `kc-nll` | change of the NLL from the whole model's / (T - 1), T tokens of prompt and answer: the unit of KC's code |
 | `logit-diff` | minus (logit of the answer - logit of the wrong answer) |
 | `kl` | KL divergence of the next-token distribution from the whole model's, nats |
+| `nll+kl` | half of each: the answer, and what the model says beside it, nats |
 """
 
 import math
@@ -20,7 +21,7 @@ from torch import Tensor
 from knowcirc.models.token_tree import TokenTree, grow, next_logits
 from knowcirc.models.transformer import Transformer
 
-Metric = Literal["nll", "kc-nll", "logit-diff", "kl"]
+Metric = Literal["nll", "kc-nll", "logit-diff", "kl", "nll+kl"]
 METRICS: tuple[str, ...] = get_args(Metric)
 
 
@@ -44,24 +45,32 @@ class Task:
     @torch.no_grad()
     def anchored(self, model: Transformer) -> "Task":
         """The same task, measured from the whole model where the metric needs it."""
-        if self.metric not in ("kc-nll", "kl"):
+        if self.metric not in ("kc-nll", "kl", "nll+kl"):
             return self
         return replace(self, clean=next_logits(model, self.tree).log_softmax(-1))
 
     def measure(self, logits: Float[Tensor, "*rows batch vocab"]) -> Float[Tensor, " *rows"]:
         """The metric, mean over the prompts."""
+        return self.each(logits).mean(-1)
+
+    def each(
+        self, logits: Float[Tensor, "*rows prompt vocab"], prompts: Sequence[int] | None = None
+    ) -> Float[Tensor, "*rows prompt"]:
+        """The metric of each prompt, or of those at some places of the batch, whose logits these are."""
+        chosen = range(len(self.answers)) if prompts is None else prompts
+        rows = torch.tensor(list(chosen), device=self.answers.device)
+        answers = self.answers[rows]
         if self.metric == "logit-diff":
-            chosen = torch.stack((_given(self.others, "wrong answers"), self.answers), -1).expand(*logits.shape[:-1], 2)
-            other, answer = logits.gather(-1, chosen).unbind(-1)
-            return (other - answer).mean(-1)
-        if self.metric == "kl":
-            clean = _given(self.clean, "the whole model's run")
-            return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1).mean(-1)
-        nll = _nll(logits, self.answers)
+            others = _given(self.others, "wrong answers")[rows]
+            return _logit(logits, others) - _logit(logits, answers)
+        if self.metric == "nll":
+            return -_logit(logits.log_softmax(-1), answers)
+        clean, found = _given(self.clean, "the whole model's run")[rows], logits.log_softmax(-1)
+        nll = -_logit(found, answers)
         if self.metric == "kc-nll":
-            clean = _given(self.clean, "the whole model's run").gather(-1, self.answers[:, None])
-            nll = (nll + clean[:, 0]) / (self.last + 1)
-        return nll.mean(-1)
+            return (nll + _logit(clean, answers)) / (self.last[rows] + 1)
+        kl = (clean.exp() * (clean - found)).sum(-1)
+        return kl if self.metric == "kl" else (nll + kl) / 2
 
     def slope(self, value: float) -> float:
         """How strongly the metric, at `value`, answers to the answer's logit: 1 - p for likelihoods; never zero."""
@@ -86,9 +95,9 @@ def _given(value: Tensor | None, what: str) -> Tensor:
     return value
 
 
-def _nll(logits: Float[Tensor, "*rows batch vocab"], answers: Int[Tensor, " batch"]) -> Float[Tensor, "*rows batch"]:
-    chosen = answers[:, None].expand(*logits.shape[:-1], 1)
-    return -logits.log_softmax(-1).gather(-1, chosen)[..., 0]
+def _logit(logits: Float[Tensor, "*rows batch vocab"], tokens: Int[Tensor, " batch"]) -> Float[Tensor, "*rows batch"]:
+    chosen = tokens[:, None].expand(*logits.shape[:-1], 1)
+    return logits.gather(-1, chosen)[..., 0]
 
 
 def make_task(

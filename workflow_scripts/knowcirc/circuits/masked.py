@@ -1,0 +1,275 @@
+"""The forward pass of a circuit with a weight on every edge, its gradient, and many changed circuits side by side.
+
+1. `run` computes the circuit on some prompts of a token tree and keeps what every sender delivers.
+2. `gradient` goes back through that run: d loss / d weight of every edge, absent ones included. The gradient of an edge
+   is (what its sender delivers beyond the ablation) . (gradient at its receiver), summed over positions.
+3. `measure` runs many circuits that each differ from the run's by some edges. A row begins at the first layer that its
+   change touches; below, it is the run.
+
+Only heads with an edge out of them are computed: in a connected circuit the others receive nothing.
+What an absent edge delivers is the ablation, as in `patched.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.patched import Outputs
+from knowcirc.models.token_tree import TokenTree
+from knowcirc.models.transformer import Transformer, rotate
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Some edges that are put into a circuit, or taken out of it."""
+
+    src: Int[ndarray, " edge"]
+    dst: Int[ndarray, " edge"]
+    present: bool
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The nodes of a tree that some of its prompts pass, and what the forward pass reads at them."""
+
+    nodes: Int[Tensor, " node"]
+    ends: Int[Tensor, " prompt"]  # among the nodes
+    hidden: Float[Tensor, "node node"]  # added to attention scores
+    angles: tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A forward pass of a circuit: what senders deliver beyond the ablation, and the tensors that gradients pass."""
+
+    edges: EdgeMatrix
+    part: Part
+    delivered: Float[Tensor, "src node d_model"]
+    layers: tuple["_Layer", ...]
+    final: Float[Tensor, "prompt d_model"]
+    logits: Float[Tensor, "prompt vocab"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Inputs and outputs of a layer's live heads and of its MLP, with the gradient's way between them."""
+
+    heads: list[int]
+    receivers: Int[Tensor, " dst"]  # queries, keys and values of the live heads, then the MLP's input
+    heard: Float[Tensor, "dst node d_model"] | None
+    written: Float[Tensor, "head node d_model"] | None
+    mlp_in: Float[Tensor, "node d_model"]
+    mlp_out: Float[Tensor, "node d_model"]
+
+
+class MaskedModel:
+    """A model whose circuits run on the prompts of one token tree.
+
+    `absent` holds what absent edges deliver at the tree's nodes; None is zero ablation.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Transformer, graph: Graph, tree: TokenTree, absent: Outputs | None = None) -> None:
+        self.model, self.graph, self.tree = model, graph, tree
+        self.embedded = tree.embed(model)[0]
+        self.absent = None if absent is None else absent[:, 0]
+        self._constants = self._sum_constants()
+        self._angles = None
+        if model.rotary is not None:
+            cos, sin = model.rotary.angles(self.embedded[None], tree.depth[None])
+            self._angles = (cos[0], sin[0])
+
+    def part(self, prompts: Sequence[int]) -> Part:
+        """What the forward pass needs to run on some prompts of the tree."""
+        tree = self.tree
+        ends = tree.last[list(prompts)]
+        nodes = torch.nonzero((~tree.hidden[ends]).any(0))[:, 0]
+        place = torch.zeros_like(tree.ids)
+        place[nodes] = torch.arange(len(nodes), device=nodes.device)
+        hidden = torch.zeros(len(nodes), len(nodes), device=nodes.device, dtype=self.embedded.dtype)
+        hidden.masked_fill_(tree.hidden[nodes][:, nodes], float("-inf"))
+        angles = None if self._angles is None else (self._angles[0][nodes], self._angles[1][nodes])
+        return Part(nodes, place[ends], hidden, angles)
+
+    def run(self, edges: EdgeMatrix, part: Part, *, grad: bool = True) -> Run:
+        """The circuit's forward pass; `gradient` needs one with `grad`."""
+        graph, weights = self.graph, self._weights(edges)
+        embedded = self.embedded[part.nodes]
+        delivered = embedded.new_zeros(graph.n_src, *embedded.shape)
+        delivered[0] = embedded - self._absent(slice(0, 1), part)[0]
+        layers = []
+        for layer in range(graph.n_layers):
+            heads, receivers = self._live(edges, layer)
+            before, written = graph.before(layer), None
+            heard = (weights[before][:, receivers].T @ delivered[before].flatten(1)).unflatten(1, embedded.shape)
+            heard[:-1] += self._constant(2 * layer, part)
+            mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
+            heard_by_heads = heard[:-1].requires_grad_(grad) if heads else None
+            if heard_by_heads is not None:
+                senders = [graph.head(layer, head) for head in heads]
+                with torch.set_grad_enabled(grad):
+                    written = self._attend(layer, heads, heard_by_heads[:, None], part)[:, 0]
+                with torch.no_grad():
+                    delivered[senders] = written - self._absent(senders, part)
+                    own = weights[senders, graph.mlp_in(layer)]
+                    mlp_in = mlp_in + (own @ delivered[senders].flatten(1)).view_as(mlp_in)
+            mlp_in = mlp_in.detach().requires_grad_(grad)
+            with torch.set_grad_enabled(grad):
+                mlp_out = self.model.mlp(layer, mlp_in)
+            sender = graph.mlp(layer)
+            with torch.no_grad():
+                delivered[sender] = mlp_out - self._absent(slice(sender, sender + 1), part)[0]
+            layers.append(_Layer(heads, receivers, heard_by_heads, written, mlp_in, mlp_out))
+        final = torch.einsum("s,spd->pd", weights[:, graph.final], delivered[:, part.ends])
+        final = (final + self._constant(2 * graph.n_layers, part, part.ends)).requires_grad_(grad)
+        with torch.set_grad_enabled(grad):
+            logits = self.model.unembed(final)
+        return Run(edges, part, delivered, tuple(layers), final, logits)
+
+    def gradient(self, run: Run, loss: Float[Tensor, ""]) -> Float[ndarray, "src dst"]:
+        """d loss / d weight of every edge of the graph between live nodes; 0 elsewhere."""
+        graph, weights, delivered = self.graph, self._weights(run.edges), run.delivered
+        result = weights.new_zeros(weights.shape)
+        at_outputs = torch.zeros_like(delivered)
+        (at_final,) = torch.autograd.grad(loss, [run.final])
+        ends = delivered[:, run.part.ends]
+        result[:, graph.final] = ends.flatten(1) @ at_final.flatten()
+        at_outputs.index_add_(1, run.part.ends, weights[:, graph.final, None, None] * at_final)
+        for layer in range(graph.n_layers - 1, -1, -1):
+            tensors = run.layers[layer]
+            senders, receiver = [graph.head(layer, head) for head in tensors.heads], graph.mlp_in(layer)
+            (at_mlp,) = torch.autograd.grad(tensors.mlp_out, [tensors.mlp_in], at_outputs[graph.mlp(layer)])
+            at_inputs = at_mlp[None]
+            if tensors.heard is not None and tensors.written is not None:
+                result[senders, receiver] = delivered[senders].flatten(1) @ at_mlp.flatten()
+                at_written = at_outputs[senders] + weights[senders, receiver][:, None, None] * at_mlp
+                (at_heads,) = torch.autograd.grad(tensors.written, [tensors.heard], at_written)
+                at_inputs = torch.cat((at_heads, at_inputs))
+            before = graph.before(layer)
+            result[before, tensors.receivers] = delivered[before].flatten(1) @ at_inputs.flatten(1).T
+            at_outputs[before].flatten(1).addmm_(weights[before][:, tensors.receivers], at_inputs.flatten(1))
+        return result.double().cpu().numpy() * graph.valid
+
+    @torch.no_grad()
+    def measure(self, run: Run, changes: Sequence[Change], part: Part) -> Float[Tensor, "row prompt vocab"]:
+        """Logits of the run's circuit with each change, on some of the run's prompts."""
+        graph = self.graph
+        starts = [int(change.dst.min()) // graph.layer_width for change in changes]
+        order = sorted(range(len(changes)), key=lambda row: starts[row])
+        circuits = np.repeat(run.edges[None], len(changes), 0)
+        for place, row in enumerate(order):
+            circuits[place, changes[row].src, changes[row].dst] = changes[row].present
+        ends = self._measure(run, circuits, sorted(starts), part)
+        weights = torch.from_numpy(circuits[:, :, graph.final]).to(ends)
+        final = torch.einsum("rs,srpd->rpd", weights, ends) + self._constant(2 * graph.n_layers, part, part.ends)
+        logits = self.model.unembed(final)
+        return logits[torch.tensor([order.index(row) for row in range(len(changes))])]
+
+    def _measure(
+        self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
+    ) -> Float[Tensor, "src row prompt d_model"]:
+        """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers."""
+        graph, united = self.graph, circuits.any(0)
+        base = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
+        weights = torch.from_numpy(circuits).to(base)
+        delivered = base[:, None].expand(-1, len(circuits), -1, -1).contiguous()
+        size = delivered.shape[2:]
+        for layer in range(min(starts), graph.n_layers):
+            rows = sum(start <= layer for start in starts)
+            heads, receivers = self._live(united, layer)
+            before, senders = graph.before(layer), [graph.head(layer, head) for head in heads]
+            mine = weights[:rows, before][:, :, receivers].transpose(1, 2)
+            heard = torch.bmm(mine, delivered[before, :rows].transpose(0, 1).flatten(2))
+            heard = heard.unflatten(2, size).transpose(0, 1)
+            mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
+            if heads:
+                reads = heard[:-1] + self._constant(2 * layer, part)
+                written = self._attend(layer, heads, reads, part) - self._absent(senders, part)[:, None]
+                delivered[senders, :rows] = written
+                own = weights[:rows][:, senders, graph.mlp_in(layer)]
+                mlp_in = mlp_in + torch.einsum("rh,hrnd->rnd", own, written)
+            sender = graph.mlp(layer)
+            absent = self._absent(slice(sender, sender + 1), part)[0]
+            delivered[sender, :rows] = self.model.mlp(layer, mlp_in) - absent
+        return delivered[:, :, part.ends]
+
+    def _attend(
+        self, layer: int, heads: Sequence[int], heard: Float[Tensor, "dst row node d_model"], part: Part
+    ) -> Float[Tensor, "head row node d_model"]:
+        """What live heads write when their queries, keys and values read inputs of their own."""
+        graph, block, shape = self.graph, self.model.blocks[layer], self.model.shape
+        group = graph.n_heads // graph.n_kv
+        pairs = sorted({head // group for head in heads})
+        normed = block.norm1(heard)
+        q, k, v = normed.split((len(heads), len(pairs), len(pairs)))
+        # the per-head view has a K/V input a query head, whose weights are those of its K/V head
+        readers = [pair * len(block.attention.w_k) // graph.n_kv for pair in pairs]
+        q = self._turn(block.attention.read("q", heads, q), part)
+        k = self._turn(block.attention.read("k", readers, k), part)
+        v = block.attention.read("v", readers, v)
+        mine = [pairs.index(head // group) for head in heads]
+        k, v = k[mine], v[mine]
+        scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(shape.d_head) + part.hidden
+        return block.attention.write(list(heads), torch.matmul(scores.softmax(-1), v))
+
+    def _turn(self, x: Float[Tensor, "n row node d_head"], part: Part) -> Float[Tensor, "n row node d_head"]:
+        return x if part.angles is None else rotate(x, *part.angles)
+
+    def _live(self, edges: EdgeMatrix, layer: int) -> tuple[list[int], Int[Tensor, " dst"]]:
+        """Heads with an edge out of them, and their inputs' receivers, followed by the MLP's."""
+        graph = self.graph
+        heads = np.flatnonzero(edges[graph.heads(layer)].any(1)).tolist()
+        pairs = sorted({head * graph.n_kv // graph.n_heads for head in heads})
+        q, k, v = (graph.reads(layer, kind).start for kind in ("q", "k", "v"))  # type: ignore[arg-type]
+        receivers = [*(q + h for h in heads), *(k + p for p in pairs), *(v + p for p in pairs), graph.mlp_in(layer)]
+        return heads, torch.tensor(receivers, device=self.embedded.device)
+
+    def _weights(self, edges: EdgeMatrix) -> Float[Tensor, "src dst"]:
+        return torch.from_numpy(np.ascontiguousarray(edges)).to(self.embedded)
+
+    def _absent(self, senders: slice | Sequence[int], part: Part) -> Tensor:
+        """What absent edges from the senders deliver, [src, node, d_model]; zeros of size 1 under zero ablation."""
+        if self.absent is None:
+            return self.embedded.new_zeros(1, 1, 1)
+        chosen = self.absent[senders] if isinstance(senders, slice) else self.absent[list(senders)]
+        return chosen[:, part.nodes]
+
+    def _constant(self, place: int, part: Part, ends: Tensor | None = None) -> Tensor | float:
+        """What every receiver of a place hears whatever its edges; places: attention, MLP of each layer, final."""
+        if self._constants is None:
+            return 0.0
+        nodes = part.nodes if ends is None else part.nodes[ends]
+        return self._constants[place, nodes]
+
+    def _sum_constants(self) -> Float[Tensor, "place node d_model"] | None:
+        """Sums of the ablation and of the attention output biases that receivers have passed; None where all are 0."""
+        graph, model = self.graph, self.model
+        if self.absent is None and all(block.attention.b_o is None for block in model.blocks):
+            return None
+        total = torch.zeros_like(self.embedded)
+        places = []
+
+        def add(senders: slice) -> None:
+            nonlocal total
+            if self.absent is not None:
+                total = total + self.absent[senders].sum(0)
+
+        add(slice(0, 1))
+        for layer in range(graph.n_layers):
+            places.append(total)
+            add(graph.heads(layer))
+            if (bias := model.blocks[layer].attention.b_o) is not None:
+                total = total + bias
+            places.append(total)
+            add(slice(graph.mlp(layer), graph.mlp(layer) + 1))
+        return torch.stack([*places, total])
