@@ -45,7 +45,7 @@ def circuit_answers(
     for group in batches([prompt.ids for prompt in prompts], BATCH):
         ids = model.batch([prompts[i].ids for i in group])
         logits = run_circuit(model.transformer, graph, edges, ids)
-        answers.update(zip(group, read_answers(logits, [prompts[i].answer[0] for i in group]), strict=True))
+        answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 
 
