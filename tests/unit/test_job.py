@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from knowcirc import job
 from knowcirc.job import Job, progress, run
@@ -20,7 +21,7 @@ SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 @pytest.fixture
 def fake(tmp_path: Path) -> SimpleNamespace:
     """What a script uses of its Snakemake job; the log's folder does not exist yet."""
-    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3))
+    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3), threads=1)
 
 
 @contextlib.contextmanager
@@ -71,6 +72,18 @@ def test_a_script_is_given_its_job_and_its_log_holds_what_it_says(
     assert "left out: x" in screen
     assert "facts: 3 of 3" in screen
     assert "read ünits" not in screen
+
+
+def test_a_job_computes_with_its_threads_and_leaves_the_number_as_it_was(fake: SimpleNamespace) -> None:
+    before, seen = torch.get_num_threads(), []
+    for fake.threads in (2, 1):
+        with own_logging():
+            run(lambda _: seen.append(torch.get_num_threads()), fake)
+    assert seen == [2, 1]
+    assert torch.get_num_threads() == before
+    with own_logging(), pytest.raises(RuntimeError):
+        run(failing(RuntimeError("no")), fake)
+    assert torch.get_num_threads() == before
 
 
 def test_a_new_run_begins_a_new_log(fake: SimpleNamespace) -> None:

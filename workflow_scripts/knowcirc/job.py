@@ -4,6 +4,7 @@ A script holds `main(job)` and ends with `run(main, snakemake)`; tests call `mai
 attributes. Everything is logged to the rule's log; what a user should see while waiting goes to the terminal, too.
 """
 
+import contextlib
 import logging
 import sys
 import time
@@ -45,7 +46,8 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        main(job)
+        with threads(job.threads):
+            main(job)
     except ValueError as error:
         log.error("%s", error)
         path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
@@ -54,6 +56,25 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         with path.open("a", encoding="utf-8") as handle:
             handle.write(traceback.format_exc())
         raise
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Inside, torch computes with this many threads, where the script has imported it; by itself it takes all cores.
+
+    Two jobs of one thread do more than one of two. Snakemake sets OMP_NUM_THREADS and its kin to a job's threads, which
+    binds numpy and scipy, but not a job that a profile or a batch system starts in its own way.
+    """
+    torch = sys.modules.get("torch")  # plots do without it, since its import takes seconds
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @runtime_checkable
