@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from knowcirc import configuration
+from knowcirc.circuits.discovery import METHODS
 from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.models.table import read_models
 
@@ -33,6 +34,15 @@ def changed(config: dict[str, Any], change: Change) -> dict[str, Any]:
 def test_the_shipped_configuration_has_no_errors(config: dict[str, Any]) -> None:
     assert schema_errors(config, SCHEMA) == []
     assert reference_errors(config, MODELS, RELATIONS) == []
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method.startswith("eap")])
+def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], method: str) -> None:
+    first = [] if method == "eap-ig+acdc" else [method]  # the first method is every analysis's, and searches nothing
+    config["circuits"]["methods"] = [*first, *(one for one in ("eap", "eap-ig+acdc") if one not in first)]
+    config["editing"]["circuits"]["method"] = method
+    config["showcase"]["method"] = "acdc" if method == "eap-ig+acdc" else method
+    assert schema_errors(config, SCHEMA) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ the gradient at its projection, through the projection and the norm in closed fo
 Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, integration over inputs).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.metrics import Metric, losses
 from knowcirc.circuits.patched import record
 from knowcirc.models.transformer import Transformer
 
@@ -29,17 +30,29 @@ Scores = Float[ndarray, "src dst"]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the loss reads at the last position: the answer, and the partner's answer where there is one."""
+    """What the loss reads at the last position: the answer, the partner's answer where there is one, and the metric.
+
+    Without a metric it is `logit-diff` where there is a partner's answer and `nll` where there is none. `clean` holds
+    the whole model's log-probabilities on the clean prompts (filled in by `score_edges`), `length` their tokens.
+    """
 
     answers: Int[Tensor, " batch"]
     others: Int[Tensor, " batch"] | None
+    metric: Metric | None = None
+    clean: Float[Tensor, "batch vocab"] | None = None
+    length: int = 0
 
     def loss(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-        """Minus the logit difference, or the negative log-likelihood (nats) where there is no partner."""
-        if self.others is None:
-            return torch.nn.functional.cross_entropy(logits.float(), self.answers, reduction="none")
-        rows = torch.arange(len(logits), device=logits.device)
-        return logits[rows, self.others] - logits[rows, self.answers]
+        """The metric prompt by prompt, in its unit (`metrics.py`); lower is better."""
+        metric = self.metric or ("nll" if self.others is None else "logit-diff")
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        lengths = torch.full_like(self.answers, self.length)
+        return losses(metric, wide, self.answers, self.others, self.clean, lengths)
+
+    def anchored(self, logits: Float[Tensor, "batch vocab"], length: int) -> "Targets":
+        """The same targets, measured from the whole model's logits on clean prompts of `length` tokens."""
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return replace(self, clean=wide.log_softmax(-1), length=length)
 
 
 def score_edges(
@@ -65,6 +78,7 @@ def score_edges(
             "prompt needs as many tokens as the clean one"
         )
     present = record(model, graph, clean)
+    targets = targets.anchored(model.unembed(present.final[:, -1]), clean.shape[1])
     absent = torch.zeros_like(present.outputs) if corrupted is None else record(model, graph, corrupted).outputs
     difference = absent - present.outputs
     total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)

@@ -49,18 +49,7 @@ class Task:
 
     def measure(self, logits: Float[Tensor, "*rows batch vocab"]) -> Float[Tensor, " *rows"]:
         """The metric, mean over the prompts."""
-        if self.metric == "logit-diff":
-            chosen = torch.stack((_given(self.others, "wrong answers"), self.answers), -1).expand(*logits.shape[:-1], 2)
-            other, answer = logits.gather(-1, chosen).unbind(-1)
-            return (other - answer).mean(-1)
-        if self.metric == "kl":
-            clean = _given(self.clean, "the whole model's run")
-            return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1).mean(-1)
-        nll = _nll(logits, self.answers)
-        if self.metric == "kc-nll":
-            clean = _given(self.clean, "the whole model's run").gather(-1, self.answers[:, None])
-            nll = (nll + clean[:, 0]) / (self.last + 1)
-        return nll.mean(-1)
+        return losses(self.metric, logits, self.answers, self.others, self.clean, self.last + 1).mean(-1)
 
     def slope(self, value: float) -> float:
         """How strongly the metric, at `value`, answers to the answer's logit: 1 - p for likelihoods; never zero."""
@@ -77,6 +66,29 @@ class Task:
     def kc_factor(self) -> float:
         """Mean of 1 / (T - 1): a difference in nats times this is KC's unit."""
         return float((1 / (self.last + 1).double()).mean())
+
+
+def losses(
+    metric: Metric,
+    logits: Float[Tensor, "*rows batch vocab"],
+    answers: Int[Tensor, " batch"],
+    others: Int[Tensor, " batch"] | None,
+    clean: Float[Tensor, "batch vocab"] | None,
+    lengths: Int[Tensor, " batch"],
+) -> Float[Tensor, "*rows batch"]:
+    """The metric prompt by prompt; `clean` are the whole model's log-probabilities, `lengths` the prompts' tokens."""
+    if metric == "logit-diff":
+        chosen = torch.stack((_given(others, "wrong answers"), answers), -1).expand(*logits.shape[:-1], 2)
+        other, answer = logits.gather(-1, chosen).unbind(-1)
+        return other - answer
+    if metric == "kl":
+        whole = _given(clean, "the whole model's run")
+        return (whole.exp() * (whole - logits.log_softmax(-1))).sum(-1)
+    nll = _nll(logits, answers)
+    if metric == "kc-nll":
+        whole = _given(clean, "the whole model's run").gather(-1, answers[:, None])
+        nll = (nll + whole[:, 0]) / lengths
+    return nll
 
 
 def _given(value: Tensor | None, what: str) -> Tensor:
