@@ -11,10 +11,10 @@ rule study_hallucination:
         "<logs>/study_hallucination/{model}.log",
     benchmark:
         "<benchmarks>/study_hallucination/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         heads=lookup(within=config, dpath="heads"),
@@ -37,10 +37,10 @@ rule study_in_context:
         "<logs>/study_in_context/{model}.log",
     benchmark:
         "<benchmarks>/study_in_context/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -67,10 +67,10 @@ rule read_wrong_answers:
         "<logs>/read_wrong_answers/{model}.log",
     benchmark:
         "<benchmarks>/read_wrong_answers/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         cases=lookup(within=config, dpath="hallucination/cases"),
@@ -92,10 +92,10 @@ rule study_hops:
         "<logs>/study_hops/{model}.log",
     benchmark:
         "<benchmarks>/study_hops/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -120,10 +120,10 @@ rule study_reverse_relations:
         "<logs>/study_reverse_relations/{model}.log",
     benchmark:
         "<benchmarks>/study_reverse_relations/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,

@@ -10,10 +10,10 @@ rule discover_circuits:
         "<logs>/discover_circuits/{model}/{method}.log",
     benchmark:
         "<benchmarks>/discover_circuits/{model}/{method}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -37,10 +37,10 @@ rule evaluate_circuits:
         "<logs>/evaluate_circuits/{model}/{method}.log",
     benchmark:
         "<benchmarks>/evaluate_circuits/{model}/{method}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -71,10 +71,10 @@ rule describe_showcase:
         "<logs>/describe_showcase/{model}.log",
     benchmark:
         "<benchmarks>/describe_showcase/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from knowcirc.configuration import reference_errors, schema_errors
+from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.models.table import ModelRow, read_models
 
@@ -91,6 +91,7 @@ os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
+    OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
 
@@ -121,6 +122,11 @@ def numerics(wildcards) -> dict[str, str]:
 def kv_view(wildcards) -> str:
     """The K/V view of the model's graph."""
     return MODELS[wildcards.model].kv
+
+
+def gpus(wildcards) -> int:
+    """GPUs that a job with the model asks for: none where it runs on CPUs, so that several jobs run at once there."""
+    return int(uses_gpu(config["device"]))
 
 
 def model_mb(wildcards, attempt) -> int:

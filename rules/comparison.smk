@@ -13,10 +13,10 @@ rule compare_methods:
         "<logs>/compare_methods/{model}.log",
     benchmark:
         "<benchmarks>/compare_methods/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,

@@ -38,10 +38,10 @@ rule name_heads:
         "<logs>/name_heads/{model}.log",
     benchmark:
         "<benchmarks>/name_heads/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -69,10 +69,10 @@ rule rank_answers:
         "<logs>/rank_answers/{model}.log",
     benchmark:
         "<benchmarks>/rank_answers/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         source=lookup(within=config, dpath="relations/source"),

@@ -6,7 +6,7 @@ rule fetch_model:
         "<logs>/fetch_model/{model}.log",
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
     params:
@@ -41,10 +41,10 @@ rule estimate_moments:
         "<logs>/estimate_moments/{model}.log",
     benchmark:
         "<benchmarks>/estimate_moments/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         moments=lookup(within=config, dpath="moments"),

@@ -11,9 +11,10 @@ rule build_records:
         "<logs>/build_records/{model}.log",
     benchmark:
         "<benchmarks>/build_records/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
+        gpu=gpus,
     params:
         numerics=numerics,
         source=lookup(within=config, dpath="relations/source"),
@@ -41,10 +42,10 @@ rule sweep_edits:
         "<logs>/sweep_edits/{model}.log",
     benchmark:
         "<benchmarks>/sweep_edits/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         settings=rome_settings,
@@ -83,10 +84,10 @@ rule edit_facts:
         "<logs>/edit_facts/{model}/{editor}.log",
     benchmark:
         "<benchmarks>/edit_facts/{model}/{editor}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         settings=editor_settings,
@@ -112,10 +113,10 @@ rule sample_edited_text:
         "<logs>/sample_edited_text/{model}.log",
     benchmark:
         "<benchmarks>/sample_edited_text/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         settings=all_editor_settings,
@@ -143,10 +144,10 @@ rule compare_edited_circuits:
         "<logs>/compare_edited_circuits/{model}.log",
     benchmark:
         "<benchmarks>/compare_edited_circuits/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,
@@ -174,10 +175,10 @@ rule follow_edits:
         "<logs>/follow_edits/{model}.log",
     benchmark:
         "<benchmarks>/follow_edits/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         kv=kv_view,

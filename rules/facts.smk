@@ -10,10 +10,10 @@ rule find_known_facts:
         "<logs>/find_known_facts/{model}.log",
     benchmark:
         "<benchmarks>/find_known_facts/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         source=lookup(within=config, dpath="relations/source"),

@@ -10,10 +10,10 @@ rule screen_known_1000:
         "<logs>/screen_known_1000/{model}.log",
     benchmark:
         "<benchmarks>/screen_known_1000/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         code=code_digest("screen_known_1000"),
@@ -32,10 +32,10 @@ rule trace_facts:
         "<logs>/trace_facts/{model}.log",
     benchmark:
         "<benchmarks>/trace_facts/{model}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=model_mb,
-        gpu=1,
+        gpu=gpus,
     params:
         numerics=numerics,
         tracing=tracing_settings,

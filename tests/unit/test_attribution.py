@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits.attribution import Targets, interpolation, score_edges
-from knowcirc.circuits.discovery import SCORING, attribute, choose_partners, discover
+from knowcirc.circuits.discovery import SCORING, Scoring, attribute, choose_partners, discover
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.facts.prompts import Prompt, tokenise
@@ -32,6 +32,18 @@ def starting_from(network: Transformer, embedded: Tensor) -> tuple[Transformer, 
     return replace(network, embedding=table, positions=None), torch.arange(embedded.shape[1])[None]
 
 
+def loss_of(targets: Targets, logits: Tensor, whole: Tensor, length: int) -> Tensor:
+    """The loss written out once more: of one prompt's logits, with those of the whole model beside them."""
+    p, p_whole, answer = logits.softmax(-1), whole.softmax(-1), targets.answers[0]
+    metric = targets.metric or ("nll" if targets.others is None else "logit-diff")
+    if metric == "logit-diff":
+        assert targets.others is not None
+        return logits[targets.others[0]] - logits[answer]
+    if metric == "kl":
+        return (p_whole * (p_whole / p).log()).sum()
+    return -p[answer].log() if metric == "nll" else (p_whole[answer] / p[answer]).log() / length
+
+
 def brute_force(
     network: Transformer, graph: Graph, corrupted: Tensor | None, targets: Targets, steps: int, edge: tuple[int, int]
 ) -> float:
@@ -49,10 +61,7 @@ def brute_force(
         for sign in (1, -1):
             ablated = base + sign * step * (absent - present)
             logits = run_circuit(moved, graph, edges, ids, ablated=ablated)
-            if targets.others is None:
-                losses.append(-logits.log_softmax(-1)[0, targets.answers[0]])
-            else:
-                losses.append(logits[0, targets.others[0]] - logits[0, targets.answers[0]])
+            losses.append(loss_of(targets, logits[0], network.logits(CLEAN)[0], CLEAN.shape[1]))
         slopes.append(float(losses[0] - losses[1]) / (2 * step))
     return float(np.mean(slopes))
 
@@ -60,8 +69,21 @@ def brute_force(
 @pytest.mark.parametrize("kv", ["grouped", "per_head"])
 @pytest.mark.parametrize(
     ("corrupted", "targets", "steps"),
-    [(CORRUPTED, PAIR, 1), (CORRUPTED, PAIR, 4), (None, ALONE, 1), (None, ALONE, 3)],
-    ids=["eap", "eap-ig", "eap-zero", "eap-ig-zero"],
+    [
+        (CORRUPTED, PAIR, 1),
+        (CORRUPTED, PAIR, 4),
+        (None, ALONE, 1),
+        (None, ALONE, 3),
+        (None, PAIR, 1),
+        (CORRUPTED, ALONE, 1),
+        (CORRUPTED, replace(ALONE, metric="kc-nll"), 1),
+        (CORRUPTED, replace(ALONE, metric="kl"), 2),
+        (None, replace(PAIR, metric="kl"), 2),
+    ],
+    ids=[
+        *("eap", "eap-ig", "eap-zero", "eap-ig-zero", "logit-diff-zero", "nll-patch", "kc-nll-patch", "kl-patch"),
+        "kl-zero",
+    ],
 )
 def test_scores_are_the_slopes_of_the_loss(
     model: LanguageModel, kv: str, corrupted: Tensor | None, targets: Targets, steps: int
@@ -186,6 +208,39 @@ def test_a_relations_scores_are_the_mean_over_its_prompts(load_tiny: Loader, met
     steps = {"eap": 1, "eap-ig": 5}[method]
     expected = score_edges(model.transformer, graph, clean, corrupted, targets, steps=steps)
     np.testing.assert_allclose(alone[0], expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_what_is_measured_goes_by_the_prompt_or_as_asked() -> None:
+    one, text, answer = prompts()[0], replace(prompts()[0], ids=(0, 1, 2)), replace(prompts()[0], answer=(50,))
+    both = replace(text, answer=(50,))
+    for partner, expected in (
+        (None, ("nll", "zero")),
+        (text, ("nll", "patch")),
+        (answer, ("logit-diff", "zero")),
+        (both, ("logit-diff", "patch")),
+    ):
+        assert Scoring().read("eap", one, partner) == expected
+        assert Scoring().read("eap-ig-zero", one, partner) == ("nll", "zero")
+    assert Scoring("kl", "zero").read("eap-ig", one, both) == ("kl", "zero")
+    for lacking in (Scoring("logit-diff"), Scoring(None, "patch")):
+        with pytest.raises(ValueError, match=f"prompt '{one.text}' has no partner"):
+            lacking.read("eap-ig", one, None)
+
+
+def test_the_zero_baseline_leaves_partners_unread(load_tiny: Loader) -> None:
+    model, given = load_tiny("gpt2"), prompts()
+    graph = Graph.of(model.transformer.shape, "grouped")
+    partners = [None if index is None else given[index] for index in choose_partners(given, 0)]
+    alone = attribute(model, graph, given, [None] * 5, "eap-ig")
+    np.testing.assert_array_equal(attribute(model, graph, given, partners, "eap-ig-zero"), alone)
+    assert np.abs(attribute(model, graph, given, partners, "eap-ig") - alone).max() > 1e-3
+
+
+def test_a_metric_without_a_slope_is_refused(load_tiny: Loader) -> None:
+    model, given = load_tiny("llama"), prompts()
+    graph = Graph.of(model.transformer.shape, "grouped")
+    with pytest.raises(ValueError, match="metric kl has no slope on the clean prompt"):
+        attribute(model, graph, given, [None] * 5, "eap", Scoring("kl"))
 
 
 @pytest.mark.parametrize("method", [*SCORING, "random"])

@@ -30,6 +30,7 @@ def tables() -> dict[str, pd.DataFrame]:
     circuits |= {"tau": np.nan, "n_edges": 50, "edge_share": 0.05, **dict.fromkeys(D_SCORES, 0.4)}
     compared = {"model": MODEL, "method": ["eap", "random"], "relation": "all", "n_edges": 50, "edge_share": 0.05}
     compared |= {"faithfulness": [0.9, np.nan], "completeness": 0.0, "cpr": 0.9, "cmd": 0.1, "seconds": [1.5, np.nan]}
+    compared |= {"n_dropped": 0.0, "n_constant": 0}
     editing = {"model": MODEL, "editor": ["none", "rome"], "layer": pd.array([pd.NA, 3], dtype="Int64")}
     editing |= {name: [0.5, 0.9] for name in ("S", "ES", "EM", "PS", "PM", "NS", "NM", "RS")}
     asked = {"model": MODEL, "editor": ["none", "rome"], "efficacy": [0.0, 1.0], "paraphrase": 0.5}

@@ -236,6 +236,38 @@ def test_evaluate_takes_the_processing_of_the_circuit(gpt2: Path) -> None:
     assert said["model"]["nll_nats"] == pytest.approx(none["model"]["nll_nats"], 1e-4)
 
 
+def test_a_circuit_too_small_to_reach_the_input_scores_nothing_and_is_called_constant(
+    llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("discover", llama, *IDS, "--out", "c.json", "--edges", "5")
+    assert read_circuit(Path("c.json"))[1].n_edges == 0
+    run("evaluate", llama, "c.json", *IDS, "--out", "m.json")
+    measures = json.loads(Path("m.json").read_text())
+    assert (measures["circuit"]["hit@10"], measures["constant"], measures["edges_dropped"]) == (0.0, True, 0)
+    printed = capsys.readouterr().out
+    assert "its output is constant" in printed
+    assert "hit@10, circuit  0.0 %" in printed
+
+
+def test_edges_of_a_file_on_no_path_are_dropped_and_counted(gpt2: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("discover", gpt2, "--method", "random", "--edges", "12", "--out", "c.json")
+    run("evaluate", gpt2, "c.json", *IDS, "--out", "m.json")
+    document = json.loads(Path("c.json").read_text())
+    assert "dropped" not in capsys.readouterr().out
+    for edge in document["edges"].values():
+        edge["in_graph"] = False
+    for name in ("m0->logits", "m0->m1", "input->a1.h0<q>"):  # nothing enters m0; nothing leaves a1.h0
+        document["edges"][name]["in_graph"] = True
+    Path("loose.json").write_text(json.dumps(document))
+    run("evaluate", gpt2, "loose.json", *IDS, "--out", "m.json")
+    measures = json.loads(Path("m.json").read_text())
+    assert (measures["edges"], measures["edges_dropped"], measures["constant"]) == (3, 3, True)
+    assert measures["circuit"]["hit@10"] == 0
+    printed = capsys.readouterr().out
+    assert "3 edge(s) that lie on no path from the input to the logits" in printed
+    assert "its output is constant" in printed
+
+
 def test_compare_counts_and_names_what_circuits_share(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seed in (("a.json", "1"), ("b.json", "2")):
         command = ["discover", llama, "--method", "random", "--edges", "30", "--seed", seed, "--out", name]

@@ -17,7 +17,7 @@ from knowcirc import cli, job
 from knowcirc.circuits import searching as library
 from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search
 from knowcirc.circuits.attribution import top_edges
-from knowcirc.circuits.discovery import METHODS, attribute
+from knowcirc.circuits.discovery import METHODS, Scoring, attribute
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import METRICS, make_task
@@ -301,8 +301,8 @@ def test_texts_are_searched_and_the_report_says_what_was_found(
 
 
 def test_the_circuit_file_is_evaluated(folders: dict[str, Path]) -> None:
-    discover(folders["gpt2"], *PROMPT, "--processing", "folded", "--kv", "per_head", *EXACT)
-    run("evaluate", folders["gpt2"], "c.json", *PROMPT, "--out", "m.json", *EXACT)
+    discover(folders["llama"], *PROMPT, "--processing", "folded", "--kv", "per_head", *EXACT)
+    run("evaluate", folders["llama"], "c.json", *PROMPT, "--out", "m.json", *EXACT)
     document, measures = (json.loads(Path(name).read_text()) for name in ("c.json", "m.json"))
     assert measures["processing"] == "folded"
     assert measures["edges"] == sum(entry["in_graph"] for entry in document["edges"].values())
@@ -371,9 +371,19 @@ def test_numbers_that_overflow_are_refused_and_leave_nothing(
 
 REFUSED = [
     ([*PROMPT, "--tau", "0.1"], "--tau: no setting of --method eap-ig; take --method acdc"),
-    ([*PROMPT, "--method", "eap", "--tau", "0", "--metric", "kl"], "--tau, --metric: no setting of --method eap"),
+    ([*PROMPT, "--method", "eap", "--tau", "0", "--metric", "kl"], "--tau: no setting of --method eap"),
     (["--method", "random", "--absolute", "--tests", "t.csv"], "--absolute, --tests: no setting of --method random"),
-    ([*PROMPT, "--ablation", "mean"], "--ablation: no setting of --method eap-ig"),
+    (["--method", "random", "--metric", "nll"], "--metric: no setting of --method random"),
+    (["--method", "random", "--ablation", "zero"], "--ablation: no setting of --method random"),
+    ([*PROMPT, "--ablation", "mean"], "--ablation mean: no baseline of --method eap-ig; take zero or patch"),
+    ([*PROMPT, "--method", "eap", "--metric", "kl"], "its gradient is zero on the clean prompt; take --method eap-ig"),
+    ([*PROMPT, "--metric", "logit-diff"], "metric logit-diff needs --wrong-answer-id; give it, or take --metric nll"),
+    ([*PROMPT, *CORRUPTED, "--metric", "logit-diff"], "metric logit-diff needs --wrong-answer-id"),
+    ([*PROMPT, "--ablation", "patch"], "patch ablation needs --corrupted-ids; give it, or take --ablation zero"),
+    ([*PROMPT, *WRONG, "--metric", "nll"], "--wrong-answer-id without --corrupted-ids has no use here; add --metric"),
+    ([*PROMPT, *CORRUPTED, "--ablation", "zero"], "--corrupted-ids without --wrong-answer-id has no use here; add"),
+    ([*PROMPT, *BOTH[4:], "--method", "eap-ig-zero", "--ablation", "patch"], "eap-ig-zero has the zero baseline"),
+    ([*PROMPT, *WRONG, "--corrupted-ids", "5,6,7,8"], "the corrupted prompt has the prompt's own tokens"),
     ([*PROMPT, *ACDC, "--edges", "5"], "--edges: no setting of --method acdc"),
     ([*PROMPT, "--method", "eap-ig+acdc", "--edges", "999"], "--edges 999 is more than the 262 edges"),
     ([*PROMPT, "--method", "eap-ig+acdc", "--edges", "1"], "the 1 strongest edges form no path"),
@@ -427,6 +437,63 @@ def test_what_cannot_be_searched_is_refused_in_one_line(
     assert said in refuse("discover", folders["gpt2"], *options, "--out", "c.json")
 
 
+MEASURED = [  # options, what is expected of attribution: method, metric, ablation, a partner's ids and answer
+    ([*PROMPT], ("eap-ig", "nll", "zero", None)),
+    ([*PROMPT, "--metric", "kl"], ("eap-ig", "kl", "zero", None)),
+    ([*PROMPT, "--metric", "kc-nll", "--method", "eap"], ("eap", "kc-nll", "zero", None)),
+    ([*PROMPT, *WRONG, "--metric", "logit-diff"], ("eap-ig", "logit-diff", "zero", (IDS, 12))),
+    ([*PROMPT, *CORRUPTED, "--metric", "nll"], ("eap-ig", "nll", "patch", ((5, 6, 11, 8), 9))),
+    ([*PROMPT, *CORRUPTED, "--ablation", "patch"], ("eap-ig", "nll", "patch", ((5, 6, 11, 8), 9))),
+    ([*PROMPT, *CORRUPTED, *WRONG], ("eap-ig", "logit-diff", "patch", ((5, 6, 11, 8), 12))),
+    ([*PROMPT, *CORRUPTED, *WRONG, "--metric", "kl"], ("eap-ig", "kl", "patch", ((5, 6, 11, 8), 12))),
+    (
+        [*PROMPT, *CORRUPTED, *WRONG, "--metric", "logit-diff", "--method", "eap"],
+        ("eap", "logit-diff", "patch", ((5, 6, 11, 8), 12)),
+    ),
+    ([*PROMPT, *CORRUPTED, *WRONG, "--ablation", "zero"], ("eap-ig", "logit-diff", "zero", ((5, 6, 11, 8), 12))),
+    ([*PROMPT, *CORRUPTED, *WRONG, "--method", "eap-ig-zero"], ("eap-ig-zero", "nll", "zero", ((5, 6, 11, 8), 12))),
+    (
+        [*PROMPT, *WRONG, "--method", "eap-ig-zero", "--metric", "logit-diff"],
+        ("eap-ig-zero", "logit-diff", "zero", (IDS, 12)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), MEASURED)
+def test_attribution_measures_what_is_asked_or_what_the_prompt_has(
+    options: list[str], expected: tuple[str, str, str, tuple[tuple[int, ...], int] | None], folders: dict[str, Path]
+) -> None:
+    method, metric, ablation, partner = expected
+    run("discover", folders["llama"], *options, *EXACT, "--edges", "190", "--out", "c.json")
+    written = json.loads(Path("c.json").read_text())
+    assert (written["metric"], written["ablation"]) == (metric, ablation)
+    model = load(folders["llama"], device="cpu", dtype="float64")
+    graph, circuit = read_circuit(Path("c.json"))
+    other = None if partner is None else Prompt("", partner[0], None, "", (partner[1],))
+    scores = attribute(
+        model,
+        graph,
+        [Prompt("", IDS, None, "", (9,))],
+        [other],
+        method,
+        Scoring(metric, ablation),  # type: ignore[arg-type]
+    )
+    np.testing.assert_allclose(circuit.scores, scores, atol=1e-12)
+    assert np.abs(scores).max() > 0
+
+
+def test_a_file_may_hold_prompts_with_and_without_a_pair(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mixed.csv").write_text("ids,answer_id,corrupted_ids,wrong_answer_id\n5 6 7 8,9,5 6 11 8,12\n5 6 7,9,,\n")
+    run("discover", folders["llama"], "--prompts", "mixed.csv", "--edges", "190", "--out", "c.json")
+    written = json.loads(Path("c.json").read_text())
+    assert (written["metric"], written["ablation"]) == (["logit-diff", "nll"], ["patch", "zero"])
+    printed = capsys.readouterr().out
+    assert "logit-diff (logits), against the corrupted prompt, 1 prompt(s)" in printed
+    assert "nll (nats), against zero, 1 prompt(s)" in printed
+
+
 def test_a_pair_that_nothing_reads_is_said(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     said = "metric nll with zero ablation reads no corrupted prompts"
     for options, warned in (
@@ -434,6 +501,9 @@ def test_a_pair_that_nothing_reads_is_said(folders: dict[str, Path], capsys: pyt
         ([*ACDC, "--ablation", "patch"], False),
         (["--method", "eap-ig+acdc"], True),
         (["--method", "eap-ig+acdc", "--ablation", "patch"], False),
+        (["--method", "eap", "--metric", "nll", "--ablation", "zero"], True),
+        (["--method", "eap-ig", "--ablation", "zero"], False),
+        (["--method", "eap-ig-zero"], True),
     ):
         run("discover", folders["gpt2"], *BOTH, *options, "--out", "c.json")
         assert (said in capsys.readouterr().err) == warned

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from knowcirc.configuration import reference_errors, schema_errors
+from knowcirc import configuration
+from knowcirc.circuits.discovery import METHODS
+from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.models.table import read_models
 
 FOLDER = Path(__file__).parents[2] / "config"
@@ -32,6 +34,15 @@ def changed(config: dict[str, Any], change: Change) -> dict[str, Any]:
 def test_the_shipped_configuration_has_no_errors(config: dict[str, Any]) -> None:
     assert schema_errors(config, SCHEMA) == []
     assert reference_errors(config, MODELS, RELATIONS) == []
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method.startswith("eap")])
+def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], method: str) -> None:
+    first = [] if method == "eap-ig+acdc" else [method]  # the first method is every analysis's, and searches nothing
+    config["circuits"]["methods"] = [*first, *(one for one in ("eap", "eap-ig+acdc") if one not in first)]
+    config["editing"]["circuits"]["method"] = method
+    config["showcase"]["method"] = "acdc" if method == "eap-ig+acdc" else method
+    assert schema_errors(config, SCHEMA) == []
 
 
 @pytest.mark.parametrize(
@@ -126,3 +137,44 @@ def test_a_mirror_and_a_corpus_must_exist(config: dict[str, Any], tmp_path: Path
         f"moments.corpus: file '{tmp_path}/none.txt' does not exist; correct the path or set it to null",
     ]
     assert len(change(tmp_path / "text.txt", tmp_path)) == 2  # a file is no folder, and a folder no file
+
+
+@pytest.mark.parametrize(
+    ("device", "nodes", "visible", "listed", "expected"),
+    [
+        ("cuda", (), None, None, True),  # a login node without a GPU
+        ("cuda:1", (), "", None, True),
+        ("cpu", ("nvidia0",), None, "GPU 0: a card", False),
+        ("auto", (), None, None, False),
+        ("auto", ("nvidiactl", "nvidia-uvm"), None, None, False),  # the driver alone
+        ("auto", ("nvidia0", "nvidiactl"), None, None, True),
+        ("auto", ("nvidia0",), "0", None, True),
+        ("auto", ("nvidia0",), "", None, False),
+        ("auto", ("nvidia0",), "-1", None, False),
+        ("auto", (), None, "GPU 0: a card (UUID: GPU-1)", True),  # no device files, as under WSL
+        ("auto", (), None, "No devices found.", False),
+    ],
+)
+def test_a_gpu_is_used_where_it_is_asked_for_or_shown(
+    device: str,
+    nodes: tuple[str, ...],
+    visible: str | None,
+    listed: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uses_gpu.cache_clear()
+    monkeypatch.setattr(configuration, "DEVICES", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in nodes:
+        (tmp_path / name).touch()
+    if listed is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\necho '{listed}'\n", "utf-8")
+        tool.chmod(0o755)
+    assert uses_gpu(device) is expected
+    uses_gpu.cache_clear()

@@ -17,6 +17,7 @@ from knowcirc.circuits.evaluation import (
     complement,
     faithfulness,
     hits,
+    live_part,
     nested_circuits,
     pairs_of,
     sized_circuits,
@@ -211,8 +212,54 @@ def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> 
     assert set(sizes) == {None, *SIZES}
     assert (sizes[None], sizes[1.0]) == (circuit.n_edges, graph.n_edges)
     assert all(row["edge_share"] == row["n_edges"] / graph.n_edges for row in rows)  # type: ignore[operator]
+    dropped = {row["size"]: row["n_dropped"] for row in rows}
+    assert dropped == {**dict.fromkeys(SIZES, 0), None: live_part(graph, circuit.edges).dropped}
     again = measure_circuit(model, graph, "capital", circuit, prompts, Comparison(hits=50, pairs=4, seed=0))
     assert again == rows
+
+
+def edges_of(graph: Graph, *names: str) -> EdgeMatrix:
+    places = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
+    edges = np.zeros_like(graph.valid)
+    for name in names:
+        edges[places[name]] = True
+    return edges
+
+
+def test_edges_that_the_input_does_not_reach_or_that_reach_no_output_are_dropped(
+    model: LanguageModel, graph: Graph, prompts: list[Prompt], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = edges_of(graph, "input->m0", "m0->a2.h0<v>", "a2.h0->logits")
+    loose = edges_of(graph, "m1->logits", "a1.h0->a2.h0<q>", "input->a0.h1<k>")  # no input; no input; no output
+    live = live_part(graph, path | loose)
+    assert (live.edges == path).all()
+    assert (live.dropped, live.constant) == (3, False)
+    caplog.set_level("INFO", "knowcirc.circuits.evaluation")
+    assert circuit_answers(model, graph, path | loose, prompts) == circuit_answers(model, graph, path, prompts)
+    assert caplog.messages == ["3 of 6 edges lie on no path from the input to the logits and are dropped"]
+
+
+@pytest.mark.parametrize("names", [(), ("m1->logits", "input->m0", "a1.h0->m2")])
+def test_a_circuit_cut_off_from_the_input_hits_nothing_whatever_its_biases_favour(
+    model: LanguageModel, graph: Graph, prompts: list[Prompt], names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    edges, vocab = edges_of(graph, *names), model.transformer.shape.d_vocab
+    live = live_part(graph, edges)
+    assert (live.dropped, live.constant) == (len(names), True)
+    favoured = int(run_circuit(model.transformer, graph, live.edges, model.batch([prompts[0].ids]))[0].argmax())
+    asked = [Prompt(one.text, one.ids, None, "favoured", (favoured,)) for one in prompts]
+    answers = circuit_answers(model, graph, edges, asked)
+    assert not any(any(hits(answers, k)) for k in range(1, vocab + 1))
+    assert len({round(one.p, 12) for one in answers}) == 1
+    assert f"circuit of {len(names)} edges: its output is constant" in caplog.text
+
+
+def test_dropping_changes_nothing_under_patching(model: LanguageModel, graph: Graph, prompts: list[Prompt]) -> None:
+    """Why faithfulness needs no dropping: what such edges deliver is the partner's run in any case."""
+    loose = edges_of(graph, "m1->logits", "a1.h0->a2.h0<q>", "input->m0", "m0->logits", "input->a0.h1<k>")
+    pairs = pairs_of(prompts)
+    all_of_it, live = faithfulness(model, graph, [loose, live_part(graph, loose).edges], prompts, pairs)
+    assert all_of_it == pytest.approx(live, rel=1e-6, abs=1e-9)
 
 
 def test_a_relations_scores_hold_the_same_faithfulness(load_tiny: Loader) -> None:

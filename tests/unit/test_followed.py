@@ -78,7 +78,9 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
         reading = next(one for one in read_heads(edited, prompts["request"]) if one.name == mover.name)
         assert (row["mover"], row["is_mover"]) == (mover.name, is_mover)
         assert row["to_subject"] == pytest.approx(reading.to_subject)
-        assert row["writes_new"] == (wanted.target[0] in reading.top)
+        as_new = replace(prompts["request"], answer=wanted.target[:1])
+        raised = next(one.rank for one in read_heads(edited, as_new) if one.name == mover.name)
+        assert row["writes_new"] == (raised < LIMITS.tokens)
         places_read = {"subject": wanted.prompt.subject_last, "last": len(wanted.prompt.ids) - 1}
         tokens = {"new": wanted.target[0], "true": prompts["request"].answer[0]}
         (ranks,) = step_ranks(edited, [wanted.prompt], [tokens], [places_read])

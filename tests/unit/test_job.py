@@ -10,17 +10,74 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from knowcirc import job
-from knowcirc.job import Job, progress, run
+from knowcirc.job import Job, Ticker, TimeLeft, progress, run
 
+RECORDED = (  # exact ACDC of the default study's showcase: seconds of one core, edges decided, work
+    (1, 1, 0),
+    (4, 4374, 0.00014),
+    (7, 13231, 0.0017),
+    (10, 25481, 0.01284),
+    (13, 29723, 0.02191),
+    (16, 33069, 0.0323),
+    (19, 36408, 0.04644),
+    (22, 39654, 0.06468),
+    (25, 41416, 0.07748),
+    (28, 42682, 0.0868),
+    (31, 44140, 0.10018),
+    (42, 47344, 0.13394),
+    (52, 48561, 0.14842),
+    (62, 49973, 0.16872),
+    (72, 52032, 0.20133),
+    (82, 52899, 0.21645),
+    (92, 54353, 0.24487),
+    (102, 55519, 0.26927),
+    (112, 56395, 0.29016),
+    (122, 57188, 0.30986),
+    (132, 58014, 0.33111),
+    (142, 58571, 0.34738),
+    (153, 59559, 0.37625),
+    (163, 60131, 0.39461),
+    (173, 60739, 0.41533),
+    (183, 61581, 0.44404),
+    (193, 61971, 0.45943),
+    (203, 62596, 0.48408),
+    (214, 62963, 0.49856),
+    (224, 63414, 0.51761),
+    (234, 63819, 0.53597),
+    (244, 64306, 0.55806),
+    (254, 64710, 0.57667),
+    (264, 64931, 0.58812),
+    (274, 65309, 0.60771),
+    (284, 65866, 0.63657),
+    (295, 66115, 0.65049),
+    (305, 66569, 0.67723),
+    (315, 67116, 0.70943),
+    (325, 67386, 0.7274),
+    (335, 67685, 0.7473),
+    (345, 68127, 0.77693),
+    (355, 68439, 0.80029),
+    (366, 68810, 0.82806),
+    (376, 69000, 0.84295),
+    (386, 69254, 0.86424),
+    (396, 69493, 0.88428),
+    (406, 69725, 0.90503),
+    (416, 69969, 0.92784),
+    (426, 70185, 0.94896),
+    (437, 70324, 0.9634),
+    (447, 70463, 0.97808),
+    (457, 70611, 0.9951),
+    (463, 70651, 1),
+)
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> SimpleNamespace:
     """What a script uses of its Snakemake job; the log's folder does not exist yet."""
-    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3))
+    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3), threads=1)
 
 
 @contextlib.contextmanager
@@ -71,6 +128,18 @@ def test_a_script_is_given_its_job_and_its_log_holds_what_it_says(
     assert "left out: x" in screen
     assert "facts: 3 of 3" in screen
     assert "read ünits" not in screen
+
+
+def test_a_job_computes_with_its_threads_and_leaves_the_number_as_it_was(fake: SimpleNamespace) -> None:
+    before, seen = torch.get_num_threads(), []
+    for fake.threads in (2, 1):
+        with own_logging():
+            run(lambda _: seen.append(torch.get_num_threads()), fake)
+    assert seen == [2, 1]
+    assert torch.get_num_threads() == before
+    with own_logging(), pytest.raises(RuntimeError):
+        run(failing(RuntimeError("no")), fake)
+    assert torch.get_num_threads() == before
 
 
 def test_a_new_run_begins_a_new_log(fake: SimpleNamespace) -> None:
@@ -146,6 +215,51 @@ def test_progress_is_told_now_and_then_and_at_the_end(
     for _ in progress(range(9), "facts"):
         time.now += 3
     assert [line.split(" in ")[0] for line in told(caplog)] == ["facts: 4 of 9", "facts: 8 of 9", "facts: 9 of 9"]
+
+
+@pytest.mark.parametrize("pace", [lambda seconds: seconds, lambda seconds: 7 * seconds])
+@pytest.mark.parametrize("first", [0, 12])  # a whole search, and one that was taken up again
+def test_the_time_left_of_a_search_is_told_within_a_factor_of_three_or_not_at_all(
+    pace: Callable[[float], float], first: int
+) -> None:
+    start, _, begun = RECORDED[first]
+    points = [(float(pace(seconds) - pace(start)), float(work)) for seconds, _, work in RECORDED[first:]]
+    left, end = TimeLeft(), points[-1][0]
+    told = [(left(seconds, work), end - seconds) for seconds, work in points]
+    for (value, _), (_, work) in zip(told, points, strict=True):
+        assert value is None or work - begun >= job.MEASURED * (1 - begun)
+    given = [(value, truth) for value, truth in told if value is not None and truth > job.STEP]
+    assert len(given) > len(told) / 2
+    for value, truth in given:
+        assert truth / 3 <= value <= 3 * truth
+    assert told[-1][0] == pytest.approx(0, abs=0.01)
+
+
+def test_the_time_left_follows_a_machine_that_others_come_to_share() -> None:
+    left, before = TimeLeft(), 60
+    points = [(float(max(seconds, 3 * seconds - 2 * before)), float(work)) for seconds, _, work in RECORDED]
+    end = points[-1][0]
+    told = [(seconds, left(seconds, work), end - seconds) for seconds, work in points]
+    late = [(value, truth) for seconds, value, truth in told if seconds > 2 * before and truth > job.STEP]
+    assert len(late) > 30
+    for value, truth in late:
+        assert value is not None
+        assert truth / 3 <= value <= 3 * truth
+
+
+def test_a_search_says_how_far_it_is_and_what_is_left_once_that_is_measured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "knowcirc.job")
+    time = clock(monkeypatch)
+    ticker = Ticker("ACDC")
+    for seconds, decided, work in ((0, 0, 0.0), (5, 300, 0.01), (12, 700, 0.05), (20, 800, 0.2), (40, 950, 0.6)):
+        time.now = 100.0 + seconds
+        ticker(SimpleNamespace(decided=decided, kept=7, total=1000, tests=decided, work=work))
+    assert told(caplog) == [
+        "ACDC: 700 of 1000 edges decided, 7 kept, in 12 s",
+        "ACDC: 950 of 1000 edges decided, 7 kept, in 40 s, 20 s left",
+    ]
 
 
 def test_progress_over_items_of_unknown_number_gives_them_all(

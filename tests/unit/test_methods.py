@@ -10,6 +10,7 @@ from knowcirc.statistics import bootstrap, pooled, wilson
 SIZES = (0.1, 0.5, 1.0)
 OWN = {("eap", "capital"): 40, ("eap", "language"): 60, ("acdc", "capital"): 10, ("random", "capital"): 40}
 OWN |= {("random", "language"): 60}
+DROPPED = {("eap", "capital"): 40, ("eap", "language"): 10}
 KEPT = {"eap": 0.8, "acdc": 0.6, "random": 0.0}
 SECONDS = {"eap": {"capital": 3.0, "language": 5.0, "currency": 99.0}, "acdc": {"capital": 70.0}}
 
@@ -23,7 +24,8 @@ def comparison() -> pd.DataFrame:
         def add(measure: str, prompt: int, value: float, size: float | None = None) -> None:
             held = n_edges if size is None else 1000 * size  # noqa: B023
             place = {"method": method, "relation": relation, "measure": measure, "size": size}  # noqa: B023
-            rows.append({**place, "n_edges": held, "edge_share": held / 1000, "prompt": prompt, "value": value})
+            share = {"edge_share": held / 1000, "n_dropped": DROPPED.get((method, relation), 0)}  # noqa: B023
+            rows.append({**place, "n_edges": held, **share, "prompt": prompt, "value": value})
 
         for prompt in range(2 if relation == "language" else 3):
             add("faithfulness", prompt, KEPT[method] + shift + 0.1 * prompt)
@@ -54,6 +56,14 @@ def test_there_is_a_row_a_method_for_all_relations_then_one_for_each_that_it_has
     assert table.n_relations.tolist() == [2, 1, 2, 1, 1, 1, 1, 1]
     assert table.n.tolist() == [5, 3, 5, 3, 3, 3, 2, 2]
     assert table.n_test.tolist() == [8, 4, 8, 4, 4, 4, 4, 4]
+
+
+def test_edges_on_no_path_and_constant_circuits_are_counted(table: pd.DataFrame) -> None:
+    counts = {(row.relation, row.method): (row.n_dropped, row.n_constant) for row in table.itertuples()}
+    assert counts["capital", "eap"] == (40, 1)
+    assert counts["language", "eap"] == (10, 0)
+    assert counts["all", "eap"] == (25, 1)
+    assert counts["all", "random"] == (0, 0)
 
 
 def test_one_relations_intervals_are_over_its_prompts(table: pd.DataFrame) -> None:

@@ -84,6 +84,42 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
     assert rules == {"fetch_model", "screen_known_1000", "trace_facts"}
 
 
+def gpus_asked(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How many GPUs each planned rule asks for; rules that never ask are missing."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)*)", done.stdout + done.stderr, flags=re.MULTILINE)
+    asked = {name: re.search(r"\bgpu=(\d+)", body) for name, body in jobs}
+    return {name: int(found[1]) for name, found in asked.items() if found}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), 0),  # a machine without a GPU: jobs run side by side
+        (("--config", "device=cuda"), 1),
+        (("--config", "device=cuda:1"), 1),
+        (("--config", "device=cpu"), 0),
+        (("--workflow-profile", "profiles/gpu"), 1),
+        (("--workflow-profile", "profiles/slurm"), 1),  # from a login node without a GPU
+        (("--workflow-profile", "profiles/slurm", "--config", "device=cpu"), 0),
+    ],
+)
+def test_jobs_with_a_model_ask_for_a_gpu_where_one_is_used(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    asked = gpus_asked(snakemake("-n", *arguments, cwd=clone))
+    assert {"find_known_facts", "trace_facts", "discover_circuits", "build_records", "edit_facts"} <= set(asked)
+    assert not {"fetch_model", "build_report", "tabulate_claims"} & set(asked)
+    assert set(asked.values()) == {expected}
+
+
+def test_every_job_takes_one_thread(clone: Path) -> None:
+    done = snakemake("-n", cwd=clone)
+    assert done.returncode == 0
+    assert "threads: " not in done.stdout + done.stderr  # Snakemake names numbers above one alone
+
+
 def test_the_default_study_has_at_most_eighty_jobs(clone: Path) -> None:
     done = snakemake("-n", cwd=clone)
     total = re.findall(r"^total\s+(\d+)", done.stdout + done.stderr, flags=re.MULTILINE)

@@ -29,7 +29,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "method_comparison": (
         *("model", "method", "relation", "n_edges", "edge_share", "faithfulness", "completeness", "cpr", "cmd"),
-        *("seconds", "n", "n_test", "n_relations"),
+        *("n_dropped", "n_constant", "seconds", "n", "n_test", "n_relations"),
     ),
     "editing_scores": (
         *("model", "editor", "layer", "S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"),

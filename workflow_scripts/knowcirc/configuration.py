@@ -1,6 +1,10 @@
 """Check a study's configuration before anything runs: against the schema, the tables and the relation files."""
 
 import difflib
+import os
+import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from knowcirc.models.table import ModelRow
+
+DEVICES = Path("/dev")
 
 
 def schema_errors(config: dict[str, Any], schema_path: Path) -> list[str]:
@@ -60,6 +66,29 @@ def reference_errors(config: dict[str, Any], models: dict[str, ModelRow], relati
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
     return lines
+
+
+@cache  # asked for every job
+def uses_gpu(device: str) -> bool:
+    """Whether the device of the configuration is a GPU; with `auto`, whether this machine shows one.
+
+    Found without torch, which takes seconds to import. On a cluster's login node without a GPU `auto` means CPUs: say
+    `cuda` there (profiles/slurm does).
+    """
+    if device != "auto":
+        return device.startswith("cuda")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return False
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        return True
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return False
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and listed.stdout.startswith("GPU ")
 
 
 def _hint(name: str, known: list[str]) -> str:

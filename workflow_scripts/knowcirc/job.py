@@ -4,16 +4,20 @@ A script holds `main(job)` and ends with `run(main, snakemake)`; tests call `mai
 attributes. Everything is logged to the rule's log; what a user should see while waiting goes to the terminal, too.
 """
 
+import contextlib
 import logging
 import sys
 import time
 import traceback
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
-STEP = 10.0
+STEP = 10.0  # seconds between two lines of progress
+MARK = 1.0  # seconds between two remembered states of a work
+MEASURED = 0.1  # share of a work after which the time that is left is told
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +49,8 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        main(job)
+        with threads(job.threads):
+            main(job)
     except ValueError as error:
         log.error("%s", error)
         path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
@@ -54,6 +59,25 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         with path.open("a", encoding="utf-8") as handle:
             handle.write(traceback.format_exc())
         raise
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Inside, torch computes with this many threads, where the script has imported it; by itself it takes all cores.
+
+    Two jobs of one thread do more than one of two. Snakemake sets OMP_NUM_THREADS and its kin to a job's threads, which
+    binds numpy and scipy, but not a job that a profile or a batch system starts in its own way.
+    """
+    torch = sys.modules.get("torch")  # plots do without it, since its import takes seconds
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @runtime_checkable
@@ -70,24 +94,47 @@ class Progress(Protocol):
     def work(self) -> float: ...
 
 
+class TimeLeft:
+    """Tells how long the rest of a work will take, by the pace of the later half of the time so far.
+
+    A search begins with many edges that weigh next to nothing and still take a pass each, and what other jobs leave of
+    the machine changes: the pace since the start misled by a factor of forty. Until `MEASURED` of what there was to do
+    is done, nothing is told.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.work: list[float] = []
+
+    def __call__(self, seconds: float, work: float) -> float | None:
+        """The seconds left once the share `work` (0 to 1) is done, `seconds` after the start; None while unknown."""
+        if not self.seconds or seconds - self.seconds[-1] >= MARK:
+            self.seconds.append(seconds)
+            self.work.append(work)
+        half = max(0, bisect_right(self.seconds, seconds / 2) - 1)
+        done = work - self.work[half]
+        if work - self.work[0] < MEASURED * (1 - self.work[0]) or done <= 0:
+            return None
+        return (seconds - self.seconds[half]) / done * max(0.0, 1 - work)
+
+
 class Ticker:
     """Says in the log, now and then, how many edges are decided and kept, and how long the rest will take."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         self.start = self.last = time.monotonic()
-        self.first: float | None = None
+        self.left = TimeLeft()
 
     def __call__(self, progress: Progress) -> None:
         """Say how far it is, if it is time."""
         now = time.monotonic()
-        self.first = progress.work if self.first is None else self.first
-        done = progress.work - self.first
-        if done > 0 and now - self.last >= STEP:
+        left = self.left(now - self.start, progress.work)
+        if now - self.last >= STEP:
             self.last = now
-            left = (now - self.start) / done * (1 - progress.work)
-            counts = (self.what, progress.decided, progress.total, progress.kept, now - self.start, left)
-            log.info("%s: %d of %d edges decided, %d kept, in %.0f s, %.0f s left", *counts)
+            rest = "" if left is None else f", {left:.0f} s left"
+            counts = (self.what, progress.decided, progress.total, progress.kept, now - self.start, rest)
+            log.info("%s: %d of %d edges decided, %d kept, in %.0f s%s", *counts)
 
 
 def progress(items: Iterable[T], what: str) -> Iterator[T]:

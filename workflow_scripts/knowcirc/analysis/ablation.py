@@ -9,6 +9,7 @@ from torch import Tensor
 
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 
@@ -69,8 +70,14 @@ def _finish(
 def next_tokens(
     model: LanguageModel, prompt: Prompt, sets: Sequence[Collection[Head]]
 ) -> list[Float[Tensor, " vocab"]]:
-    """The probabilities of the next token without each set of heads."""
+    """The probabilities of the next token without each set of heads.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
     logits = logits_without(model.transformer, model.batch([prompt.ids]), sets)
+    for one in logits:
+        check_finite(one, prompt.text)
     return [one[0].double().softmax(-1) for one in logits]
 
 
@@ -82,9 +89,9 @@ def answers_without(
     found: list[dict[int, Answer]] = [{} for _ in sets]
     for group in batches([prompt.ids for prompt in prompts], BATCH):
         ids = model.batch([prompts[i].ids for i in group])
-        answers = [prompts[i].answer[0] for i in group]
+        asked = [prompts[i] for i in group]
         for one, logits in zip(found, logits_without(model.transformer, ids, sets), strict=True):
-            one.update(zip(group, read_answers(logits, answers), strict=True))
+            one.update(zip(group, read_answers(logits, asked), strict=True))
     return [[one[i] for i in range(len(prompts))] for one in found]
 
 

@@ -1,10 +1,10 @@
 """An edit seen through circuits: the same prompt's circuit and mover head under the original and the edited weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
+from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, observe, read_outputs
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
@@ -19,13 +19,15 @@ SHOWN_TOKENS = 8
 class EditedView:
     """One prompt under one set of weights. The circuit is that of the token the weights answer with.
 
-    `old` and `new` are the answers read for the prompt's true object and for the edit's new one.
+    `old` and `new` are the answers read for the prompt's true object and for the edit's new one. `heads` are read for
+    the true object; `new_ranks` holds the new one's rank (from 0) among the tokens that each head raises.
     """
 
     prompt: str
     weights: str
     circuit: Circuit
     heads: dict[str, HeadReading]
+    new_ranks: dict[str, int]
     old: Answer
     new: Answer
 
@@ -35,10 +37,15 @@ def read_view(
 ) -> EditedView:
     """The prompt's circuit (of its likeliest token), heads (if asked for) and answers under the weights in place."""
     logits = model.transformer.logits(model.batch([prompt.ids]))
-    old_answer, new_answer = (read_answers(logits, [token])[0] for token in (prompt.answer[0], new))
-    said = Prompt(prompt.text, prompt.ids, prompt.span, prompt.answer_text, (old_answer.top,))
-    readings = {reading.name: reading for reading in read_heads(model, prompt)} if heads else {}
-    return EditedView(name, weights, find(model, said), readings, old_answer, new_answer)
+    old_answer, new_answer = (read_answers(logits, [one])[0] for one in (prompt, replace(prompt, answer=(new,))))
+    said = replace(prompt, answer=(old_answer.top,))
+    readings: dict[str, HeadReading] = {}
+    new_ranks: dict[str, int] = {}
+    if heads:
+        true, other = read_outputs(model, prompt, observe(model, prompt), (prompt.answer[0], new))
+        readings = {reading.name: reading for reading in true}
+        new_ranks = {reading.name: reading.rank for reading in other}
+    return EditedView(name, weights, find(model, said), readings, new_ranks, old_answer, new_answer)
 
 
 def view_rows(

@@ -77,11 +77,11 @@ def follow(
             }
             ranks += [{**shared, **row} for row in _rank_rows(edited, prompts["request"], new)]
         before = before or after
-        circuits += [{**shared, **_changes(graph, before[name], view, new, limits)} for name, view in after.items()]
+        circuits += [{**shared, **_changes(graph, before[name], view, limits)} for name, view in after.items()]
     return Followed(circuits, ranks)
 
 
-def _changes(graph: Graph, before: EditedView, after: EditedView, new: int, limits: Thresholds) -> dict[str, object]:
+def _changes(graph: Graph, before: EditedView, after: EditedView, limits: Thresholds) -> dict[str, object]:
     row: dict[str, object] = {
         "prompt": after.prompt,
         "p_true": after.old.p,
@@ -95,7 +95,8 @@ def _changes(graph: Graph, before: EditedView, after: EditedView, new: int, limi
         mover, is_mover = find_head(before.heads.values(), "mover", limits)
         reading = after.heads[mover.name]
         row |= {"mover": mover.name, "is_mover": is_mover, "to_subject": reading.to_subject}
-        row |= {"writes_new": new in reading.top, "writes_true": reading.rank < limits.tokens}
+        ranks = {"new": after.new_ranks[mover.name], "true": reading.rank}
+        row |= {f"writes_{name}": rank < limits.tokens for name, rank in ranks.items()}
     return row
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from knowcirc.analysis.ablation import head_name
 from knowcirc.facts.prompts import Prompt
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
 
 TOP = 10
@@ -139,12 +140,13 @@ def read_outputs(
     to_relation = seen.attention[:, :, list(context.words)].sum(-1).flatten().tolist()
     kind_ranks: list[int | None] = [None] * len(logits)
     if context.kind:
-        best = logits[:, sorted(context.kind)].amax(1, keepdim=True)
-        kind_ranks = (logits > best).sum(-1).tolist()
+        kind = torch.tensor(sorted(context.kind), device=logits.device)
+        best = kind[logits[:, kind].argmax(1)]
+        kind_ranks = token_ranks(logits, best, prompt.text).tolist()
     attention = seen.attention.flatten(0, 1).tolist()
     found = []
     for answer in answers:
-        ranks = (logits > logits[:, answer, None]).sum(-1).tolist()
+        ranks = token_ranks(logits, answer, prompt.text).tolist()
         attribution = attributions(model, seen, answer).flatten().tolist()
         readings = []
         for row, (layer, head) in enumerate(

@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 
@@ -43,7 +44,7 @@ def step_ranks(
     found: list[dict[tuple[str, str], ndarray]] = [{} for _ in prompts]
     for i, place, logits in _step_logits(model, prompts, positions):
         for name, token in tokens[i].items():
-            found[i][name, place] = ((logits > logits[:, token, None]).sum(-1) + 1).cpu().numpy()
+            found[i][name, place] = (token_ranks(logits, token, prompts[i].text) + 1).cpu().numpy()
     return found
 
 
@@ -57,9 +58,10 @@ def step_contests(
     """By position, after each step: the rank of the prompt's answer (from 1), and the share of rivals below it."""
     found: list[dict[str, tuple[ndarray, ndarray]]] = [{} for _ in prompts]
     for i, place, logits in _step_logits(model, prompts, positions):
-        own = logits[:, prompts[i].answer[0], None]
-        below = (logits[:, list(rivals[i])] < own).double().mean(-1)
-        found[i][place] = ((logits > own).sum(-1) + 1).cpu().numpy(), below.cpu().numpy()
+        answer = prompts[i].answer[0]
+        own = token_ranks(logits, answer, prompts[i].text) + 1
+        below = (logits[:, list(rivals[i])] < logits[:, answer, None]).double().mean(-1)
+        found[i][place] = own.cpu().numpy(), below.cpu().numpy()
     return found
 
 
@@ -95,8 +97,9 @@ def token_curve(model: LanguageModel, prompt: Prompt, token: int, position: int)
     """Rank (from 1) and probability of a token at a position, before layer 0 and after each layer."""
     curve = []
     for stream in model.transformer.stream(model.batch([prompt.ids])):
-        p = model.transformer.unembed(stream[0, position]).double().softmax(-1)
-        curve.append((int((p > p[token]).sum()) + 1, float(p[token])))
+        logits = model.transformer.unembed(stream[0, position])
+        rank = int(token_ranks(logits, token, prompt.text)) + 1
+        curve.append((rank, float(logits.double().softmax(-1)[token])))
     return curve
 
 

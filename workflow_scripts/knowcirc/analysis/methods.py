@@ -19,8 +19,9 @@ def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, flo
     """Table method_comparison: a row a method for all relations together, then a row a method and relation.
 
     n_edges, edge_share and seconds (of discovery, a relation) are medians over relations; `seconds` holds them by
-    method and relation, a method that is not in it (random) has none. n counts the prompts of faithfulness,
-    completeness, CPR and CMD, n_test those of hit@k.
+    method and relation, a method that is not in it (random) has none. n_dropped counts the edges on no path from input
+    to logits (median), n_constant the relations of whose circuit no edge is left: its output is the same for every
+    prompt. n counts the prompts of faithfulness, completeness, CPR and CMD, n_test those of hit@k.
     """
     hit = next(name for name in rows["measure"].unique() if name.startswith("hit_at_"))
     table = []
@@ -39,6 +40,8 @@ def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, flo
                 "relation": relation,
                 "n_edges": float(circuits["n_edges"].median()),
                 "edge_share": float(circuits["edge_share"].median()),
+                "n_dropped": float(circuits["n_dropped"].median()),
+                "n_constant": int((circuits["n_dropped"] == circuits["n_edges"]).sum()),
                 **columns(hit, _interval(hits["value"], hits["relation"], share=True)),
                 **columns("faithfulness", _interval(kept["value"], kept["relation"])),
                 **columns("completeness", _interval(rest["value"], rest["relation"])),

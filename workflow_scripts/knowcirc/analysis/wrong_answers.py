@@ -21,6 +21,7 @@ from knowcirc.analysis.ablation import Head, head_name, head_of
 from knowcirc.analysis.heads import Thresholds, attributions, observe
 from knowcirc.analysis.lens import by_layer, step_ranks
 from knowcirc.facts.prompts import Prompt, answer_tokens
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.survey import prompts_of
 from knowcirc.models.loading import LanguageModel
 from knowcirc.seeding import derive
@@ -119,7 +120,9 @@ def _heads_row(model: LanguageModel, case: Case, mover: Head | None, limits: Thr
     low, high = case.prompt.span
     to_subject = float(seen.attention[mover][low:high].sum())
     logits = model.transformer.unembed(seen.written[mover][None])[0]
-    writes = {token: int((logits > logits[token]).sum()) < limits.tokens for token in (case.right, case.rival)}
+    writes = {
+        token: int(token_ranks(logits, token, case.prompt.text)) < limits.tokens for token in (case.right, case.rival)
+    }
     return row | {
         "head": head_name(mover),
         "to_subject": to_subject,

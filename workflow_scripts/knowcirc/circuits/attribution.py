@@ -14,7 +14,8 @@ score, since where a clean and a corrupted prompt share a node their outputs dif
 Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, integration over inputs).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.metrics import Metric, losses
 from knowcirc.circuits.patched import record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
 from knowcirc.models.transformer import Transformer
@@ -32,17 +34,29 @@ Scores = Float[ndarray, "src dst"]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the loss reads at the last position: the answer, and the partner's answer where there is one."""
+    """What the loss reads at the last position: the answer, the partner's answer where there is one, and the metric.
+
+    Without a metric it is `logit-diff` where there is a partner's answer and `nll` where there is none. `clean` holds
+    the whole model's log-probabilities on the clean prompts (filled in by `score_edges`), `lengths` their tokens.
+    """
 
     answers: Int[Tensor, " batch"]
     others: Int[Tensor, " batch"] | None
+    metric: Metric | None = None
+    clean: Float[Tensor, "batch vocab"] | None = None
+    lengths: Int[Tensor, " batch"] | None = None
 
     def loss(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-        """Minus the logit difference, or the negative log-likelihood (nats) where there is no partner."""
-        if self.others is None:
-            return torch.nn.functional.cross_entropy(logits.float(), self.answers, reduction="none")
-        rows = torch.arange(len(logits), device=logits.device)
-        return logits[rows, self.others] - logits[rows, self.answers]
+        """The metric prompt by prompt, in its unit (`metrics.py`); lower is better."""
+        metric = self.metric or ("nll" if self.others is None else "logit-diff")
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        lengths = torch.ones_like(self.answers) if self.lengths is None else self.lengths
+        return losses(metric, wide, self.answers, self.others, self.clean, lengths)
+
+    def anchored(self, logits: Float[Tensor, "batch vocab"], lengths: Sequence[int]) -> "Targets":
+        """The same targets, measured from the whole model's logits on clean prompts of so many tokens."""
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return replace(self, clean=wide.log_softmax(-1), lengths=torch.tensor(lengths, device=wide.device))
 
 
 def score_edges(
@@ -71,9 +85,12 @@ def score_edges(
         )
     embedded = layout.embed(model)
     origin = torch.zeros_like(embedded) if corrupted is None else layout_of(corrupted).embed(model)
-    difference = -record(model, graph, clean).outputs
+    present = record(model, graph, clean)
+    targets = targets.anchored(model.unembed(layout.at_ends(present.final)), layout.lengths)
+    difference = -present.outputs
     if corrupted is not None:
         difference += record(model, graph, corrupted).outputs
+    del present
     total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
     for share in interpolation(steps, zero=corrupted is None):
         between = torch.lerp(origin, embedded, share)

@@ -1,7 +1,8 @@
 """The methods of a relation side by side: each method's own circuit and its circuits of every size, prompt by prompt.
 
 Rows have method, measure, size (share of the edges asked for; none for the method's own circuit), n_edges and
-edge_share (what the circuit holds), prompt (index in D_test) and value. Measures: `hit_at_K` (0 or 1, zero ablation;
+edge_share (what the circuit holds), n_dropped (edges of it on no path from input to logits), prompt (index in D_test)
+and value. Measures: `hit_at_K` (0 or 1, zero ablation;
 own circuits), `faithfulness` (own circuits and all sizes) and `completeness` (own circuits).
 """
 
@@ -16,6 +17,7 @@ from knowcirc.circuits.evaluation import (
     complement,
     faithfulness,
     hits,
+    live_part,
     pairs_of,
     sized_circuits,
 )
@@ -74,9 +76,9 @@ def measure_circuit(
     sized = sized_circuits(graph, circuit, SIZES, derive(settings.seed, "sizes", relation))
     tested = [circuit.edges, complement(graph, circuit.edges), *sized]
     values = faithfulness(model, graph, tested, prompts, pairs)
-    own = circuit.n_edges
-    labels: list[tuple[str, float | None, int]] = [("faithfulness", None, own), ("completeness", None, own)]
-    labels += [("faithfulness", size, int(edges.sum())) for size, edges in zip(SIZES, sized, strict=True)]
+    own = (circuit.n_edges, live_part(graph, circuit.edges).dropped)
+    labels: list[tuple[str, float | None, int, int]] = [("faithfulness", None, *own), ("completeness", None, *own)]
+    labels += [("faithfulness", size, int(edges.sum()), 0) for size, edges in zip(SIZES, sized, strict=True)]
     answered = hits(circuit_answers(model, graph, circuit.edges, prompts), settings.hits)
     cells = [
         *(
@@ -84,12 +86,12 @@ def measure_circuit(
             for label, row in zip(labels, values, strict=True)
             for k, value in enumerate(row)
         ),
-        *((f"hit_at_{settings.hits}", None, own, i, hit) for i, hit in enumerate(answered)),
+        *((f"hit_at_{settings.hits}", None, *own, i, hit) for i, hit in enumerate(answered)),
     ]
     return [
         {
             **{"method": circuit.method, "relation": relation, "measure": measure, "size": size, "n_edges": n_edges},
-            **{"edge_share": n_edges / graph.n_edges, "prompt": prompt, "value": float(value)},
+            **{"edge_share": n_edges / graph.n_edges, "n_dropped": n_dropped, "prompt": prompt, "value": float(value)},
         }
-        for measure, size, n_edges, prompt, value in cells
+        for measure, size, n_edges, n_dropped, prompt, value in cells
     ]

@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.metrics import Metric
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import groups, grow
 
-STEPS = {"eap": 1, "eap-ig": 5}
+STEPS = {"eap": 1, "eap-ig": 5, "eap-ig-zero": 5}
 SCORING = tuple(STEPS)  # methods that score every edge by attribution
 METHODS = ("acdc", *SCORING, "eap-ig+acdc", "random")
 BATCH = 8
@@ -35,6 +37,38 @@ class Circuit:
         return int(self.edges.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What attribution measures, and against which baseline: a partner's run (`patch`) or nothing (`zero`).
+
+    What is None goes by the prompt. `eap` and `eap-ig`: the logit difference where the partner has another answer, else
+    `nll`; the partner's run where the partner has another text, else zero. `eap-ig-zero`: `nll` and zero in any case,
+    which is what the test of circuits under zero ablation asks for.
+    """
+
+    metric: Metric | None = None
+    ablation: Literal["zero", "patch"] | None = None
+
+    def read(self, method: str, prompt: Prompt, partner: Prompt | None) -> tuple[Metric, Literal["zero", "patch"]]:
+        """Metric and baseline of one prompt.
+
+        Raises:
+            ValueError: if the prompt lacks the partner that they need.
+        """
+        other = None if method == "eap-ig-zero" else partner
+        metric = self.metric or ("logit-diff" if other and other.answer[0] != prompt.answer[0] else "nll")
+        ablation = self.ablation or ("patch" if other and other.ids != prompt.ids else "zero")
+        if partner is None and (metric == "logit-diff" or ablation == "patch"):
+            raise ValueError(
+                f"prompt {prompt.text!r} has no partner, which metric logit-diff and ablation patch need; give one, or "
+                "take metric nll and ablation zero"
+            )
+        return metric, ablation
+
+
+BY_PROMPT = Scoring()
+
+
 def choose_partners(prompts: Sequence[Prompt], seed: int) -> list[int | None]:
     """For each prompt another of equal token length and another answer, drawn by seed; None where there is none."""
     rng = np.random.default_rng(seed)
@@ -50,47 +84,41 @@ def choose_partners(prompts: Sequence[Prompt], seed: int) -> list[int | None]:
 
 
 def attribute(
-    model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], partners: Sequence[Prompt | None], method: str
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    method: str,
+    scoring: Scoring = BY_PROMPT,
 ) -> Scores:
-    """Mean edge scores over the prompts.
-
-    A prompt with a partner is scored by the logit difference against the partner's run; one without by its
-    negative log-likelihood (nats) against the zero baseline.
+    """Mean edge scores over the prompts, each by the metric and against the baseline that `scoring` gives it.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown method, a prompt without the partner that it needs, or `kl` with `eap`.
     """
     if method not in STEPS:
         raise ValueError(f"method {method!r} gives no scores; choose one of {', '.join(SCORING)}")
+    if scoring.metric == "kl" and STEPS[method] == 1:
+        raise ValueError("metric kl has no slope on the clean prompt, where eap takes its gradient; take method eap-ig")
     total = np.zeros((graph.n_src, graph.n_dst))
-    for paired in (True, False):
-        chosen = [i for i, partner in enumerate(partners) if (partner is not None) == paired]
+    read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
+    for metric, ablation in dict.fromkeys(read):
+        chosen = [i for i, one in enumerate(read) if one == (metric, ablation)]
         rows = [prompts[i].ids for i in chosen]
-        others = [partner for i in chosen if (partner := partners[i]) is not None]
-        for group in groups(rows, BATCH, beside=[other.ids for other in others] if paired else None):
-            total += _score_group(
-                model,
-                graph,
-                [prompts[chosen[k]] for k in group],
-                [others[k] for k in group] if paired else None,
-                STEPS[method],
-            )
+        others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
+        for group in groups(rows, BATCH, beside=others):
+            places = [chosen[k] for k in group]
+            answers = torch.tensor([prompts[i].answer[0] for i in places], device=model.device)
+            wrong = None
+            if metric == "logit-diff":
+                given = [partner.answer[0] for i in places if (partner := partners[i]) is not None]
+                wrong = torch.tensor(given, device=model.device)
+            beside = None if others is None else [others[k] for k in group]
+            tree = grow([rows[k] for k in group], beside=beside, device=model.device)
+            corrupted = None if beside is None else tree.with_tokens(beside)
+            targets = Targets(answers, wrong, metric)
+            total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=STEPS[method])
     return total / len(prompts)
-
-
-def _score_group(
-    model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], partners: Sequence[Prompt] | None, steps: int
-) -> Scores:
-    """Scores of prompts in one tree, summed over them."""
-    rows = [prompt.ids for prompt in prompts]
-    others = None if partners is None else [partner.ids for partner in partners]
-    tree = grow(rows, beside=others, device=model.device)
-    answers = torch.tensor([prompt.answer[0] for prompt in prompts], device=model.device)
-    wrong = None
-    if partners is not None:
-        wrong = torch.tensor([partner.answer[0] for partner in partners], device=model.device)
-    corrupted = None if others is None else tree.with_tokens(others)
-    return score_edges(model.transformer, graph, tree, corrupted, Targets(answers, wrong), steps=steps)
 
 
 def discover(
@@ -102,6 +130,7 @@ def discover(
     method: str,
     n_edges: int,
     seed: int,
+    scoring: Scoring = BY_PROMPT,
 ) -> Circuit:
     """The circuit of `n_edges` edges that `method` finds on the prompts.
 
@@ -110,5 +139,5 @@ def discover(
     """
     if method == "random":
         return Circuit(method, random_circuit(graph, n_edges, seed), None)
-    scores = attribute(model, graph, prompts, partners, method)
+    scores = attribute(model, graph, prompts, partners, method, scoring)
     return Circuit(method, top_edges(graph, scores, n_edges), scores)

@@ -9,9 +9,15 @@
 
 m is the logit difference between the prompt's and its partner's answer. The empty circuit is the partner's run, so
 faithfulness is 0 for no edges and 1 for all of them; values outside 0 to 1 occur.
+
+Edges that lie on no path from the input to the logits are dropped before a circuit is run alone: what they carry comes
+from biases and is the same for every prompt. Under patching they carry the partner's run and change nothing. A circuit
+of which nothing is left has a constant output; what its biases happen to favour is no hit, for any k.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +39,27 @@ BATCH = 20
 PATCHED_BATCH = 8
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """MIB's grid of circuit sizes, as shares of the graph's edges."""
+CONSTANT = "its output is constant, the same for every prompt: no path leads from the input to the logits"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The edges of a circuit that lie on some path from the input to the logits, and how many others were dropped."""
+
+    edges: EdgeMatrix
+    dropped: int
+
+    @property
+    def constant(self) -> bool:
+        """Whether the circuit's output is the same for every prompt: nothing that the input says can reach it."""
+        return not self.edges.any()
+
+
+def live_part(graph: Graph, edges: EdgeMatrix) -> Live:
+    """The part of a circuit that is evaluated."""
+    kept = graph.connected(edges)
+    return Live(kept, int(edges.sum() - kept.sum()))
 
 
 def circuit_answers(
@@ -41,13 +68,28 @@ def circuit_answers(
     edges: EdgeMatrix,
     prompts: Sequence[Prompt],
 ) -> list[Answer]:
-    """The answers of the circuit, all other edges delivering nothing, in the order of the prompts."""
+    """The answers of the circuit, all other edges delivering nothing, in the order of the prompts.
+
+    Edges on no path from the input to the logits are dropped first; the log says how many. Where none is left, ranks
+    are the size of the vocabulary, so that no answer is among the first k.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
+    live = live_part(graph, edges)
+    if live.constant:
+        log.warning("circuit of %d edges: %s; its hit@k is 0", int(edges.sum()), CONSTANT)
+    elif live.dropped:
+        log.info(
+            "%d of %d edges lie on no path from the input to the logits and are dropped", live.dropped, edges.sum()
+        )
     answers: dict[int, Answer] = {}
     for group in groups([prompt.ids for prompt in prompts], BATCH):
         tree = grow([prompts[i].ids for i in group], device=model.device)
-        logits = run_circuit(model.transformer, graph, edges, tree)
-        answers.update(zip(group, read_answers(logits, [prompts[i].answer[0] for i in group]), strict=True))
-    return [answers[i] for i in range(len(prompts))]
+        logits = run_circuit(model.transformer, graph, live.edges, tree)
+        answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
+    found = [answers[i] for i in range(len(prompts))]
+    return [replace(one, rank=model.transformer.shape.d_vocab) for one in found] if live.constant else found
 
 
 def hits(answers: Sequence[Answer], k: int) -> list[bool]:

@@ -179,7 +179,7 @@ class MaskedModel:
         self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
     ) -> Float[Tensor, "src row prompt d_model"]:
         """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers."""
-        graph, united = self.graph, circuits.any(0)
+        graph, united = self.graph, np.asarray(circuits.any(0))
         base = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
         weights = torch.from_numpy(circuits).to(base)
         delivered = base[:, None].expand(-1, len(circuits), -1, -1).contiguous()

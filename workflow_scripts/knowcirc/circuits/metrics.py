@@ -57,20 +57,10 @@ class Task:
         self, logits: Float[Tensor, "*rows prompt vocab"], prompts: Sequence[int] | None = None
     ) -> Float[Tensor, "*rows prompt"]:
         """The metric of each prompt, or of those at some places of the batch, whose logits these are."""
-        chosen = range(len(self.answers)) if prompts is None else prompts
-        rows = torch.tensor(list(chosen), device=self.answers.device)
-        answers = self.answers[rows]
-        if self.metric == "logit-diff":
-            others = _given(self.others, "wrong answers")[rows]
-            return _logit(logits, others) - _logit(logits, answers)
-        if self.metric == "nll":
-            return -_logit(logits.log_softmax(-1), answers)
-        clean, found = _given(self.clean, "the whole model's run")[rows], logits.log_softmax(-1)
-        nll = -_logit(found, answers)
-        if self.metric == "kc-nll":
-            return (nll + _logit(clean, answers)) / (self.last[rows] + 1)
-        kl = (clean.exp() * (clean - found)).sum(-1)
-        return kl if self.metric == "kl" else (nll + kl) / 2
+        places = range(len(self.answers)) if prompts is None else prompts
+        chosen = torch.tensor(list(places), device=self.answers.device)
+        others, clean = (None if given is None else given[chosen] for given in (self.others, self.clean))
+        return losses(self.metric, logits, self.answers[chosen], others, clean, self.last[chosen] + 1)
 
     def slope(self, value: float) -> float:
         """How strongly the metric, at `value`, answers to the answer's logit: 1 - p for likelihoods; never zero."""
@@ -87,6 +77,28 @@ class Task:
     def kc_factor(self) -> float:
         """Mean of 1 / (T - 1): a difference in nats times this is KC's unit."""
         return float((1 / (self.last + 1).double()).mean())
+
+
+def losses(
+    metric: Metric,
+    logits: Float[Tensor, "*rows batch vocab"],
+    answers: Int[Tensor, " batch"],
+    others: Int[Tensor, " batch"] | None,
+    clean: Float[Tensor, "batch vocab"] | None,
+    lengths: Int[Tensor, " batch"],
+) -> Float[Tensor, "*rows batch"]:
+    """The metric prompt by prompt; `clean` are the whole model's log-probabilities, `lengths` the prompts' tokens."""
+    if metric == "logit-diff":
+        return _logit(logits, _given(others, "wrong answers")) - _logit(logits, answers)
+    found = logits.log_softmax(-1)
+    nll = -_logit(found, answers)
+    if metric == "nll":
+        return nll
+    whole = _given(clean, "the whole model's run")
+    if metric == "kc-nll":
+        return (nll + _logit(whole, answers)) / lengths
+    kl = (whole.exp() * (whole - found)).sum(-1)
+    return kl if metric == "kl" else (nll + kl) / 2
 
 
 def _given(value: Tensor | None, what: str) -> Tensor:

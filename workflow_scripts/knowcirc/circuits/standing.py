@@ -20,12 +20,12 @@ RigL (Evci et al. 2020, arXiv 1911.11134); DiscoGP (arXiv 2407.03779) and Edge P
 circuits. Measuring groups of removals before they are made is ours.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph

@@ -2,18 +2,19 @@
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.discovery import Circuit, Scoring, discover
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
-from knowcirc.commands.discover_parser import SEARCHES
+from knowcirc.commands.discover_parser import SEARCHES, measures_of
 from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
-from knowcirc.commands.searching import Found, search
+from knowcirc.commands.searching import UNITS, Found, check_read, search
 from knowcirc.files import Parts
 from knowcirc.models.loading import weights_digest
 
@@ -71,7 +72,26 @@ def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: 
         ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {wanted} asked for"),
         ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
     ]
-    return Found(circuit, {}, rows)
+    if args.method == "random":
+        return Found(circuit, {}, rows)
+    measured = [measures_of(args.method, args.metric, args.ablation, case) for case in args.cases]
+    metrics, ablations = zip(*measured, strict=True)
+    details: dict[str, object] = {"metric": _one_or_all(metrics), "ablation": _one_or_all(ablations)}
+    return Found(circuit, details, [*rows, *_measures(measured)])
+
+
+def _one_or_all(values: Sequence[str]) -> str | list[str]:
+    """The value where all prompts have the same, else one a prompt."""
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def _measures(measured: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is printed of the metrics and baselines: a line for each kind of prompt."""
+    baselines = {"zero": "zero", "patch": "the corrupted prompt"}
+    return [
+        ("metric", f"{metric} ({UNITS[metric]}), against {baselines[ablation]}, {n} prompt(s)")
+        for (metric, ablation), n in Counter(measured).items()
+    ]
 
 
 def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int) -> Circuit:
@@ -83,9 +103,13 @@ def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: 
     if args.method == "random":
         return Circuit(args.method, random_circuit(graph, wanted, args.seed), None)
     model = load_model(args, args.processing)
+    check_read(args)
     log.info("scoring %d edges on %d prompt(s)", graph.n_edges, len(pairs))
     prompts, partners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    circuit = discover(model, graph, prompts, partners, method=args.method, n_edges=wanted, seed=args.seed)
+    scoring = Scoring(args.metric, args.ablation)
+    circuit = discover(
+        model, graph, prompts, partners, method=args.method, n_edges=wanted, seed=args.seed, scoring=scoring
+    )
     if circuit.scores is None or not np.isfinite(circuit.scores).all():
         raise ValueError(f"scores are not finite in {args.dtype}; use --dtype float32 or float64")
     if not circuit.n_edges:

@@ -10,12 +10,14 @@ from knowcirc.commands.cases import Case, Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 
 SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
-METHODS = ("acdc", "eap", "eap-ig", "eap-ig+acdc", "random")
+METHODS = ("acdc", "eap", "eap-ig", "eap-ig-zero", "eap-ig+acdc", "random")
 METRICS = ("nll", "kc-nll", "logit-diff", "kl")
 ABLATIONS = ("zero", "mean", "patch")
 TAU = {"nll": 0.05, "kc-nll": 0.01}
 EXACT = ("float32", "float64")
-SETTINGS = ("tau", "metric", "absolute", "ablation", "tests")
+SETTINGS = ("tau", "absolute", "tests")  # of methods that test edges
+MEASURES = ("metric", "ablation")  # of all methods but random
+BASELINES = ("zero", "patch")  # ablations that attribution knows
 
 
 def add_discover(commands: "Subparsers") -> None:
@@ -26,7 +28,9 @@ def add_discover(commands: "Subparsers") -> None:
         "find the circuit of one or several prompts and write it as JSON",
         text="eap and eap-ig rank edges by attribution patching, scores averaged over the prompts; those that lie on "
         "no path from the embedding to the output are dropped. With a corrupted prompt and its answer they measure "
-        "the logit difference of the two answers; otherwise -NLL (nats) against a zero baseline. acdc removes one edge "
+        "the logit difference of the two answers against the corrupted run; otherwise -NLL (nats) against a zero "
+        "baseline; --metric and --ablation choose otherwise. eap-ig-zero is eap-ig with -NLL and the zero baseline "
+        "whatever is given. acdc removes one edge "
         "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
         "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone, set against what removed "
         "edges deliver (zero ablation: the zero baseline). A search that was cut short goes on from its last layer "
@@ -73,9 +77,10 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     """Add how edges are tested."""
     group = parser.add_argument_group(
         "search",
-        "for acdc and eap-ig+acdc, in float32 or float64; a corrupted prompt (patch, mean) and a wrong answer\n"
-        "(logit-diff) may come without each other; under patch and mean, eap-ig+acdc ranks by those prompts that\n"
-        "have both, or neither",
+        "--metric and --ablation are for every method but random, the rest for acdc and eap-ig+acdc, which search in\n"
+        "float32 or float64; a corrupted prompt (patch, mean) and a wrong answer (logit-diff) may come without each\n"
+        "other where one alone is read; under patch and mean, eap-ig+acdc ranks by those prompts that have both, or\n"
+        "neither",
     )
     group.add_argument(
         "--tau",
@@ -87,7 +92,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--metric",
         choices=METRICS,
         help="what a lost edge costs: nll (nats; the default), kc-nll (nats / (T - 1), T tokens with the answer: the "
-        "unit of KC's code), logit-diff (needs --wrong-answer), kl (nats, from the whole model's next token)",
+        "unit of KC's code), logit-diff (needs --wrong-answer; the default of eap and eap-ig with a pair), kl (nats, "
+        "from the whole model's next token; not with eap, whose gradient is zero there)",
     )
     group.add_argument(
         "--absolute", action="store_true", help="absolute scores (default: signed, an edge that harms goes, too)"
@@ -96,18 +102,19 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--ablation",
         choices=ABLATIONS,
         help="what absent edges deliver: nothing (zero; the default), the mean over the corrupted prompts (where there "
-        "are none, the prompts) of equal length, or the value on the corrupted prompt (patch)",
+        "are none, the prompts) of equal length (mean; not with eap and eap-ig), or the value on the corrupted prompt "
+        "(patch; the default of eap and eap-ig where there is one)",
     )
     group.add_argument("--tests", type=Path, metavar="FILE.csv", help="every test in order (.parquet works too)")
 
 
 def prepare_discover(args: argparse.Namespace) -> None:
     """Check the settings, read the prompts and check the outputs."""
-    searches = args.method in SEARCHES
     check_settings(args)
-    args.cases = read_cases(args, Needs(halves=searches), needed=args.method != "random")
-    if searches:
-        check_partners(args.metric, args.ablation, args.cases)
+    halves = args.metric is not None or args.ablation is not None
+    args.cases = read_cases(args, Needs(halves=halves), needed=args.method != "random")
+    if args.method != "random":
+        check_partners(args.method, args.metric, args.ablation, args.cases)
     outputs = {name: path for name in ("out", "expanded", "dot", "tests") if (path := getattr(args, name)) is not None}
     for path in outputs.values():
         check_output_file(path)
@@ -123,9 +130,11 @@ def check_settings(args: argparse.Namespace) -> None:
         ValueError: naming those that do not.
     """
     if args.method not in SEARCHES:
-        values = {name: getattr(args, name) for name in SETTINGS}
+        refused = (*SETTINGS, *MEASURES) if args.method == "random" else SETTINGS
+        values = {name: getattr(args, name) for name in refused}
         if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
             raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
+        check_measures(args)
         return
     if args.method == "acdc" and args.edges is not None:
         raise ValueError("--edges: no setting of --method acdc, where tau decides; take --method eap-ig+acdc")
@@ -139,21 +148,50 @@ def check_settings(args: argparse.Namespace) -> None:
         raise ValueError("--absolute with --tau 0 keeps every edge; give a tau above 0")
 
 
-def check_partners(metric: str, ablation: str, cases: Sequence[Case]) -> None:
+def check_measures(args: argparse.Namespace) -> None:
+    """Make sure that attribution can score edges by the metric and against the baseline; fill in eap-ig-zero's.
+
+    Raises:
+        ValueError: naming those that it cannot.
+    """
+    if args.method == "eap-ig-zero":
+        if args.ablation == "patch":
+            raise ValueError("--method eap-ig-zero has the zero baseline; take --method eap-ig with --ablation patch")
+        args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
+    if args.ablation is not None and args.ablation not in BASELINES:
+        raise ValueError(
+            f"--ablation {args.ablation}: no baseline of --method {args.method}; take zero or patch, or --method acdc"
+        )
+    if args.method == "eap" and args.metric == "kl":
+        raise ValueError(
+            "--metric kl with --method eap: its gradient is zero on the clean prompt; take --method eap-ig"
+        )
+
+
+def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
+    """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
+    attribution = method not in SEARCHES
+    metric = metric or ("logit-diff" if attribution and case.paired else "nll")
+    return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")
+
+
+def check_partners(method: str, metric: str | None, ablation: str | None, cases: Sequence[Case]) -> None:
     """Make sure that the prompts have what metric and ablation read, and no half of a pair that neither does.
 
     Raises:
         ValueError: naming what is missing or has no use.
     """
+    others = "patch or mean" if method in SEARCHES else "patch"
     for case in cases:
         corrupted, wrong = case.label("corrupted"), case.label("wrong_answer")
-        if ablation == "patch" and case.corrupted is None:
+        metric_here, ablation_here = measures_of(method, metric, ablation, case)
+        if ablation_here == "patch" and case.corrupted is None:
             raise ValueError(f"{case.at}patch ablation needs {corrupted}; give it, or take --ablation zero")
-        if metric == "logit-diff" and case.wrong_answer is None:
+        if metric_here == "logit-diff" and case.wrong_answer is None:
             raise ValueError(f"{case.at}metric logit-diff needs {wrong}; give it, or take --metric nll")
-        if case.corrupted is not None and case.wrong_answer is None and ablation == "zero":
-            raise ValueError(f"{case.at}{corrupted} without {wrong} has no use here; add --ablation patch or mean")
-        if case.wrong_answer is not None and case.corrupted is None and metric != "logit-diff":
+        if case.corrupted is not None and case.wrong_answer is None and ablation_here == "zero":
+            raise ValueError(f"{case.at}{corrupted} without {wrong} has no use here; add --ablation {others}")
+        if case.wrong_answer is not None and case.corrupted is None and metric_here != "logit-diff":
             raise ValueError(f"{case.at}{wrong} without {corrupted} has no use here; add --metric logit-diff")
     if ablation == "mean" and len({case.corrupted is None for case in cases}) > 1:
         raise ValueError("mean ablation: only some of the prompts have a corrupted one; give it to all or to none")

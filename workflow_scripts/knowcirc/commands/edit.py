@@ -21,6 +21,7 @@ from knowcirc.editing.moments import Moment
 from knowcirc.editing.registry import CLAMPED_AS_ROME, EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt, fill
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel, weights_digest
 from knowcirc.models.table import ModelRow, read_models
@@ -158,13 +159,18 @@ def _plain_request(args: argparse.Namespace) -> Request:
 
 @torch.no_grad()
 def read_target(model: LanguageModel, wish: Request) -> tuple[float, bool]:
-    """exp of the mean log-probability of the target's tokens, and whether they are the likeliest ones."""
+    """exp of the mean log-probability of the target's tokens, and whether they are the likeliest ones.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
     for x in model.transformer.stream(model.batch([wish.prompt.ids + wish.target[:-1]])):
         last = x
-    logits = model.transformer.unembed(last[0, -len(wish.target) :]).double()
+    logits = model.transformer.unembed(last[0, -len(wish.target) :])
     target = model.batch([wish.target])[0]
-    chosen = logits.log_softmax(-1).gather(1, target[:, None])
-    return float(chosen.mean().exp()), bool((logits.argmax(-1) == target).all())
+    ranks = token_ranks(logits, target, wish.prompt.text)
+    chosen = logits.double().log_softmax(-1).gather(1, target[:, None])
+    return float(chosen.mean().exp()), bool((ranks == 0).all())
 
 
 def find_edit(

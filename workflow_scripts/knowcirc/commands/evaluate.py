@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.evaluation import circuit_answers, hits, nll
+from knowcirc.circuits.evaluation import CONSTANT, Live, circuit_answers, hits, live_part, nll
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands.arguments import show
@@ -26,14 +26,17 @@ def run(args: argparse.Namespace) -> int:
     check_fit(args.circuit, graph, outline.shape)
     prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
     model = load_model(args, args.processing or processing)
-    log.info("running the model and %d edges on %d prompt(s)", circuit.n_edges, len(prompts))
+    live = live_part(graph, circuit.edges)
+    log.info("running the model and %d edges on %d prompt(s)", int(live.edges.sum()), len(prompts))
     whole = measure(answer_prompts(model, prompts))
-    alone = measure(circuit_answers(model, graph, circuit.edges, prompts))
+    alone = measure(circuit_answers(model, graph, live.edges, prompts))
     result = {
         "n_prompts": len(prompts),
         "edges": circuit.n_edges,
         "graph_edges": graph.n_edges,
         "share": circuit.n_edges / graph.n_edges,
+        "edges_dropped": live.dropped,
+        "constant": live.constant,
         "ablation": "zero",
         "processing": args.processing or processing,
         "model": whole,
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.out is not None:
         write_json(args.out, result)
-    report(args, result, whole, alone)
+    report(args, result, live, whole, alone)
     return 0
 
 
@@ -84,14 +87,18 @@ def measure(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def report(
-    args: argparse.Namespace, result: dict[str, object], whole: dict[str, float], alone: dict[str, float]
+    args: argparse.Namespace, result: dict[str, object], live: Live, whole: dict[str, float], alone: dict[str, float]
 ) -> None:
-    """Print the measures."""
+    """Print the measures, after what was dropped of the circuit and whether its output is constant."""
     share = 100 * float(str(result["share"]))
     rows = [
         ("prompts", str(result["n_prompts"])),
         ("edges", f"{result['edges']} of {result['graph_edges']} ({share:.2f} %)"),
     ]
+    if live.dropped:
+        rows.append(("dropped", f"{live.dropped} edge(s) that lie on no path from the input to the logits"))
+    if live.constant:
+        rows.append(("note", f"the circuit says nothing: {CONSTANT}"))
     for name, values in (("model", whole), ("circuit", alone)):
         rows += [(f"hit@{K}, {name}", f"{100 * values[f'hit@{K}']:.1f} %")]
         rows += [(f"NLL, {name}", f"{values['nll_nats']:.4f} nats")]

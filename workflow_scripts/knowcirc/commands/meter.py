@@ -1,14 +1,15 @@
 """How far a search is, on stderr: a bar where that is a terminal, a line of the log now and then elsewhere."""
 
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
 
 from knowcirc.circuits.acdc import Progress
-from knowcirc.job import Ticker
+from knowcirc.job import Ticker, TimeLeft
 
-FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"  # its own {remaining} goes by the mean pace
 
 
 class Meter:
@@ -18,6 +19,7 @@ class Meter:
         self.shows_bar = not quiet and sys.stderr.isatty()
         self.bar: tqdm[Any] | None = None
         self.ticker = Ticker("ACDC")
+        self.start, self.left = time.monotonic(), TimeLeft()
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress."""
@@ -44,5 +46,7 @@ class Meter:
                 smoothing=0,
             )
         decided = f"{progress.decided}/{progress.total}"
-        self.bar.set_postfix(decided=decided, kept=progress.kept, tests=progress.tests, refresh=False)
+        left = self.left(time.monotonic() - self.start, progress.work)
+        rest = {} if left is None else {"left": tqdm.format_interval(left)}
+        self.bar.set_postfix(rest, decided=decided, kept=progress.kept, tests=progress.tests, refresh=False)
         self.bar.update(progress.work - self.bar.n)

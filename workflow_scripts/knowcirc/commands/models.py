@@ -109,6 +109,8 @@ def _pair(outline: Outline, tokenizer: PreTrainedTokenizerFast | None, case: Cas
             f"the prompt has {len(prompt.ids)} tokens, the corrupted one {len(partner.ids)}; give a corrupted prompt "
             "of as many tokens"
         )
+    if case.corrupted is not None and partner.ids == prompt.ids:
+        raise ValueError("the corrupted prompt has the prompt's own tokens; give another one, or leave it out")
     if case.wrong_answer is not None and partner.answer[0] == prompt.answer[0]:
         raise ValueError(
             f"answer {prompt.answer_text!r} and wrong answer {partner.answer_text!r} have the same first token "

@@ -20,8 +20,9 @@ def add_evaluate(commands: "Subparsers") -> None:
         commands,
         "evaluate",
         "measure what a circuit can do alone, beside the whole model",
-        text="All edges outside the circuit deliver nothing (zero ablation). hit@10 is the share of prompts whose "
-        "answer is among the ten likeliest tokens; NLL is the mean over the prompts, in nats.",
+        text="All edges outside the circuit deliver nothing (zero ablation), and edges on no path from the input to "
+        "the logits are dropped; a circuit of which none is left has a constant output and scores 0. hit@10 is the "
+        "share of prompts whose answer is among the ten likeliest tokens; NLL is the mean over the prompts, in nats.",
         example="knowcirc evaluate results/models/smollm2-135m circuit.json --out measures.json \\\n"
         '    --prompt "The official language of France is" --answer French',
         prepare=prepare_evaluate,

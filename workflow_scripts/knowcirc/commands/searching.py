@@ -16,6 +16,7 @@ from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.searching import AcdcSettings, candidates, describe_search, load_search, search_circuit
+from knowcirc.commands.discover_parser import measures_of
 from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
 from knowcirc.files import Parts, fingerprint, write_table
@@ -102,9 +103,16 @@ def check_references(args: argparse.Namespace, pairs: Sequence[Pair]) -> None:
             f"mean ablation needs at least 2 prompts of {lone[0]} tokens, and there is 1; give more by --prompts, or "
             f"take --ablation {other}"
         )
-    reads = args.metric == "logit-diff" or args.ablation != "zero"
-    if not reads and any(case.paired for case in args.cases):
-        log.warning("metric %s with zero ablation reads no corrupted prompts and no wrong answers", args.metric)
+    check_read(args)
+
+
+def check_read(args: argparse.Namespace) -> None:
+    """Warn of given pairs that neither metric nor ablation reads."""
+    for case in args.cases:
+        metric, ablation = measures_of(args.method, args.metric, args.ablation, case)
+        if case.paired and metric != "logit-diff" and ablation == "zero":
+            log.warning("metric %s with zero ablation reads no corrupted prompts and no wrong answers", metric)
+            return
 
 
 def begin(

@@ -23,6 +23,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.sampling import sample
 from knowcirc.facts.prompts import answer_tokens, batches
+from knowcirc.facts.ranking import check_finite, token_ranks
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
 from knowcirc.seeding import derive
@@ -40,7 +41,11 @@ class Pair:
 
 @torch.no_grad()
 def object_probabilities(model: LanguageModel, prompts: Sequence[str], target: str) -> list[float]:
-    """exp of the mean log-probability of the target's tokens after each prompt."""
+    """exp of the mean log-probability of the target's tokens after each prompt.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
     answer = answer_tokens(model.text, target)
     rows = [(*model.text(text)["input_ids"], *answer[:-1]) for text in prompts]
     width = max(map(len, rows))
@@ -50,6 +55,8 @@ def object_probabilities(model: LanguageModel, prompts: Sequence[str], target: s
     ends = torch.tensor([len(row) for row in rows], device=x.device)
     take = ends[:, None] - len(answer) + torch.arange(len(answer), device=x.device)
     logits = model.transformer.unembed(x[torch.arange(len(rows), device=x.device)[:, None], take])
+    for text, one in zip(prompts, logits, strict=True):
+        check_finite(one, text)
     chosen = logits.double().log_softmax(-1).gather(2, model.batch([answer] * len(rows))[..., None])
     return chosen[..., 0].mean(1).exp().tolist()
 
@@ -82,7 +89,11 @@ def scores(pairs: dict[str, list[Pair]]) -> dict[str, float]:
 
 @torch.no_grad()
 def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[float]:
-    """The share of each answer's tokens that are the model's likeliest, each after the prompt and those before it."""
+    """The share of each answer's tokens that are the model's likeliest, each after the prompt and those before it.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
     answers = [answer_tokens(model.text, answer) for _, answer in cases]
     rows = [(*model.text(text)["input_ids"], *answer[:-1]) for (text, _), answer in zip(cases, answers, strict=True)]
     width = max(map(len, rows))
@@ -91,8 +102,9 @@ def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> lis
         x = model.transformer.advance(layer, x)
     shares = []
     for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-        likeliest = model.transformer.unembed(x[index, len(row) - len(answer) : len(row)]).argmax(-1)
-        shares.append(float((likeliest.cpu() == torch.tensor(answer)).double().mean()))
+        logits = model.transformer.unembed(x[index, len(row) - len(answer) : len(row)])
+        ranks = token_ranks(logits, torch.tensor(answer, device=logits.device), cases[index][0])
+        shares.append(float((ranks == 0).double().mean()))
     return shares
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
 
 BATCH = 64
@@ -16,7 +17,11 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a model completes a prompt. Ranks count from 0 over the vocabulary; probabilities of the first token."""
+    """How a model completes a prompt. Ranks count from 0 over the vocabulary; probabilities of the first token.
+
+    `top` is the likeliest token; where the answer ties with another, that other, so that the answer is `top` exactly
+    where its rank is 0.
+    """
 
     rank: int
     p: float
@@ -24,24 +29,36 @@ class Answer:
     p_top: float
 
 
-def read_answers(logits: Float[Tensor, "batch vocab"], targets: Sequence[int]) -> list[Answer]:
-    """The answers that next-token logits give."""
+def read_answers(logits: Float[Tensor, "batch vocab"], prompts: Sequence[Prompt]) -> list[Answer]:
+    """The answers that next-token logits give, a row a prompt.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
+    return [_read_answer(row, prompt) for row, prompt in zip(logits, prompts, strict=True)]
+
+
+def _read_answer(logits: Float[Tensor, " vocab"], prompt: Prompt) -> Answer:
+    answer = prompt.answer[0]
+    rank = int(token_ranks(logits, answer, prompt.text))
+    others = logits.clone()
+    others[answer] = -torch.inf
+    top = answer if rank == 0 else int(others.argmax())
     p = logits.double().softmax(-1)
-    chosen = torch.tensor(targets, device=logits.device)
-    p_answer = p.gather(1, chosen[:, None])
-    ranks = (p > p_answer).sum(-1)
-    p_top, top = p.max(-1)
-    columns = (ranks.tolist(), p_answer[:, 0].tolist(), top.tolist(), p_top.tolist())
-    return [Answer(*row) for row in zip(*columns, strict=True)]
+    return Answer(rank, float(p[answer]), top, float(p[top]))
 
 
 @torch.no_grad()
 def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
-    """The whole model's answers, in the order of the prompts."""
+    """The whole model's answers, in the order of the prompts.
+
+    Raises:
+        ValueError: naming the prompt, if a logit is not finite.
+    """
     answers: dict[int, Answer] = {}
     for group in batches([prompt.ids for prompt in prompts], BATCH):
         logits = model.transformer.logits(model.batch([prompts[i].ids for i in group]))
-        answers.update(zip(group, read_answers(logits, [prompts[i].answer[0] for i in group]), strict=True))
+        answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 
 

@@ -34,6 +34,11 @@ class Batch:
 
     ids: Int[Tensor, "batch pos"]
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return [self.ids.shape[1]] * len(self.ids)
+
     def embed(self, model: Transformer) -> Float[Tensor, "batch pos d_model"]:
         """The embedded tokens."""
         return model.embed(self.ids)

@@ -16,6 +16,7 @@ from knowcirc.plots.style import (
     GREEN,
     GREY,
     ORANGE,
+    SKY,
     SMALL,
     VERMILION,
     banded_line,
@@ -28,6 +29,7 @@ from knowcirc.plots.style import (
 METHODS: dict[str, tuple[str, LineStyleType, str]] = {
     "eap": (ORANGE, "--", "s"),
     "eap-ig": (BLUE, "-", "o"),
+    "eap-ig-zero": (SKY, (0, (3, 1)), "v"),
     "eap-ig+acdc": (VERMILION, "-.", "D"),
     "acdc": (GREEN, (0, (5, 1, 1, 1, 1, 1)), "^"),
     "random": (GREY, ":", "X"),
