@@ -178,7 +178,8 @@ class Standing:
         present = int(search.edges.sum())
         rate = settings.first if present > settings.turn * self.graph.n_edges else settings.later
         surplus = max(0, present - self.limit)
-        wanted = min(int(present * rate), 2 * surplus + int(settings.returned * present)) + settings.groups
+        # at the size asked for, what is sure to go (half of it) makes room for all that may return
+        wanted = min(int(present * rate), 2 * (surplus + int(settings.returned * present))) + settings.groups
         return self._groups(np.where(search.edges, -search.scores, -np.inf), wanted, settings.groups, present=False)
 
     def _wanted(self, gradient: Float[ndarray, "src dst"]) -> list[Change]:
