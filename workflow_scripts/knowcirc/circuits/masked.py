@@ -179,25 +179,32 @@ class MaskedModel:
         self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
     ) -> Float[Tensor, "src row prompt d_model"]:
         """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers."""
-        graph, united = self.graph, np.asarray(circuits.any(0))
-        base = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
-        weights = torch.from_numpy(circuits).to(base)
-        delivered = base[:, None].expand(-1, len(circuits), -1, -1).contiguous()
+        graph, base = self.graph, self._weights(run.edges)
+        united = np.asarray(run.edges | circuits.any(0))
+        moved = circuits.astype(np.int8) - run.edges.astype(np.int8)
+        given = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
+        delivered = given[:, None].expand(-1, len(circuits), -1, -1).contiguous()
         size = delivered.shape[2:]
         for layer in range(min(starts), graph.n_layers):
             rows = sum(start <= layer for start in starts)
             heads, receivers = self._live(united, layer)
             before, senders = graph.before(layer), [graph.head(layer, head) for head in heads]
-            mine = weights[:rows, before][:, :, receivers].transpose(1, 2)
-            heard = torch.bmm(mine, delivered[before, :rows].transpose(0, 1).flatten(2))
-            heard = heard.unflatten(2, size).transpose(0, 1)
+            # a product for all rows with the run's edges, then for each row the few that are its own
+            flat = delivered[before].flatten(1)[:, : rows * size.numel()]
+            heard = (base[before][:, receivers].T @ flat).unflatten(1, (rows, *size))
+            for row in range(rows):
+                own = moved[row, before][:, receivers.cpu().numpy()]
+                changed = np.flatnonzero(own.any(1))
+                if len(changed):
+                    weights = torch.from_numpy(own[changed]).to(heard)
+                    heard[:, row] += torch.einsum("sr,snd->rnd", weights, delivered[changed, row])
             mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
             if heads:
                 reads = heard[:-1] + self._constant(2 * layer, part)
                 written = self._attend(layer, heads, reads, part) - self._absent(senders, part)[:, None]
                 delivered[senders, :rows] = written
-                own = weights[:rows][:, senders, graph.mlp_in(layer)]
-                mlp_in = mlp_in + torch.einsum("rh,hrnd->rnd", own, written)
+                own_heads = torch.from_numpy(circuits[:rows][:, senders, graph.mlp_in(layer)]).to(heard)
+                mlp_in = mlp_in + torch.einsum("rh,hrnd->rnd", own_heads, written)
             sender = graph.mlp(layer)
             absent = self._absent(slice(sender, sender + 1), part)[0]
             delivered[sender, :rows] = self.model.mlp(layer, mlp_in) - absent
