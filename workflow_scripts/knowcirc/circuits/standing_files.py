@@ -9,7 +9,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -30,7 +30,19 @@ from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
 
 KEPT = 10.0  # seconds between two states of a search in its file
+APIECE = 20  # edges of the circuit asked for, a group, at least
 LOSS = 0.05  # share of the present edges that a step was seen to remove, for the progress alone
+
+
+def settings_for(graph: Graph, n_edges: int, seed: int = 0) -> StandingSettings:
+    """The default settings for a circuit of at most `n_edges` edges.
+
+    Small circuits change by fewer groups at a time, since every step takes one edge of each group at least.
+    """
+    defaults = StandingSettings()
+    size = math.nextafter(n_edges / graph.n_edges, 2)  # so that rounding down does not take one away
+    groups, returned = (min(most, max(1, n_edges // APIECE)) for most in (defaults.groups, defaults.return_groups))
+    return replace(defaults, size=size, seed=seed, groups=groups, return_groups=returned)
 
 
 def search_standing(
