@@ -171,6 +171,7 @@ RUNS = {
     "nll": Run((*PROMPT,), 0.05),
     "kc-nll": Run((*PROMPT, "--metric", "kc-nll"), 0.01, "kc-nll"),
     "kl": Run((*PROMPT, "--metric", "kl", "--tau", "0.02"), 0.02, "kl"),
+    "nll+kl": Run((*PROMPT, "--metric", "nll+kl", "--tau", "0.02"), 0.02, "nll+kl"),
     "absolute": Run((*PROMPT, "--absolute", "--tau", "0.1"), 0.1, absolute=True),
     "wrong answer": Run((*PROMPT, *WRONG, "--metric", "logit-diff", "--tau", "0.3"), 0.3, "logit-diff", wrong=(12,)),
     "patch": Run((*PROMPT, *CORRUPTED, "--ablation", "patch"), 0.05, ablation="patch", references=((5, 6, 11, 8),)),
@@ -394,6 +395,7 @@ REFUSED = [
     ([*PROMPT, *ACDC, "--tau", "-0.1"], "'-0.1' is no number from 0 up"),
     ([*PROMPT, *ACDC, "--tau", "0", "--absolute"], "keeps every edge"),
     ([*PROMPT, *ACDC, "--metric", "kl"], "--metric kl without --tau"),
+    ([*PROMPT, *ACDC, "--metric", "nll+kl"], "--metric nll+kl without --tau"),
     ([*PROMPT, *WRONG, *ACDC, "--metric", "logit-diff"], "--metric logit-diff without --tau"),
     ([*PROMPT, *ACDC, "--metric", "accuracy"], "invalid choice: 'accuracy'"),
     ([*PROMPT, *ACDC, "--metric", "logit-diff", "--tau", "1"], "metric logit-diff needs --wrong-answer-id"),
@@ -440,6 +442,7 @@ def test_what_cannot_be_searched_is_refused_in_one_line(
 MEASURED = [  # options, what is expected of attribution: method, metric, ablation, a partner's ids and answer
     ([*PROMPT], ("eap-ig", "nll", "zero", None)),
     ([*PROMPT, "--metric", "kl"], ("eap-ig", "kl", "zero", None)),
+    ([*PROMPT, "--metric", "nll+kl"], ("eap-ig", "nll+kl", "zero", None)),
     ([*PROMPT, "--metric", "kc-nll", "--method", "eap"], ("eap", "kc-nll", "zero", None)),
     ([*PROMPT, *WRONG, "--metric", "logit-diff"], ("eap-ig", "logit-diff", "zero", (IDS, 12))),
     ([*PROMPT, *CORRUPTED, "--metric", "nll"], ("eap-ig", "nll", "patch", ((5, 6, 11, 8), 9))),
@@ -544,7 +547,7 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_choices_are_the_librarys() -> None:
     """The parser repeats the library's names so as not to import it; they must not drift apart."""
-    assert discover_parser.METHODS == METHODS
+    assert set(discover_parser.METHODS) == {*METHODS, discover_parser.STANDING}
     assert discover_parser.METRICS == METRICS
     assert discover_parser.ABLATIONS == ABLATIONS
     assert set(discover_parser.SEARCHES) < set(METHODS)

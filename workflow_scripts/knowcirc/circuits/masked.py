@@ -65,7 +65,7 @@ class _Layer:
     """Inputs and outputs of a layer's live heads and of its MLP, with the gradient's way between them."""
 
     heads: list[int]
-    receivers: Int[Tensor, " dst"]  # queries, keys and values of the live heads, then the MLP's input
+    receivers: Int[Tensor, " receiver"]  # queries, keys and values of the live heads, then the MLP's input
     heard: Float[Tensor, "dst node d_model"] | None
     written: Float[Tensor, "head node d_model"] | None
     mlp_in: Float[Tensor, "node d_model"]
@@ -164,7 +164,7 @@ class MaskedModel:
     def measure(self, run: Run, changes: Sequence[Change], part: Part) -> Float[Tensor, "row prompt vocab"]:
         """Logits of the run's circuit with each change, on some of the run's prompts."""
         graph = self.graph
-        starts = [int(change.dst.min()) // graph.layer_width for change in changes]
+        starts = [self._start(run.edges, change) for change in changes]
         order = sorted(range(len(changes)), key=lambda row: starts[row])
         circuits = np.repeat(run.edges[None], len(changes), 0)
         for place, row in enumerate(order):
@@ -174,6 +174,14 @@ class MaskedModel:
         final = torch.einsum("rs,srpd->rpd", weights, ends) + self._constant(2 * graph.n_layers, part, part.ends)
         logits = self.model.unembed(final)
         return logits[torch.tensor([order.index(row) for row in range(len(changes))])]
+
+    def _start(self, edges: EdgeMatrix, change: Change) -> int:
+        """The first layer that a change touches: that of a receiver, or of a head that the run has not computed."""
+        width = self.graph.layer_width
+        start = int(change.dst.min()) // width
+        dead = change.src[~edges[change.src].any(1) & change.present]
+        layers = [(int(src) - 1) // (self.graph.n_heads + 1) for src in dead if src]
+        return min([start, *layers])
 
     def _measure(
         self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
@@ -232,7 +240,7 @@ class MaskedModel:
     def _turn(self, x: Float[Tensor, "n row node d_head"], part: Part) -> Float[Tensor, "n row node d_head"]:
         return x if part.angles is None else rotate(x, *part.angles)
 
-    def _live(self, edges: EdgeMatrix, layer: int) -> tuple[list[int], Int[Tensor, " dst"]]:
+    def _live(self, edges: EdgeMatrix, layer: int) -> tuple[list[int], Int[Tensor, " receiver"]]:
         """Heads with an edge out of them, and their inputs' receivers, followed by the MLP's."""
         graph = self.graph
         heads = np.flatnonzero(edges[graph.heads(layer)].any(1)).tolist()

@@ -66,15 +66,7 @@ def search_circuit(
     Raises:
         ValueError: where the metric or the ablation needs partners that are not there.
     """
-    others = [partner.answer[0] for partner in partners if partner is not None]
-    task = make_task(
-        settings.metric,
-        [prompt.ids for prompt in prompts],
-        [prompt.answer[0] for prompt in prompts],
-        others if len(others) == len(prompts) else None,
-        device=model.device,
-        beside=shared_under(settings.ablation, prompts, partners),
-    )
+    task = task_of(model, prompts, partners, settings.metric, settings.ablation)
     found = acdc(
         packed(model.transformer),
         graph,
@@ -86,6 +78,29 @@ def search_circuit(
         report=report,
     )
     return found, task.anchored(model.transformer)
+
+
+def task_of(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    metric: Metric,
+    ablation: Ablation,
+) -> Task:
+    """The task of prompts that share what they may share under the ablation.
+
+    Raises:
+        ValueError: where the metric needs wrong answers that are not there.
+    """
+    others = [partner.answer[0] for partner in partners if partner is not None]
+    return make_task(
+        metric,
+        [prompt.ids for prompt in prompts],
+        [prompt.answer[0] for prompt in prompts],
+        others if len(others) == len(prompts) else None,
+        device=model.device,
+        beside=shared_under(ablation, prompts, partners),
+    )
 
 
 def candidates(

@@ -135,22 +135,34 @@ class Standing:
         rng = np.random.default_rng(derive(settings.seed, "standing", search.step))
         chosen = np.sort(rng.permutation(self.n_prompts)[: settings.prompts]).tolist()
         run, values = self._run(search.edges, chosen)
-        level = float(values.mean())
+        level = float(values.detach().mean())
         if search.before is not None and not level <= search.level + JUMP:
             run, values = self._take_back(run, values, chosen)
-            level = float(values.mean())
+            level = float(values.detach().mean())
         search.level = level if np.isnan(search.level) else 0.5 * search.level + 0.5 * level
         gradient = self._gradient(run, values)
         self._learn(gradient)
         changes = [*self._weakest(), *self._wanted(gradient)]
-        probes = np.sort(rng.permutation(len(chosen))[: settings.probes]).tolist()
+        if changes:  # none where the circuit is empty
+            self._try(run, values, chosen, changes, rng)
+        search.step += 1
+        self._note()
+
+    def _try(
+        self,
+        run: Run,
+        values: torch.Tensor,
+        chosen: Sequence[int],
+        changes: Sequence[Change],
+        rng: np.random.Generator,
+    ) -> None:
+        """Measure the changes on some of the run's prompts, and make those that pay."""
+        probes = np.sort(rng.permutation(len(chosen))[: self.settings.probes]).tolist()
         part = self.model.part([chosen[i] for i in probes])
         logits = self.model.measure(run, changes, part)
         costs = self.task.each(logits, [chosen[i] for i in probes]).mean(-1) - values[probes].detach().mean()
-        search.rows += len(changes)
+        self.search.rows += len(changes)
         self._accept(changes, costs.double().cpu().numpy())
-        search.step += 1
-        self._note()
 
     def _run(self, edges: EdgeMatrix, prompts: Sequence[int]) -> tuple[Run, torch.Tensor]:
         run = self.model.run(edges, self.model.part(prompts))

@@ -12,13 +12,15 @@ from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
-from knowcirc.commands.discover_parser import SEARCHES, measures_of
+from knowcirc.commands.discover_parser import SEARCHES, STANDING, measures_of
 from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
 from knowcirc.commands.searching import UNITS, Found, check_read, search
+from knowcirc.commands.standing import stand
 from knowcirc.files import Parts
 from knowcirc.models.loading import weights_digest
 
 SHARE = 0.05  # of the edges, by default: in the circuit,
+LARGEST = 0.1  # in that of standing,
 SEARCHED = 0.3  # and searched by eap-ig+acdc
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     parts: Parts | None = None
     if args.method in SEARCHES:
         found, parts = search(args, graph, pairs, wanted, described)
+    elif args.method == STANDING:
+        found, parts = stand(args, graph, pairs, wanted, described)
     else:
         found = rank(args, graph, pairs, wanted)
     write_circuit(args.out, graph, outline.shape, found.circuit, described | found.details)
@@ -52,12 +56,14 @@ def run(args: argparse.Namespace) -> int:
 def size(args: argparse.Namespace, graph: Graph) -> int:
     """How many of the strongest edges are taken, into the circuit or to be searched; acdc searches all.
 
+    For `standing` it is the most that the circuit may hold.
+
     Raises:
         ValueError: if the graph has fewer.
     """
     if args.method == "acdc":
         return graph.n_edges
-    share = SEARCHED if args.method in SEARCHES else SHARE
+    share = SEARCHED if args.method in SEARCHES else LARGEST if args.method == STANDING else SHARE
     wanted: int = max(1, round(share * graph.n_edges)) if args.edges is None else args.edges
     if wanted > graph.n_edges:
         raise ValueError(f"--edges {wanted} is more than the {graph.n_edges} edges of this model's {args.kv} graph")

@@ -10,8 +10,10 @@ from knowcirc.commands.cases import Case, Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 
 SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
-METHODS = ("acdc", "eap", "eap-ig", "eap-ig-zero", "eap-ig+acdc", "random")
-METRICS = ("nll", "kc-nll", "logit-diff", "kl")
+STANDING = "standing"
+TOGETHER = (*SEARCHES, STANDING)  # methods with one metric and one ablation for all prompts
+METHODS = ("acdc", "eap", "eap-ig", "eap-ig-zero", "eap-ig+acdc", "random", STANDING)
+METRICS = ("nll", "kc-nll", "logit-diff", "kl", "nll+kl")
 ABLATIONS = ("zero", "mean", "patch")
 TAU = {"nll": 0.05, "kc-nll": 0.01}
 EXACT = ("float32", "float64")
@@ -33,13 +35,17 @@ def add_discover(commands: "Subparsers") -> None:
         "whatever is given. acdc removes one edge "
         "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
         "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone, set against what removed "
-        "edges deliver (zero ablation: the zero baseline). A search that was cut short goes on from its last layer "
+        "edges deliver (zero ablation: the zero baseline). standing looks for the circuit of --edges edges that does "
+        "best without the others, on all prompts together: learned scores propose groups of edges, and these go, or "
+        "return, by what that was measured to cost; found on ten prompts or more of a kind, it does for others of the "
+        "kind. A search that was cut short goes on where it was, from its last layer (standing: its last ten seconds), "
         "when the same command is given again.",
         example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
         '    --prompt "The official language of France is" --answer French \\\n'
         '    --corrupted "The official language of Italy is" --wrong-answer Italian\n'
         "  knowcirc discover results/models/smollm2-135m --out circuit.json --tests tests.csv \\\n"
-        '    --prompt "The official language of France is" --answer French --method acdc --tau 0.05',
+        '    --prompt "The official language of France is" --answer French --method acdc --tau 0.05\n'
+        "  knowcirc discover results/models/smollm2-135m --out circuit.json --method standing --prompts prompts.csv",
         prepare=prepare_discover,
     )
     add_model(parser)
@@ -61,7 +67,8 @@ def add_discover(commands: "Subparsers") -> None:
         "--edges",
         type=whole(1),
         metavar="N",
-        help="size before dropping (default: 5 %% of all edges); eap-ig+acdc: edges to search (default: 30 %%)",
+        help="size before dropping (default: 5 %% of all edges); standing: size at most (default: 10 %%); eap-ig+acdc: "
+        "edges to search (default: 30 %%)",
     )
     parser.add_argument(
         "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
@@ -69,7 +76,13 @@ def add_discover(commands: "Subparsers") -> None:
     parser.add_argument(
         "--processing", choices=("none", "folded"), default="none", help="folded: norms and value biases folded away"
     )
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="draws random circuits (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="draws random circuits, and the prompts of standing's steps (default: 0)",
+    )
     add_search(parser)
 
 
@@ -77,10 +90,10 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     """Add how edges are tested."""
     group = parser.add_argument_group(
         "search",
-        "--metric and --ablation are for every method but random, the rest for acdc and eap-ig+acdc, which search in\n"
-        "float32 or float64; a corrupted prompt (patch, mean) and a wrong answer (logit-diff) may come without each\n"
-        "other where one alone is read; under patch and mean, eap-ig+acdc ranks by those prompts that have both, or\n"
-        "neither",
+        "--metric and --ablation are for every method but random, the rest for acdc and eap-ig+acdc; these and\n"
+        "standing search in float32 or float64; a corrupted prompt (patch, mean) and a wrong answer (logit-diff) may\n"
+        "come without each other where one alone is read; under patch and mean, eap-ig+acdc ranks by those prompts\n"
+        "that have both, or neither",
     )
     group.add_argument(
         "--tau",
@@ -93,7 +106,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         choices=METRICS,
         help="what a lost edge costs: nll (nats; the default), kc-nll (nats / (T - 1), T tokens with the answer: the "
         "unit of KC's code), logit-diff (needs --wrong-answer; the default of eap and eap-ig with a pair), kl (nats, "
-        "from the whole model's next token; not with eap, whose gradient is zero there)",
+        "from the whole model's next token; not with eap, whose gradient is zero there), nll+kl (nats, half of each; "
+        "the default of standing)",
     )
     group.add_argument(
         "--absolute", action="store_true", help="absolute scores (default: signed, an edge that harms goes, too)"
@@ -134,18 +148,31 @@ def check_settings(args: argparse.Namespace) -> None:
         values = {name: getattr(args, name) for name in refused}
         if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
             raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
-        check_measures(args)
+        if args.method == STANDING:
+            check_precision(args)
+            args.metric, args.ablation = args.metric or "nll+kl", args.ablation or "zero"
+        else:
+            check_measures(args)
         return
     if args.method == "acdc" and args.edges is not None:
         raise ValueError("--edges: no setting of --method acdc, where tau decides; take --method eap-ig+acdc")
-    if args.dtype not in EXACT:
-        raise ValueError(f"--method {args.method} needs --dtype float32 or float64; {args.dtype} is too coarse for it")
+    check_precision(args)
     args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
     if args.tau is None and (tau := TAU.get(args.metric)) is None:
         raise ValueError(f"--metric {args.metric} without --tau; say what an edge must cost to stay")
     args.tau = tau if args.tau is None else args.tau
     if args.absolute and args.tau == 0:
         raise ValueError("--absolute with --tau 0 keeps every edge; give a tau above 0")
+
+
+def check_precision(args: argparse.Namespace) -> None:
+    """Make sure that small differences of the metric can be told.
+
+    Raises:
+        ValueError: naming the precision in which they cannot.
+    """
+    if args.dtype not in EXACT:
+        raise ValueError(f"--method {args.method} needs --dtype float32 or float64; {args.dtype} is too coarse for it")
 
 
 def check_measures(args: argparse.Namespace) -> None:
@@ -170,7 +197,7 @@ def check_measures(args: argparse.Namespace) -> None:
 
 def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
     """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
-    attribution = method not in SEARCHES
+    attribution = method not in TOGETHER
     metric = metric or ("logit-diff" if attribution and case.paired else "nll")
     return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")
 
@@ -181,7 +208,7 @@ def check_partners(method: str, metric: str | None, ablation: str | None, cases:
     Raises:
         ValueError: naming what is missing or has no use.
     """
-    others = "patch or mean" if method in SEARCHES else "patch"
+    others = "patch or mean" if method in TOGETHER else "patch"
     for case in cases:
         corrupted, wrong = case.label("corrupted"), case.label("wrong_answer")
         metric_here, ablation_here = measures_of(method, metric, ablation, case)

@@ -15,10 +15,11 @@ FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"  # its own {rema
 class Meter:
     """A receiver of progress; to be closed in the end. `quiet` shows no bar (and the log then shows no lines)."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, what: str = "ACDC", *, quiet: bool) -> None:
+        self.what = what
         self.shows_bar = not quiet and sys.stderr.isatty()
         self.bar: tqdm[Any] | None = None
-        self.ticker = Ticker("ACDC")
+        self.ticker = Ticker(what)
         self.start, self.left = time.monotonic(), TimeLeft()
 
     def __call__(self, progress: Progress) -> None:
@@ -38,7 +39,7 @@ class Meter:
             self.bar = tqdm(
                 total=1.0,
                 initial=progress.work,
-                desc="ACDC",
+                desc=self.what,
                 file=sys.stderr,
                 bar_format=FORMAT,
                 dynamic_ncols=True,

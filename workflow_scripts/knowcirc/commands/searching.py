@@ -23,7 +23,7 @@ from knowcirc.files import Parts, fingerprint, write_table
 from knowcirc.models.loading import LanguageModel, choose_device
 
 KC_UNIT = "nats / (T - 1)"
-UNITS = {"nll": "nats", "kc-nll": KC_UNIT, "logit-diff": "logits", "kl": "nats"}
+UNITS = {"nll": "nats", "kc-nll": KC_UNIT, "logit-diff": "logits", "kl": "nats", "nll+kl": "nats"}
 log = logging.getLogger(__name__)
 
 

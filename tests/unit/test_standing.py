@@ -1,0 +1,223 @@
+"""The search `standing` on tiny models: what it promises of its circuit, its file, and that it beats attribution."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from knowcirc.circuits import standing_files
+from knowcirc.circuits.acdc import Progress
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.discovery import Circuit, Scoring, attribute
+from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.metrics import METRICS, Metric
+from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.circuits.searching import ABLATIONS, Ablation, absent_outputs, task_of
+from knowcirc.circuits.standing import Standing, StandingSearch, StandingSettings, begin_standing
+from knowcirc.circuits.standing_files import load_standing, measure_afresh, save_standing, search_standing
+from knowcirc.facts.prompts import Prompt
+from knowcirc.job import Progress as Protocol
+from knowcirc.models import gpt2, llama
+from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import Transformer
+from unit.tiny import random_network
+
+Loader = Callable[..., LanguageModel]
+ROWS = [[0, 5, 17, 4], [0, 5, 18], [0, 6, 17, 4], [0, 5, 19]]
+PROMPTS = [Prompt("", tuple(row), None, "", (20 + i,)) for i, row in enumerate(ROWS)]
+PARTNERS = [Prompt("", (*row[:-1], row[-1] + 40), None, "", (40 + i,)) for i, row in enumerate(ROWS)]
+FAINT = 0.02
+SETTINGS = StandingSettings(size=0.3, groups=4, return_groups=2, prompts=3, probes=2, polish=3, steps=60)
+
+
+@pytest.fixture
+def model(load_tiny: Loader) -> LanguageModel:
+    return load_tiny("llama")
+
+
+@pytest.fixture
+def graph(model: LanguageModel) -> Graph:
+    return Graph.of(model.transformer.shape, "grouped")
+
+
+def find(
+    model: LanguageModel, graph: Graph, settings: StandingSettings = SETTINGS, **how: object
+) -> tuple[Circuit, dict[str, object]]:
+    return search_standing(model, graph, PROMPTS, PARTNERS, settings, **how)  # type: ignore[arg-type]
+
+
+def same(found: StandingSearch, expected: StandingSearch) -> None:
+    """Make sure that two searches stand at the same point."""
+    for name in ("edges", "scores", "mean", "square", "best", "before"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    for name in ("step", "level", "polished", "rows", "best_metric"):
+        np.testing.assert_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.path.keys() == expected.path.keys()
+    assert all((found.path[size] == expected.path[size]).all() for size in found.path)
+    assert [(*c.src, *c.dst, c.present) for c in found.accepted] == [
+        (*c.src, *c.dst, c.present) for c in expected.accepted
+    ]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_circuits_are_connected_and_small_and_their_metric_is_theirs(
+    model: LanguageModel, graph: Graph, metric: Metric, ablation: Ablation, tmp_path: Path
+) -> None:
+    state = tmp_path / "state.npz"
+    circuit, details = find(model, graph, metric=metric, ablation=ablation, sizes=(0.6,), state=state)
+    assert (graph.connected(circuit.edges) == circuit.edges).all()
+    assert 0 < circuit.n_edges <= details["edges_limit"] == int(0.3 * graph.n_edges)  # type: ignore[operator]
+    assert details["metric_circuit"] == pytest.approx(load_standing(state).best_metric, abs=1e-10)
+    if metric in ("kl", "kc-nll"):
+        assert details["metric_model"] == pytest.approx(0.0, abs=1e-10)
+    assert list(circuit.path) == [0.6, 0.3]
+    assert all(path.sum() <= size * graph.n_edges for size, path in circuit.path.items())
+    assert np.isfinite(circuit.scores[graph.valid]).all()  # type: ignore[index]
+    assert np.isnan(circuit.scores[~graph.valid]).all()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_biased"])
+@pytest.mark.parametrize("kv", ["grouped", "per_head"])
+def test_other_families_and_views(load_tiny: Loader, name: str, kv: str) -> None:
+    model = load_tiny(name)
+    graph = Graph.of(model.transformer.shape, kv)  # type: ignore[arg-type]
+    circuit, details = find(model, graph)
+    assert (graph.connected(circuit.edges) == circuit.edges).all()
+    task = task_of(model, PROMPTS, PARTNERS, "nll+kl", "zero")
+    assert details["metric_circuit"] == pytest.approx(measure_afresh(model, graph, task, circuit.edges), abs=1e-12)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_a_killed_search_goes_on_as_if_it_had_not_been(
+    model: LanguageModel, graph: Graph, stop: int, tmp_path: Path
+) -> None:
+    task = task_of(model, PROMPTS, PARTNERS, "nll", "patch")
+    absent = absent_outputs(model, graph, task, PARTNERS, "patch")
+    scores = attribute(model, graph, PROMPTS, PARTNERS, "eap-ig")
+
+    def begin(search: StandingSearch) -> Standing:
+        return Standing(model.transformer, graph, task, SETTINGS, search, absent, (0.6,))
+
+    whole, cut = begin(begin_standing(graph, scores)), begin(begin_standing(graph, scores))
+    while not whole.finished:
+        whole.step()
+    while not cut.finished:
+        if cut.search.step == stop:
+            save_standing(tmp_path / "state.npz", cut.search)
+            kept = load_standing(tmp_path / "state.npz", graph)
+            same(kept, cut.search)
+            cut = begin(kept)
+        cut.step()
+    assert whole.search.step > stop
+    same(cut.search, whole.search)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two steps."""
+
+
+def test_a_search_is_kept_and_its_edges_not_scored_again(
+    model: LanguageModel, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, seen = tmp_path / "state.npz", []
+    monkeypatch.setattr(standing_files, "KEPT", 0.0)
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == 5:
+            raise KilledError
+
+    whole, details = find(model, graph)
+    with pytest.raises(KilledError):
+        find(model, graph, state=state, report=stop)
+    assert load_standing(state).step == 5
+    monkeypatch.setattr(standing_files, "attribute", lambda *_: pytest.fail("scored again"))
+    again, more = find(model, graph, state=state)
+    assert (again.edges == whole.edges).all()
+    assert more == details
+    assert (find(model, graph, state=state)[0].edges == whole.edges).all()  # a finished one is read off
+
+
+def test_a_seed_gives_one_circuit(model: LanguageModel, graph: Graph) -> None:
+    first, again, other = (find(model, graph, replace(SETTINGS, seed=seed))[0] for seed in (1, 1, 2))
+    assert (first.edges == again.edges).all()
+    np.testing.assert_array_equal(first.scores, again.scores)
+    assert (first.scores != other.scores).any()
+
+
+def test_progress_rises_to_the_whole(model: LanguageModel, graph: Graph) -> None:
+    seen: list[Progress] = []
+    find(model, graph, report=seen.append)
+    work = [progress.work for progress in seen]
+    assert isinstance(seen[0], Protocol)
+    assert work == sorted(work)
+    assert 0 < work[0] < 1
+    assert work[-1] == 1.0
+    assert all(progress.decided + progress.kept == progress.total == graph.n_edges for progress in seen)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04cut", b"no archive"])
+def test_a_broken_file_is_refused(graph: Graph, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="delete it to begin anew"):
+        load_standing(path, graph)
+
+
+def test_a_file_of_another_graph_is_refused(graph: Graph, load_tiny: Loader, tmp_path: Path) -> None:
+    wide = Graph.of(load_tiny("llama").transformer.shape, "per_head")
+    save_standing(tmp_path / "state.npz", begin_standing(wide, wide.valid.astype(float)))
+    with pytest.raises(ValueError, match=r"its edges have shape .* delete it to begin anew"):
+        load_standing(tmp_path / "state.npz", graph)
+
+
+def test_what_finds_no_circuit_says_so(model: LanguageModel, graph: Graph) -> None:
+    with pytest.raises(ValueError, match=r"after 2 steps \d+ of 190 edges are left, and at most 57 were asked for"):
+        find(model, graph, replace(SETTINGS, steps=2))
+    with pytest.raises(ValueError, match="no circuit of at most 1 edges that joins input and output was found"):
+        find(model, graph, replace(SETTINGS, size=0.001))
+    with pytest.raises(ValueError, match="needs a corrupted prompt for each prompt"):
+        search_standing(model, graph, PROMPTS, [None] * len(PROMPTS), SETTINGS, ablation="patch")
+
+
+def test_a_metric_that_overflows_ends_the_search(model: LanguageModel, graph: Graph) -> None:
+    network = replace(model.transformer, unembedding=model.transformer.unembedding * torch.inf)
+    with pytest.raises(ValueError, match=r"the whole model's nll is nan; search in float64"):
+        find(replace(model, transformer=network), graph, metric="nll")
+
+
+def planted(name: str) -> Transformer:
+    """A tiny model that two heads and an MLP make up; all others write next to nothing."""
+    network = random_network(name).double().requires_grad_(False)
+    for layer in range(3):
+        if name == "gpt2":
+            block = network.transformer.h[layer]
+            attention, mlp = block.attn.c_proj, block.mlp.c_proj
+            written = attention.weight.view(4, 8, 32).unbind(0)
+        else:
+            block = network.model.layers[layer]
+            attention, mlp = block.self_attn.o_proj, block.mlp.down_proj
+            written = attention.weight.view(32, 4, 8).unbind(1)
+        for head, weights in enumerate(written):
+            weights *= 1.0 if (layer, head) in ((0, 1), (1, 2)) else FAINT
+        if attention.bias is not None:
+            attention.bias.zero_()  # always heard, so that little would depend on edges
+        for part in mlp.parameters():
+            part *= 1.0 if layer == 1 else FAINT
+    return (gpt2 if name == "gpt2" else llama).adapt(network)
+
+
+def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:
+    model = replace(load_tiny(name), transformer=planted(name))
+    graph, settings = Graph.of(model.transformer.shape, "grouped"), replace(SETTINGS, size=0.15, steps=100)
+    circuit, details = find(model, graph, settings, metric="kl")
+    task = task_of(model, PROMPTS, PARTNERS, "kl", "zero")
+    scores = attribute(model, graph, PROMPTS, PARTNERS, "eap-ig-zero", Scoring("kl"))
+    ranked = top_edges(graph, scores, int(settings.size * graph.n_edges))
+    drawn = [random_circuit(graph, circuit.n_edges, seed) for seed in range(4)]
+    others = [measure_afresh(model, graph, task, edges) for edges in (ranked, *drawn)]
+    assert details["metric_circuit"] < 0.4 * min(others)  # type: ignore[operator]
