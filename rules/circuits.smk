@@ -1,15 +1,15 @@
 rule discover_circuits:
-    """The circuit of every relation on its D_val, and what finding it took; KC section 3."""
+    """Circuits of relations on their D_val, and what finding them took; KC section 3."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
     output:
-        circuits="<results>/{model}/circuits/{method}.npz",
-        seconds="<results>/{model}/circuits/{method}_seconds.json",
+        circuits="<results>/{model}/circuits/{method}/{shard}.npz",
+        seconds="<results>/{model}/circuits/{method}/{shard}_seconds.json",
     log:
-        "<logs>/discover_circuits/{model}/{method}.log",
+        "<logs>/discover_circuits/{model}/{method}/{shard}.log",
     benchmark:
-        "<benchmarks>/discover_circuits/{model}/{method}.tsv"
+        "<benchmarks>/discover_circuits/{model}/{method}/{shard}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -17,12 +17,29 @@ rule discover_circuits:
     params:
         numerics=numerics,
         kv=kv_view,
-        relations=relations_of_method,
-        size=method_settings,
+        relations=relations_of_shard,
+        circuits=method_settings,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("discover_circuits"),
     script:
         "../workflow_scripts/discover_circuits.py"
+
+
+rule gather_circuits:
+    """The circuits of a method in one file."""
+    input:
+        circuits=circuits_of_shards,
+        seconds=seconds_of_shards,
+    output:
+        circuits="<results>/{model}/circuits/{method}.npz",
+        seconds="<results>/{model}/circuits/{method}_seconds.json",
+    log:
+        "<logs>/gather_circuits/{model}/{method}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_circuits"),
+    script:
+        "../workflow_scripts/gather_circuits.py"
 
 
 rule evaluate_circuits:

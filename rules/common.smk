@@ -12,6 +12,7 @@ from knowcirc.digest import code_digest as digest_of
 from knowcirc.models.table import ModelRow, read_models
 
 ROOT = Path(workflow.basedir)
+SEARCHES = ("standing", "acdc", "eap-ig+acdc")  # minutes for each relation
 FIGURES = (
     "causal_trace",
     "causal_trace_facts",
@@ -86,6 +87,10 @@ def relation_files() -> dict[str, str]:
 
 DATASETS = read_datasets(ROOT / "config/datasets.tsv")
 MODELS = check_config()
+# The methods that find circuits of every relation, then those of the comparison alone.
+METHODS = list(
+    dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
+)
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
@@ -97,7 +102,8 @@ os.environ.update(
 
 wildcard_constraints:
     model="|".join(config["models"]),
-    method="|".join(map(re.escape, config["circuits"]["methods"])),
+    method="|".join(map(re.escape, METHODS)),
+    shard="|".join(["all", *config["relations"]["names"]]),
     editor="|".join(["none", *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),
 
@@ -150,19 +156,47 @@ def model_row(wildcards) -> dict[str, object]:
     return {key: getattr(row, key) for key in keys}
 
 
-def relations_of_method(wildcards) -> list[str] | None:
-    """The relations whose circuits a method finds: all (None) for the first, those of `comparison` for the others."""
-    if wildcards.method == config["circuits"]["methods"][0]:
-        return None
-    return config["comparison"]["relations"]
+def relations_of_method(method: str) -> list[str]:
+    """The relations whose circuits a method finds: all, or those of `comparison` alone."""
+    everywhere = method in config["circuits"]["methods"]
+    return config["relations" if everywhere else "comparison"][
+        "names" if everywhere else "relations"
+    ]
+
+
+def shards_of_method(method: str) -> list[str]:
+    """The jobs that a method's circuits are found in: one for each relation where a search takes minutes."""
+    return relations_of_method(method) if method in SEARCHES else ["all"]
+
+
+def relations_of_shard(wildcards) -> list[str]:
+    """The relations of one job."""
+    if wildcards.shard != "all":
+        return [wildcards.shard]
+    return relations_of_method(wildcards.method)
+
+
+def circuits_of_shards(wildcards) -> list[str]:
+    """The circuits of all jobs of a method."""
+    return expand(
+        "<results>/{model}/circuits/{method}/{shard}.npz",
+        model=wildcards.model,
+        method=wildcards.method,
+        shard=shards_of_method(wildcards.method),
+    )
+
+
+def seconds_of_shards(wildcards) -> list[str]:
+    """The seconds of all jobs of a method."""
+    return [
+        path.removesuffix(".npz") + "_seconds.json"
+        for path in circuits_of_shards(wildcards)
+    ]
 
 
 def method_settings(wildcards) -> dict[str, object]:
-    """How large a method's circuits are, or how ACDC searches them."""
-    if not wildcards.method.endswith("acdc"):
-        return {"share": config["circuits"]["share"]}
-    acdc = config["circuits"]["acdc"]
-    return {"share": acdc["share"], "prompts": acdc["prompts"], "rule": acdc_rule()}
+    """How a method finds the circuits of relations."""
+    return circuit_settings(wildcards.method)
 
 
 def tau_of_method(wildcards) -> float | None:
@@ -179,13 +213,24 @@ def acdc_rule() -> dict[str, object]:
 
 
 def circuit_settings(method: str) -> dict[str, object]:
-    """How the circuit of one prompt is found by a method: ACDC's rule, the share of the edges, or both."""
+    """How circuits are found by a method: ACDC's rule, the share of the edges, or how `standing` searches."""
     circuits = config["circuits"]
-    tested = {"rule": acdc_rule()} if method in ("acdc", "eap-ig+acdc") else {}
-    if method == "acdc":
-        return {"method": method, **tested}
-    share = circuits["acdc"]["share"] if tested else circuits["share"]
-    return {"method": method, **tested, "share": share}
+    if method == "standing":
+        return {
+            "method": method,
+            "share": circuits["share"],
+            "standing": circuits["standing"],
+        }
+    if method not in SEARCHES:
+        return {"method": method, "share": circuits["share"]}
+    settings = {
+        "method": method,
+        "rule": acdc_rule(),
+        "prompts": circuits["acdc"]["prompts"],
+    }
+    return settings | (
+        {"share": circuits["acdc"]["share"]} if method == "eap-ig+acdc" else {}
+    )
 
 
 def showcase_settings(wildcards) -> dict[str, object]:
@@ -208,9 +253,9 @@ def exact_showcase(wildcards) -> list[str]:
     )
 
 
-def followed_settings(wildcards) -> dict[str, object]:
-    """How the circuits of many edited facts are found: by the first of the study's methods."""
-    return circuit_settings(config["circuits"]["methods"][0])
+def single_settings(wildcards) -> dict[str, object]:
+    """How the many circuits of single prompts are found, against the zero baseline."""
+    return circuit_settings(config["circuits"]["single"])
 
 
 def relation_of_showcase(wildcards) -> str:

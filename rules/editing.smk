@@ -154,7 +154,7 @@ rule compare_edited_circuits:
         settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
         circuits=edited_showcase_settings,
-        unrelated_circuits=followed_settings,
+        unrelated_circuits=single_settings,
         heads=lookup(within=config, dpath="heads"),
         code=code_digest("compare_edited_circuits"),
     script:
@@ -183,7 +183,7 @@ rule follow_edits:
         numerics=numerics,
         kv=kv_view,
         settings=settings_of_seen_editors,
-        circuits=followed_settings,
+        circuits=single_settings,
         records=lookup(within=config, dpath="editing/circuits/records"),
         depths=lookup(within=config, dpath="editing/circuits/depths"),
         heads=lookup(within=config, dpath="heads"),

@@ -139,7 +139,7 @@ rule tabulate_method_comparison:
         comparison="<results>/{model}/circuits/comparison.csv",
         seconds=expand(
             "<results>/{{model}}/circuits/{method}_seconds.json",
-            method=config["circuits"]["methods"],
+            method=METHODS,
         ),
     output:
         csv="<results>/{model}/tables/method_comparison.csv",
@@ -147,7 +147,7 @@ rule tabulate_method_comparison:
     log:
         "<logs>/tabulate_method_comparison/{model}.log",
     params:
-        methods=lookup(within=config, dpath="circuits/methods"),
+        methods=METHODS,
         code=code_digest("tabulate_method_comparison"),
     script:
         "../workflow_scripts/tabulate_method_comparison.py"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.analysis.in_context_study import IclSettings, enough, showcase_attention, study_relation
+from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.relations import READERS
 from knowcirc.files import read_table, write_json, write_table
@@ -22,8 +23,7 @@ def main(job: Job) -> None:
     graph = Graph.of(model.transformer.shape, params.kv)
     settings = IclSettings(
         **{key: value for key, value in params.icl.items() if key != "relations"},
-        method=params.method,
-        n_edges=round(params.share * graph.n_edges),
+        circuits=CircuitSettings(**params.circuits),
         hits=params.hits,
         seed=params.seed,
     )

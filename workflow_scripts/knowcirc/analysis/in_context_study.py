@@ -18,8 +18,9 @@ import pandas as pd
 from knowcirc.analysis.ablation import Head, answers_without, head_name, random_heads
 from knowcirc.analysis.heads import observe
 from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads
-from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
+from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, fill, token_texts
@@ -35,15 +36,14 @@ ATTENTION_COLUMNS = ("head", "position", "token", "in_demonstration", "attention
 
 @dataclass(frozen=True, slots=True)
 class IclSettings:
-    """Counts as in the configuration's `icl`; circuits of `n_edges` edges by `method`."""
+    """Counts as in the configuration's `icl`, and how circuits are found."""
 
     demonstrations: int
     order: str
     d_val: int
     d_test: int
     seeds: int
-    method: str
-    n_edges: int
+    circuits: CircuitSettings
     hits: int
     seed: int
 
@@ -94,7 +94,7 @@ def study_relation(
     best = max(mended or range(len(facts)), key=lambda i: p_shown[i].p - p_zero[i].p)
     row = {
         "relation": relation.name,
-        "method": settings.method,
+        "method": settings.circuits.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
         **_ablations(model, tests, fresh, settings.hits),
         **_attention(model, shown[:n], fresh),
@@ -129,10 +129,8 @@ def _new_heads(
 
 
 def _circuit(model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], settings: IclSettings) -> Circuit:
-    partners = [None] * len(prompts)
-    return discover(
-        model, graph, prompts, partners, method=settings.method, n_edges=settings.n_edges, seed=settings.seed
-    )
+    found, _ = find_circuit(model, graph, prompts, [None] * len(prompts), settings.circuits, seed=settings.seed)
+    return found
 
 
 def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], k: int) -> dict[str, float]:
@@ -199,7 +197,7 @@ def showcase_attention(
         "p_zero": study.p_zero,
         "p_icl": study.p_demonstrated,
         "n_new_heads": len(heads),
-        "method": settings.method,
-        "n_edges": settings.n_edges,
+        "method": settings.circuits.method,
+        "n_edges": settings.circuits.n_edges(graph),
     }
     return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta

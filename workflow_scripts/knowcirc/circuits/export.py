@@ -102,12 +102,15 @@ def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
 
 
 def save_circuits(path: Path, circuits: dict[str, Circuit]) -> None:
-    """Keep circuits of one graph by name: packed edges, and scores where there are any."""
+    """Keep circuits of one graph by name: edges, scores where there are any, and the circuits that the search passed."""
     arrays: dict[str, np.ndarray] = {}
     for name, circuit in circuits.items():
         arrays[f"{name}/edges"] = circuit.edges
         if circuit.scores is not None:
             arrays[f"{name}/scores"] = circuit.scores.astype(np.float32)
+        if circuit.path:
+            arrays[f"{name}/sizes"] = np.array([*circuit.path], dtype=np.float64)
+            arrays[f"{name}/path"] = np.stack([*circuit.path.values()])
     with atomic(path) as part, part.open("wb") as handle:
         np.savez_compressed(handle, allow_pickle=False, **arrays)
 
@@ -116,4 +119,9 @@ def load_circuits(path: Path, method: str) -> dict[str, Circuit]:
     """The circuits of `save_circuits`."""
     with np.load(path, allow_pickle=False) as arrays:
         names = [key.removesuffix("/edges") for key in arrays.files if key.endswith("/edges")]
-        return {name: Circuit(method, arrays[f"{name}/edges"], arrays.get(f"{name}/scores")) for name in names}
+        circuits = {}
+        for name in names:
+            sizes = arrays[f"{name}/sizes"].tolist() if f"{name}/sizes" in arrays.files else []
+            path = dict(zip(sizes, arrays[f"{name}/path"], strict=True)) if sizes else {}
+            circuits[name] = Circuit(method, arrays[f"{name}/edges"], arrays.get(f"{name}/scores"), path)
+        return circuits

@@ -44,8 +44,9 @@ JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken 
 class StandingSettings:
     """How the search goes; shares are of the graph's edges unless said otherwise.
 
-    `size` ends it. A step tries to remove `first` of the present edges, `later` once fewer than `turn` are left, in
-    `groups` groups, and to return `returned` of them in `return_groups`. `rate` is what scores move by in a step, in
+    `size` ends it. A step tries to remove `first` of the present edges, or `later` once fewer than `turn` are left and
+    the metric is more than `ease` above the whole model's, in `groups` groups, and to return `returned` of them in
+    `return_groups`. `rate` is what scores move by in a step, in
     ranks (0 to 1); `price` what an edge may cost to go without question, in the metric's unit. Gradients are taken on
     `prompts` prompts, groups measured on `probes` of these. `polish` steps follow at the final size.
     """
@@ -54,6 +55,7 @@ class StandingSettings:
     first: float = 0.16
     later: float = 0.07
     turn: float = 0.3
+    ease: float = 0.2
     groups: int = 12
     returned: float = 0.02
     return_groups: int = 4
@@ -118,6 +120,7 @@ class Standing:
         self.model = MaskedModel(model, graph, task.tree, absent)
         self.n_prompts = len(task.answers)
         self.sizes = sorted({*sizes, settings.size}, reverse=True)
+        self.whole = self.metric(graph.valid)
 
     @property
     def limit(self) -> int:
@@ -188,7 +191,8 @@ class Standing:
         """Groups of present edges that may go."""
         search, settings = self.search, self.settings
         present = int(search.edges.sum())
-        rate = settings.first if present > settings.turn * self.graph.n_edges else settings.later
+        easy = present > settings.turn * self.graph.n_edges or search.level <= self.whole + settings.ease
+        rate = settings.first if easy else settings.later
         surplus = max(0, present - self.limit)
         # at the size asked for, what is sure to go (half of it) makes room for all that may return
         wanted = min(int(present * rate), 2 * (surplus + int(settings.returned * present))) + settings.groups
