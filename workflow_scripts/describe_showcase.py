@@ -34,8 +34,8 @@ def main(job: Job) -> None:
     identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code)
     parts = Parts(job.output.circuit, fingerprint(*identity, read_json(job.input.model)["weights_sha256"]))
     settings = CircuitSettings(**params.circuits)
-    kept = {"state": parts.path("search", ".npz"), "report": Ticker(settings.method)}
-    circuit, found = find_circuit(model, graph, [prompt], [partner], settings, **kept)
+    state, ticker = parts.path("search", ".npz"), Ticker(settings.method)
+    circuit, found = find_circuit(model, graph, [prompt], [partner], settings, state=state, report=ticker)
     about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text}
     about |= {"corrupted": None if partner is None else partner.text, "answer_type": row["answer_type"].iloc[0]}
     about |= {"method": settings.method, **found}

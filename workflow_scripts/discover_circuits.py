@@ -35,8 +35,10 @@ def main(job: Job) -> None:
             seed = derive(params.seed, "partners", relation)
             partners = [None if i is None else prompts[i] for i in choose_partners(prompts, seed)]
             start = time.perf_counter()
-            kept = {"state": state, "report": Ticker(f"{relation}: {settings.method}")}
-            found, _ = find_circuit(model, graph, prompts, partners, settings, seed=seed, sizes=SIZES, **kept)
+            ticker = Ticker(f"{relation}: {settings.method}")
+            found, _ = find_circuit(
+                model, graph, prompts, partners, settings, seed=seed, sizes=SIZES, state=state, report=ticker
+            )
             parts.put(key, time.perf_counter() - start)
             save_circuits(done, {relation: found})
         circuits |= load_circuits(done, settings.method)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.files import read_json, write_json
 from knowcirc.job import Job, run
@@ -9,7 +10,8 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write all circuits of the method, and the seconds that each took."""
-    circuits, seconds = {}, {}
+    circuits: dict[str, Circuit] = {}
+    seconds: dict[str, float] = {}
     for found, spent in zip(job.input.circuits, job.input.seconds, strict=True):
         circuits |= load_circuits(Path(found), job.wildcards.method)
         seconds |= read_json(spent)

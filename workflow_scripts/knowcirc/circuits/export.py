@@ -102,7 +102,7 @@ def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
 
 
 def save_circuits(path: Path, circuits: dict[str, Circuit]) -> None:
-    """Keep circuits of one graph by name: edges, scores where there are any, and the circuits that the search passed."""
+    """Keep circuits of one graph by name: edges, scores where there are any, and circuits that the search passed."""
     arrays: dict[str, np.ndarray] = {}
     for name, circuit in circuits.items():
         arrays[f"{name}/edges"] = circuit.edges
@@ -122,6 +122,6 @@ def load_circuits(path: Path, method: str) -> dict[str, Circuit]:
         circuits = {}
         for name in names:
             sizes = arrays[f"{name}/sizes"].tolist() if f"{name}/sizes" in arrays.files else []
-            path = dict(zip(sizes, arrays[f"{name}/path"], strict=True)) if sizes else {}
-            circuits[name] = Circuit(method, arrays[f"{name}/edges"], arrays.get(f"{name}/scores"), path)
+            passed = dict(zip(sizes, arrays[f"{name}/path"], strict=True)) if sizes else {}
+            circuits[name] = Circuit(method, arrays[f"{name}/edges"], arrays.get(f"{name}/scores"), passed)
         return circuits
