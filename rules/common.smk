@@ -150,6 +150,15 @@ def model_row(wildcards) -> dict[str, object]:
     return {key: getattr(row, key) for key in keys}
 
 
+def compared_methods() -> list[str]:
+    """The methods that are compared: those of every relation, then those of the compared relations alone."""
+    others = config["comparison"].get("methods", [])
+    return list(dict.fromkeys([*config["circuits"]["methods"], *others]))
+
+
+COMPARED = compared_methods()
+
+
 def relations_of_method(wildcards) -> list[str] | None:
     """The relations whose circuits a method finds: all (None) for the first, those of `comparison` for the others."""
     if wildcards.method == config["circuits"]["methods"][0]:
@@ -165,11 +174,13 @@ def method_settings(wildcards) -> dict[str, object]:
     return {"share": acdc["share"], "prompts": acdc["prompts"], "rule": acdc_rule()}
 
 
-def tau_of_method(wildcards) -> float | None:
-    """The threshold of the methods that have one."""
-    return (
-        config["circuits"]["acdc"]["tau"] if wildcards.method.endswith("acdc") else None
-    )
+def taus_of_methods(wildcards) -> dict[str, float | None]:
+    """The threshold of each method of Table 1 that has one."""
+    tau = config["circuits"]["acdc"]["tau"]
+    return {
+        name: tau if name.endswith("acdc") else None
+        for name in config["circuits"]["methods"]
+    }
 
 
 def acdc_rule() -> dict[str, object]:

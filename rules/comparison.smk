@@ -5,7 +5,7 @@ rule compare_methods:
         facts="<results>/{model}/facts/known.parquet",
         circuits=expand(
             "<results>/{{model}}/circuits/{method}.npz",
-            method=config["circuits"]["methods"],
+            method=COMPARED,
         ),
     output:
         comparison="<results>/{model}/circuits/comparison.csv",
@@ -20,7 +20,7 @@ rule compare_methods:
     params:
         numerics=numerics,
         kv=kv_view,
-        methods=lookup(within=config, dpath="circuits/methods"),
+        methods=COMPARED,
         relations=lookup(within=config, dpath="comparison/relations"),
         prompts=lookup(within=config, dpath="comparison/prompts"),
         hits=lookup(within=config, dpath="facts/hits"),

@@ -47,10 +47,7 @@ rule tabulate_causal_effects_severed:
 rule tabulate_circuit_hit_at_10:
     """What circuits can do alone, by relation; KC Table 1."""
     input:
-        scores=expand(
-            "<results>/{{model}}/circuits/{method}_scores.csv",
-            method=config["circuits"]["methods"],
-        ),
+        scores="<results>/{model}/circuits/scores.csv",
         showcase="<results>/{model}/circuits/showcase_scores.csv",
     output:
         csv="<results>/{model}/tables/circuit_hit_at_10.csv",
@@ -139,7 +136,7 @@ rule tabulate_method_comparison:
         comparison="<results>/{model}/circuits/comparison.csv",
         seconds=expand(
             "<results>/{{model}}/circuits/{method}_seconds.json",
-            method=config["circuits"]["methods"],
+            method=COMPARED,
         ),
     output:
         csv="<results>/{model}/tables/method_comparison.csv",
@@ -147,7 +144,7 @@ rule tabulate_method_comparison:
     log:
         "<logs>/tabulate_method_comparison/{model}.log",
     params:
-        methods=lookup(within=config, dpath="circuits/methods"),
+        methods=COMPARED,
         code=code_digest("tabulate_method_comparison"),
     script:
         "../workflow_scripts/tabulate_method_comparison.py"
@@ -212,6 +209,7 @@ rule tabulate_claims:
         icl="<results>/{model}/circuits/icl_ablation.csv",
         hops="<results>/{model}/behaviours/hops.csv",
         both_ways="<results>/{model}/behaviours/both_ways.csv",
+        alone="<results>/{model}/circuits/scores.csv",
         edits=expand(
             "<results>/{{model}}/edits/{editor}.csv",
             editor=["none", *config["editing"]["editors"]],

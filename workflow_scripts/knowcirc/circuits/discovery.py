@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,11 +25,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """A circuit: which edges are in it, and the score of each edge of the graph (None for random circuits)."""
+    """A circuit: which edges are in it, and the score of each edge of the graph (None for random circuits).
+
+    `path` holds circuits of other sizes that the search passed, by share of the graph's edges.
+    """
 
     method: str
     edges: EdgeMatrix
     scores: Scores | None
+    path: dict[float, EdgeMatrix] = field(default_factory=dict)
 
     @property
     def n_edges(self) -> int:
