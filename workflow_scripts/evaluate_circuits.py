@@ -25,22 +25,22 @@ def main(job: Job) -> None:
     weights = read_json(job.input.model)["weights_sha256"]
     shared = (params.hits, params.taus, params.random_seeds, params.numerics, params.kv, params.code, weights)
     parts = Parts(job.output.scores, fingerprint(*shared, params.seed))
-    rows = []
+    frames = []
     relations = list(dict.fromkeys(name for circuits in found.values() for name in circuits))
     for relation in progress(relations, f"hit@{params.hits} of circuits: relations"):
         circuits = {method: of[relation] for method, of in found.items() if relation in of}
         val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
         edges = {method: circuit.edges.tobytes().hex() for method, circuit in circuits.items()}
-        key = fingerprint(relation, val.subject.tolist(), test.subject.tolist(), edges)
+        objects = object_tokens(model, survey, relation)
+        key = fingerprint(relation, val.subject.tolist(), test.subject.tolist(), objects, edges)
         if parts.get(key) is None:
-            asked = Asked(prompts_of(model, val), prompts_of(model, test), object_tokens(model, survey, relation))
+            asked = Asked(prompts_of(model, val), prompts_of(model, test), objects)
             seeds = [derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)]
-            scores = score_relation(
-                model, graph, circuits, asked, hits=params.hits, seeds=seeds, taus=dict(params.taus)
-            )
+            taus = dict(params.taus)
+            scores = score_relation(model, graph, circuits, asked, hits=params.hits, seeds=seeds, taus=taus)
             parts.put(key, [{"category": val["category"].iloc[0], "relation": relation, **row} for row in scores])
-        rows += parts.get(key)  # type: ignore[operator]
-    write_table(job.output.scores, pd.DataFrame(rows))
+        frames.append(pd.DataFrame(parts.get(key)))
+    write_table(job.output.scores, pd.concat(frames, ignore_index=True))
     parts.clear()
 
 

@@ -75,7 +75,9 @@ def curve_points(rows: pd.DataFrame) -> pd.DataFrame:
             value = _of(group, share=measure != "faithfulness")
             points.append(
                 {
-                    **{"ablation": ablation, "measure": measure, "method": method, "relation": relation, "size": size},
+                    "ablation": ablation,
+                    "measure": measure,
+                    **{"method": method, "relation": relation, "size": size},
                     "n_edges": float(circuits["n_edges"].median()),
                     "edge_share": float(circuits["edge_share"].median()),
                     **{"value": value.value, "low": value.low, "high": value.high},

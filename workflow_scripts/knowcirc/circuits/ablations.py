@@ -14,7 +14,6 @@ give the outputs at the tree's nodes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -28,16 +27,6 @@ from knowcirc.models.token_tree import TokenTree, groups, grow
 
 BATCH = 20
 MEAN_OF_NONE = "mean ablation needs at least one prompt to average over"
-
-
-class Absent(Protocol):
-    """What absent edges deliver."""
-
-    def beside(self, prompt: Prompt) -> list[int]:
-        """Of each position of a prompt, what must agree for it to be shared with other prompts."""
-
-    def at(self, tree: TokenTree, prompts: Sequence[Prompt]) -> Outputs:
-        """Of each sender at each node of the prompts' tree: [src, 1, node, d_model]."""
 
 
 def distances(prompt: Prompt) -> tuple[list[int], list[int]]:
@@ -129,3 +118,7 @@ class PartnerRuns:
         """The partners' run, recorded on the same tree."""
         others = tree.with_tokens([self.partners[prompt].ids for prompt in prompts])
         return record(self.model.transformer, self.graph, others).outputs
+
+
+Absent = AlignedMeans | PartnerRuns
+"""What absent edges deliver, where it is not nothing."""

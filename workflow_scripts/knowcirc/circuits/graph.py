@@ -178,8 +178,7 @@ class Graph:
         Pairs of a sender and a head or MLP that takes part, or the final stream. What enters a K/V head enters every
         query head of its group and counts for each, so the grouped and the per-head view give the same number.
         """
-        alive = edges.any(1)
-        pairs = (edges.astype(int) @ self.owners.astype(int) > 0) & alive[None]
+        pairs = (edges.astype(int) @ self.owners.astype(int) > 0) & self.nodes(edges)
         return int(pairs.sum() + edges[:, self.final].sum())
 
     def connected(self, edges: EdgeMatrix) -> EdgeMatrix:

@@ -79,7 +79,7 @@ def score_relation(
         model, graph, [*(circuit.edges for circuit in circuits.values()), randoms[0]], asked.test, pairs
     )
     original = asked.split(read_prompts(model_logits(model, asked.prompts), asked.prompts, asked.objects, hits))
-    rows = []
+    rows: list[dict[str, object]] = []
     for ablation in ablations:
         means = AlignedMeans.of(model, graph, asked.val) if ablation == "mean" else None
         drawn = randoms[:MEAN_SEEDS] if ablation == "mean" else randoms
@@ -91,7 +91,7 @@ def score_relation(
         ]
         chance = read[len(circuits) :]
         for number, (method, circuit) in enumerate(circuits.items()):
-            row = {"method": method, "ablation": ablation, "tau": taus.get(method)}
+            row: dict[str, object] = {"method": method, "ablation": ablation, "tau": taus.get(method)}
             row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
             for split in SPLITS:
                 row |= _split(split, original[split], read[number][split], [one[split] for one in chance])
@@ -117,7 +117,7 @@ def _split(
     """The columns of one split."""
     whole, alone = (proportion([one.hit for one in side]) for side in (original, circuit))
     drawn = np.mean([[one.hit for one in side] for side in chance], axis=0)
-    row: dict[str, object] = columns(f"{name}_original", whole) | columns(f"{name}_circuit", alone)
+    row: dict[str, object] = {**columns(f"{name}_original", whole), **columns(f"{name}_circuit", alone)}
     row |= columns(f"{name}_random", bootstrap(drawn.tolist())) | columns(f"{name}_kept", kept_share(whole, alone))
     for column, measure in MEASURES.items():
         row |= {f"{name}_{column}_original": mean_of(original, measure)}

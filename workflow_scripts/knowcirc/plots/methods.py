@@ -61,7 +61,9 @@ def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
     pooled = points[points["relation"] == POOLED]
     most = int(pooled["n_relations"].max())
     hits = next((name.rpartition("_")[2] for name in points["measure"].unique() if name.startswith("hit_at_")), "")
-    parts = [figure] if single else figure.subfigures(2, 1, height_ratios=(4.0, 1.75 * len(relations)))
+    parts = [figure]
+    if not single:
+        parts = list(figure.subfigures(2, 1, squeeze=False, height_ratios=(4.0, 1.75 * len(relations)))[:, 0])
     title = f"mean of {most} relations" if most > 1 else "one relation"
     whole = pooled[pooled["n_relations"] == most]
     for axis, ablation in zip(parts[0].subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -90,7 +92,7 @@ def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
 
 
 def _panel(axis: Axes, points: pd.DataFrame, title: str, *, small: bool = False) -> None:
-    """One panel: a line and band a method, its own circuit as a marker, lines at nothing and at the whole (hit@k: %)."""
+    """One panel: a line and band a method, its own circuit as a marker, lines at nothing and the whole (hit@k: %)."""
     scale = 1.0 if (points["measure"] == "faithfulness").all() else 100.0
     for level in (0.0, scale):
         axis.axhline(level, color=BLACK, linewidth=0.7, zorder=1)
