@@ -338,7 +338,10 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
         (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
         (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
-        (curves, ["circuits of tiny do", "mean of 2 relations (n = 12 prompts)", "the answer is among the 10 likeliest"]),
+        (
+            curves,
+            ["circuits of tiny do", "mean of 2 relations (n = 12 prompts)", "the answer is among the 10 likeliest"],
+        ),
         (curves, ["capital (n = 6)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "faithfulness"]),
         (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 2.", "last subject token"]),
         (averaged, ["n = 24 known facts of 4 relations", "the answer at the last position", "attention"]),

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from knowcirc.circuits.ablations import AlignedMeans
+from knowcirc.circuits.ablations import Absent, AlignedMeans
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_logits, faithfulness, live_part, model_logits, pairs_of
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.readings import Reading, mean_of, read_prompts
+from knowcirc.facts.knowledge import read_answers
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import Interval, bootstrap, columns, proportion
 
+T = TypeVar("T")
 ABLATIONS = ("zero", "mean")
-MEAN_SEEDS = 1  # random circuits under mean ablation, where one run costs more
 SPLITS = ("d_val", "d_test")
 MEASURES = {"hit_at_1": "first", "p": "p", "among": "among", "others": "others"}
 """Columns of model and circuit beside hit@k, with the measure of a reading that each is the mean of."""
@@ -38,8 +40,8 @@ class Asked:
         """Those of both splits, D_val first: they share a tree."""
         return [*self.val, *self.test]
 
-    def split(self, rows: Sequence[Reading]) -> dict[str, Sequence[Reading]]:
-        """Readings of all prompts, by split."""
+    def split(self, rows: Sequence[T]) -> dict[str, Sequence[T]]:
+        """What was found on all prompts, by split."""
         return dict(zip(SPLITS, (rows[: len(self.val)], rows[len(self.val) :]), strict=True))
 
 
@@ -68,8 +70,7 @@ def score_relation(
     """A row a method and ablation, of one relation: what its circuits, the model and random circuits say.
 
     The model and the random circuits are measured once for all methods: random circuits have the size of the first
-    method's circuit, their hit@k are means over `seeds` (over the first `MEAN_SEEDS` of them under mean ablation).
-    Means are those over D_val. Faithfulness (patching) does not depend on the row's ablation; of the random circuits
+    method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness (patching) does not depend on the row's ablation; of the random circuits
     it is the first's. `taus` are ACDC's thresholds, where it found a method's circuit.
     """
     randoms = [random_circuit(graph, next(iter(circuits.values())).n_edges, seed) for seed in seeds]
@@ -82,24 +83,44 @@ def score_relation(
     rows: list[dict[str, object]] = []
     for ablation in ablations:
         means = AlignedMeans.of(model, graph, asked.val) if ablation == "mean" else None
-        drawn = randoms[:MEAN_SEEDS] if ablation == "mean" else randoms
-        logits = circuit_logits(model, graph, [*(one.edges for one in live.values()), *drawn], asked.prompts, means)
-        constant = [*(one.constant for one in live.values()), *(False for _ in drawn)]
+        logits = circuit_logits(model, graph, [one.edges for one in live.values()], asked.prompts, means)
         read = [
-            asked.split(read_prompts(row, asked.prompts, asked.objects, hits, constant=same))
-            for row, same in zip(logits, constant, strict=True)
+            asked.split(read_prompts(row, asked.prompts, asked.objects, hits, constant=one.constant))
+            for row, one in zip(logits, live.values(), strict=True)
         ]
-        chance = read[len(circuits) :]
+        chance = asked.split(random_hits(model, graph, randoms, asked.prompts, means, hits))
         for number, (method, circuit) in enumerate(circuits.items()):
             row: dict[str, object] = {"method": method, "ablation": ablation, "tau": taus.get(method)}
             row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
             for split in SPLITS:
-                row |= _split(split, original[split], read[number][split], [one[split] for one in chance])
+                row |= _split(split, original[split], read[number][split], chance[split])
             row |= {"n_objects": len(asked.objects), **columns("faithfulness", bootstrap(kept[number].tolist()))}
             row |= columns("faithfulness_random", bootstrap(kept[-1].tolist()))
             row |= {"n_val": len(asked.val), "n_test": len(asked.test), "n_pairs": len(pairs), "n_relations": 1}
             rows.append(row)
     return rows
+
+
+def random_hits(
+    model: LanguageModel,
+    graph: Graph,
+    randoms: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    absent: Absent | None,
+    k: int,
+) -> list[bool]:
+    """Whether a random circuit has each prompt's answer among the first k: they are asked in turn, a prompt each.
+
+    So the mean is over all of them, at the price of one: chance varies over prompts more than over circuits.
+    """
+    found = [False] * len(prompts)
+    for number, edges in enumerate(randoms[: len(prompts)]):
+        chosen = range(number, len(prompts), len(randoms))
+        part = [prompts[i] for i in chosen]
+        answers = read_answers(circuit_logits(model, graph, [edges], part, absent)[0], part)
+        for i, answer in zip(chosen, answers, strict=True):
+            found[i] = answer.rank < k
+    return found
 
 
 def _size(graph: Graph, circuit: Circuit) -> dict[str, object]:
@@ -112,13 +133,12 @@ def _size(graph: Graph, circuit: Circuit) -> dict[str, object]:
 
 
 def _split(
-    name: str, original: Sequence[Reading], circuit: Sequence[Reading], chance: Sequence[Sequence[Reading]]
+    name: str, original: Sequence[Reading], circuit: Sequence[Reading], chance: Sequence[bool]
 ) -> dict[str, object]:
     """The columns of one split."""
     whole, alone = (proportion([one.hit for one in side]) for side in (original, circuit))
-    drawn = np.mean([[one.hit for one in side] for side in chance], axis=0)
     row: dict[str, object] = {**columns(f"{name}_original", whole), **columns(f"{name}_circuit", alone)}
-    row |= columns(f"{name}_random", bootstrap(drawn.tolist())) | columns(f"{name}_kept", kept_share(whole, alone))
+    row |= columns(f"{name}_random", proportion(chance)) | columns(f"{name}_kept", kept_share(whole, alone))
     for column, measure in MEASURES.items():
         row |= {f"{name}_{column}_original": mean_of(original, measure)}
         row |= {f"{name}_{column}_circuit": mean_of(circuit, measure)}
