@@ -70,8 +70,9 @@ def score_relation(
     """A row a method and ablation, of one relation: what its circuits, the model and random circuits say.
 
     The model and the random circuits are measured once for all methods: random circuits have the size of the first
-    method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness (patching) does not depend on the row's ablation; of the random circuits
-    it is the first's. `taus` are ACDC's thresholds, where it found a method's circuit.
+    method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness
+    (patching) does not depend on the row's ablation; of the random circuits it is the first's. `taus` are ACDC's
+    thresholds, where it found a method's circuit.
     """
     randoms = [random_circuit(graph, next(iter(circuits.values())).n_edges, seed) for seed in seeds]
     live = {method: live_part(graph, circuit.edges) for method, circuit in circuits.items()}
