@@ -43,17 +43,20 @@ rule gather_circuits:
 
 
 rule evaluate_circuits:
-    """hit@10 of model, circuit and random circuits on D_val and D_test; KC Table 1."""
+    """What model, circuits and random circuits say on D_val and D_test, zero and mean ablation; KC Table 1."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
-        circuits="<results>/{model}/circuits/{method}.npz",
+        circuits=expand(
+            "<results>/{{model}}/circuits/{method}.npz",
+            method=config["circuits"]["methods"],
+        ),
     output:
-        scores="<results>/{model}/circuits/{method}_scores.csv",
+        scores="<results>/{model}/circuits/scores.csv",
     log:
-        "<logs>/evaluate_circuits/{model}/{method}.log",
+        "<logs>/evaluate_circuits/{model}.log",
     benchmark:
-        "<benchmarks>/evaluate_circuits/{model}/{method}.tsv"
+        "<benchmarks>/evaluate_circuits/{model}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -61,7 +64,8 @@ rule evaluate_circuits:
     params:
         numerics=numerics,
         kv=kv_view,
-        tau=tau_of_method,
+        methods=lookup(within=config, dpath="circuits/methods"),
+        taus=taus_of_methods,
         hits=lookup(within=config, dpath="facts/hits"),
         random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
         seed=lookup(within=config, dpath="seed"),

@@ -199,11 +199,13 @@ def method_settings(wildcards) -> dict[str, object]:
     return circuit_settings(wildcards.method)
 
 
-def tau_of_method(wildcards) -> float | None:
-    """The threshold of the methods that have one."""
-    return (
-        config["circuits"]["acdc"]["tau"] if wildcards.method.endswith("acdc") else None
-    )
+def taus_of_methods(wildcards) -> dict[str, float | None]:
+    """The threshold of each method of Table 1 that has one."""
+    tau = config["circuits"]["acdc"]["tau"]
+    return {
+        name: tau if name.endswith("acdc") else None
+        for name in config["circuits"]["methods"]
+    }
 
 
 def acdc_rule() -> dict[str, object]:

@@ -213,7 +213,7 @@ rule plot_icl_attention:
 
 
 rule plot_faithfulness_curves:
-    """Faithfulness against circuit size, a line a method."""
+    """hit@10 alone and faithfulness against circuit size, a line a method."""
     input:
         comparison="<results>/{model}/circuits/comparison.csv",
     output:

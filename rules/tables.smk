@@ -47,10 +47,7 @@ rule tabulate_causal_effects_severed:
 rule tabulate_circuit_hit_at_10:
     """What circuits can do alone, by relation; KC Table 1."""
     input:
-        scores=expand(
-            "<results>/{{model}}/circuits/{method}_scores.csv",
-            method=config["circuits"]["methods"],
-        ),
+        scores="<results>/{model}/circuits/scores.csv",
         showcase="<results>/{model}/circuits/showcase_scores.csv",
     output:
         csv="<results>/{model}/tables/circuit_hit_at_10.csv",
@@ -212,6 +209,7 @@ rule tabulate_claims:
         icl="<results>/{model}/circuits/icl_ablation.csv",
         hops="<results>/{model}/behaviours/hops.csv",
         both_ways="<results>/{model}/behaviours/both_ways.csv",
+        alone="<results>/{model}/circuits/scores.csv",
         edits=expand(
             "<results>/{{model}}/edits/{editor}.csv",
             editor=["none", *config["editing"]["editors"]],

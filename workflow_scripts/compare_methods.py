@@ -1,9 +1,11 @@
-"""Circuits of every method side by side: faithfulness at every size, completeness, hit@10 of its own circuit."""
+"""Circuits of every method side by side: faithfulness and hit@10 at every size, completeness, by ablation."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.circuits.ablations import AlignedMeans
 from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_circuit
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
@@ -27,14 +29,22 @@ def main(job: Job) -> None:
         method: load_circuits(Path(path), method)
         for method, path in zip(params.methods, job.input.circuits, strict=True)
     }
+
+    @lru_cache(maxsize=1)
+    def means(relation: str) -> AlignedMeans:
+        return AlignedMeans.of(model, graph, prompts_of(model, split_rows(survey, relation, "val")))
+
     frames = []
     tasks = compared_circuits(graph, found, params.relations, params.seed)
     for relation, circuit in progress(tasks, "comparison: methods and relations"):
         test = split_rows(survey, relation, "test")
+        facts = [split_rows(survey, relation, split).subject.tolist() for split in ("val", "test")]
         scores = None if circuit.scores is None else circuit.scores.tobytes().hex()
-        key = fingerprint(relation, test.subject.tolist(), circuit.method, circuit.edges.tobytes().hex(), scores)
+        edges = [circuit.edges.tobytes().hex(), *((size, one.tobytes().hex()) for size, one in circuit.path.items())]
+        key = fingerprint(relation, facts, circuit.method, edges, scores)
         if parts.get(key) is None:
-            parts.put(key, measure_circuit(model, graph, relation, circuit, prompts_of(model, test), settings))
+            prompts = prompts_of(model, test)
+            parts.put(key, measure_circuit(model, graph, relation, circuit, prompts, means(relation), settings))
         frames.append(pd.DataFrame(parts.get(key)))
     write_table(job.output.comparison, pd.concat(frames, ignore_index=True))
     parts.clear()

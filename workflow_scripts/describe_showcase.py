@@ -11,9 +11,9 @@ from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.study import score_relation
+from knowcirc.circuits.study import Asked, score_relation
 from knowcirc.facts.relations import READERS
-from knowcirc.facts.survey import fact_row, prompts_of, split_rows
+from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json, write_table
 from knowcirc.job import Job, Ticker, run
 from knowcirc.models.loading import load
@@ -42,9 +42,14 @@ def main(job: Job) -> None:
     test = split_rows(survey, relation, "test")
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
-    scores = score_relation(model, graph, circuit, [prompt], test, hits=params.hits, seeds=seeds, tau=settings.tau)
+    name = f"{settings.method}, one fact"
+    scores = score_relation(
+        *(model, graph, {name: circuit}, Asked([prompt], test, object_tokens(model, survey, relation))),
+        **{"hits": params.hits, "seeds": seeds, "taus": {name: settings.tau}},
+        ablations=("zero",),  # means over one prompt would be that prompt's own run
+    )
     labels = {"category": row["category"].iloc[0], "relation": relation}
-    write_table(job.output.scores, pd.DataFrame([labels | {"method": f"{settings.method}, one fact"} | scores]))
+    write_table(job.output.scores, pd.DataFrame([labels | score for score in scores]))
     write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
     wide, same = expanded(graph, circuit)
     write_circuit(Path(job.output.expanded), wide, model.transformer.shape, same, about)

@@ -1,6 +1,6 @@
-"""Faithfulness against circuit size, a line a method."""
+"""hit@10 alone and faithfulness against circuit size, a line a method."""
 
-from knowcirc.analysis.methods import faithfulness_points
+from knowcirc.analysis.methods import curve_points
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, run
 from knowcirc.plots.methods import faithfulness_curves
@@ -9,7 +9,7 @@ from knowcirc.plots.style import save
 
 def main(job: Job) -> None:
     """Draw the figure as PNG and PDF, its points beside it."""
-    points = faithfulness_points(read_table(job.input.comparison))
+    points = curve_points(read_table(job.input.comparison))
     write_table(job.output.data, points)
     save(faithfulness_curves(points, job.wildcards.model), job.output.png, job.output.pdf)
 

@@ -7,7 +7,19 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the table as CSV and LaTeX."""
-    names = ("ranks", "heads", "ablation", "traces", "circuits", "edited_ranks", "wrong", "icl", "hops", "both_ways")
+    names = (
+        "ranks",
+        "heads",
+        "ablation",
+        "traces",
+        "circuits",
+        "edited_ranks",
+        "wrong",
+        "icl",
+        "hops",
+        "both_ways",
+        "alone",
+    )
     tables = {name: read_table(getattr(job.input, name)) for name in names}
     edits = dict(zip(job.params.editors, map(read_table, job.input.edits), strict=True))
     table = claims_table(Evidence(**tables, edits=edits), job.wildcards.model)

@@ -15,7 +15,9 @@ from knowcirc.files import read_json, read_table, write_json, write_latex, write
 MODEL = "tiny"
 FIGURES = ["causal_trace", "circuit_graph"]
 OF_ALL = ["average_rank_by_layer"]
-D_SCORES = ("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit")
+SIDES = ("original", "circuit", "random", "kept")
+CONTROLS = ("hit_at_1_circuit", "p_circuit", "among_circuit", "others_original", "others_circuit")
+D_SCORES = tuple(f"{split}_{name}" for split in ("d_val", "d_test") for name in (*SIDES, *CONTROLS))
 
 
 def tables() -> dict[str, pd.DataFrame]:
@@ -27,8 +29,10 @@ def tables() -> dict[str, pd.DataFrame]:
     cuts = [("none", 0), ("none", 1), ("mlp", 0), ("attention", 0)]
     severed = pd.DataFrame(cuts, columns=["severed", "layer"]).assign(kind="state", role="subject_last")
     circuits = {"model": MODEL, "category": "factual", "relation": ["capital", "language"], "method": "eap"}
-    circuits |= {"tau": np.nan, "n_edges": 50, "edge_share": 0.05, **dict.fromkeys(D_SCORES, 0.4)}
+    circuits |= {"ablation": "zero", "tau": np.nan, "n_edges": 50, "n_edges_merged": 60, "edge_share": 0.05}
+    circuits |= {**dict.fromkeys(D_SCORES, 0.4), "constant": 0, "n_objects": 12, "n_relations": 1}
     compared = {"model": MODEL, "method": ["eap", "random"], "relation": "all", "n_edges": 50, "edge_share": 0.05}
+    compared |= {"ablation": "patch"}
     compared |= {"faithfulness": [0.9, np.nan], "completeness": 0.0, "cpr": 0.9, "cmd": 0.1, "seconds": [1.5, np.nan]}
     compared |= {"n_dropped": 0.0, "n_constant": 0}
     editing = {"model": MODEL, "editor": ["none", "rome"], "layer": pd.array([pd.NA, 3], dtype="Int64")}
@@ -54,6 +58,7 @@ def study(tmp_path: Path) -> Path:
         "figures_of_all": OF_ALL,
         "tables": list(tables()),
         "methods": ["eap"],
+        "compared": ["eap"],
     }
     write_json(tmp_path / "manifest.json", {**manifest, "editors": ["rome"]})
     for name, frame in tables().items():
@@ -252,12 +257,13 @@ def test_a_figure_without_sound_data_is_named(study: Path) -> None:
 
 def test_an_editor_and_a_method_without_a_row_are_named(study: Path) -> None:
     manifest = read_json(study / "manifest.json")
-    write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], "methods": ["eap", "eap-ig"]})
+    methods = {"methods": ["eap", "eap-ig"], "compared": ["eap", "eap-ig+acdc"]}
+    write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], **methods})
     assert problems(study) == {
         f"{MODEL}: editors": "no row for ft-m",
         f"{MODEL}: editors on questions": "no row for ft-m",
         f"{MODEL}: methods": "no row for eap-ig",
-        f"{MODEL}: compared methods": "no row for eap-ig",
+        f"{MODEL}: compared methods": "no row for eap-ig+acdc",
     }
 
 

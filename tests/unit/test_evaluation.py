@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from knowcirc.circuits.ablations import AlignedMeans
 from knowcirc.circuits.attribution import top_edges
-from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_circuit
+from knowcirc.circuits.comparison import HIT_SIZES, Comparison, compared_circuits, measure_circuit
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import (
     SIZES,
@@ -20,14 +22,18 @@ from knowcirc.circuits.evaluation import (
     live_part,
     nested_circuits,
     pairs_of,
+    patched_measures,
     sized_circuits,
 )
+from knowcirc.circuits.export import expanded
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.circuits.study import score_relation
-from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.circuits.readings import read_prompts
+from knowcirc.circuits.study import Asked, kept_share, score_relation, summaries
+from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.models.loading import LanguageModel
+from knowcirc.statistics import wilson
 
 Loader = Callable[..., LanguageModel]
 SMALL = Graph(3, 4, 2, "grouped")
@@ -188,34 +194,68 @@ def test_the_random_circuit_is_as_large_as_the_first_methods_and_missing_relatio
         compared_circuits(SMALL, found, ["c"], 0)
 
 
+def test_a_search_gives_the_largest_circuit_that_it_passed_not_above_a_size() -> None:
+    scores = some_scores(SMALL)
+    small, large = (top_edges(SMALL, scores, n) for n in (60, 120))
+    passed = Circuit("standing", small, scores, {0.5: large})
+    n = SMALL.n_edges
+    wanted = [int(small.sum()), int(large.sum()) - 1, int(large.sum()), n - 1, n]
+    found = sized_circuits(SMALL, passed, [count / n for count in wanted], 0)
+    for edges, expected in zip(found, (small, small, large, large, SMALL.valid), strict=True):
+        assert (edges == expected).all()
+    count = int(small.sum()) - 3
+    (fewer,) = sized_circuits(SMALL, passed, [count / n], 0)
+    order = np.argsort(np.where(small, -scores, np.inf), axis=None)[:count]  # the highest, negative ones last
+    chosen = np.zeros(small.size, dtype=bool)
+    chosen[order] = True
+    assert (fewer == SMALL.connected(chosen.reshape(small.shape))).all()
+    with pytest.raises(ValueError, match="method standing has no scores"):
+        sized_circuits(SMALL, Circuit("standing", small, None), [count / n], 0)
+
+
 def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> None:
     model = load_tiny("llama")
     graph = Graph.of(model.transformer.shape, "grouped")
-    prompts = [tokenise(model.text, text, answer) for text, answer in FACTS]
+    prompts = with_subjects(model)
+    means = AlignedMeans.of(model, graph, prompts[:4])
     circuit = Circuit("eap", some_edges(graph, 0.4), some_scores(graph))
-    rows = measure_circuit(model, graph, "capital", circuit, prompts, Comparison(hits=50, pairs=4, seed=0))
+    settings = Comparison(hits=50, pairs=4, seed=0)
+    rows = measure_circuit(model, graph, "capital", circuit, prompts, means, settings)
     assert {(row["method"], row["relation"]) for row in rows} == {("eap", "capital")}
 
-    def values(measure: str, size: float | None) -> dict[object, object]:
-        return {row["prompt"]: row["value"] for row in rows if (row["measure"], row["size"]) == (measure, size)}
+    def values(ablation: str, measure: str, size: float | None) -> dict[object, object]:
+        label = (ablation, measure, size)
+        return {r["prompt"]: r["value"] for r in rows if (r["ablation"], r["measure"], r["size"]) == label}
 
-    kept, rest = values("faithfulness", None), values("completeness", None)
+    kept, rest = values("patch", "faithfulness", None), values("patch", "completeness", None)
     pairs = [pair for pair in pairs_of(prompts) if pair[0] in kept]
     assert len(kept) == len(pairs) == 4
-    expected = faithfulness(model, graph, [circuit.edges, complement(graph, circuit.edges)], prompts, pairs)
+    expected, ranks = patched_measures(model, graph, [circuit.edges, complement(graph, circuit.edges)], prompts, pairs)
     assert [kept[i] for i, _ in pairs] == pytest.approx(expected[0].tolist())
     assert [rest[i] for i, _ in pairs] == pytest.approx(expected[1].tolist())
-    answers = hits(circuit_answers(model, graph, circuit.edges, prompts), 50)
-    assert values("hit_at_50", None) == {i: float(hit) for i, hit in enumerate(answers)}
-    assert values("faithfulness", 1.0) == pytest.approx(dict.fromkeys(kept, 1.0))
+    assert [values("patch", "hit_at_50", None)[i] for i, _ in pairs] == (ranks[0] < 50).astype(float).tolist()
+    for ablation, absent in (("zero", None), ("mean", means)):
+        for size in (None, 0.5):
+            edges = circuit.edges if size is None else sized_circuits(graph, circuit, [size], 0)[0]
+            answers = hits(circuit_answers(model, graph, edges, prompts, absent=absent), 50)
+            assert values(ablation, "hit_at_50", size) == {i: float(hit) for i, hit in enumerate(answers)}
+    assert values("patch", "faithfulness", 1.0) == pytest.approx(dict.fromkeys(kept, 1.0))
     sizes = {row["size"]: row["n_edges"] for row in rows if row["measure"] == "faithfulness"}
     assert set(sizes) == {None, *SIZES}
+    assert {row["size"] for row in rows if row["measure"] == "hit_at_50"} == {None, *HIT_SIZES}
     assert (sizes[None], sizes[1.0]) == (circuit.n_edges, graph.n_edges)
     assert all(row["edge_share"] == row["n_edges"] / graph.n_edges for row in rows)  # type: ignore[operator]
     dropped = {row["size"]: row["n_dropped"] for row in rows}
     assert dropped == {**dict.fromkeys(SIZES, 0), None: live_part(graph, circuit.edges).dropped}
-    again = measure_circuit(model, graph, "capital", circuit, prompts, Comparison(hits=50, pairs=4, seed=0))
+    again = measure_circuit(model, graph, "capital", circuit, prompts, means, settings)
     assert again == rows
+
+
+def with_subjects(model: LanguageModel) -> list[Prompt]:
+    """Facts in one wording, subjects of one token and of two."""
+    facts = (("France", "Paris"), ("Italy", "Rome"), ("New Zealand", "Wellington"), ("Peru", "Lima"))
+    facts = (*facts, ("Papua Guinea", "Tok"), ("Spain", "Madrid"), ("Chile", "Santiago"))
+    return [fill(model.text, "the capital of {} is", subject, answer) for subject, answer in facts]
 
 
 def edges_of(graph: Graph, *names: str) -> EdgeMatrix:
@@ -262,14 +302,79 @@ def test_dropping_changes_nothing_under_patching(model: LanguageModel, graph: Gr
     assert all_of_it == pytest.approx(live, rel=1e-6, abs=1e-9)
 
 
-def test_a_relations_scores_hold_the_same_faithfulness(load_tiny: Loader) -> None:
+def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     graph = Graph.of(model.transformer.shape, "grouped")
-    prompts = [tokenise(model.text, text, answer) for text, answer in FACTS]
-    circuit = Circuit("eap", some_edges(graph, 0.4), None)
-    row = score_relation(model, graph, circuit, prompts[:3], prompts, hits=10, seeds=[5, 6])
-    chance = random_circuit(graph, circuit.n_edges, 5)
-    found = faithfulness(model, graph, [circuit.edges, chance], prompts, pairs_of(prompts))
-    assert row["faithfulness"] == pytest.approx(found[0].mean())
-    assert row["faithfulness_random"] == pytest.approx(found[1].mean())
-    assert (row["n_val"], row["n_test"], row["n_pairs"]) == (3, 7, 6)
+    prompts = with_subjects(model)
+    objects = sorted({one.answer[0] for one in prompts})
+    asked = Asked(prompts[:3], prompts[3:], objects)
+    circuits = {"eap": Circuit("eap", some_edges(graph, 0.4), None), "acdc": Circuit("acdc", graph.valid, None)}
+    rows = score_relation(model, graph, circuits, asked, hits=20, seeds=[5, 6], taus={"acdc": 0.1})
+    assert [(row["method"], row["ablation"], row["tau"]) for row in rows] == [
+        *(("eap", "zero", None), ("acdc", "zero", 0.1), ("eap", "mean", None), ("acdc", "mean", 0.1)),
+    ]
+    table = pd.DataFrame(rows)
+    chance = [random_circuit(graph, circuits["eap"].n_edges, seed) for seed in (5, 6)]
+    pairs = pairs_of(prompts[3:])
+    found = faithfulness(model, graph, [circuits["eap"].edges, chance[0]], prompts[3:], pairs)
+    assert table["faithfulness"][0] == pytest.approx(found[0].mean())
+    assert table["faithfulness_random"][0] == pytest.approx(found[1].mean())
+    assert (table["n_val"][0], table["n_test"][0], table["n_pairs"][0]) == (3, 4, len(pairs))
+    means = AlignedMeans.of(model, graph, prompts[:3])
+    for row, absent in ((0, None), (2, means)):
+        answers = circuit_answers(model, graph, circuits["eap"].edges, prompts[3:], absent=absent)
+        assert table["d_test_circuit"][row] == np.mean(hits(answers, 20))
+        assert table["d_test_p_circuit"][row] == pytest.approx(np.mean([one.p for one in answers]))
+        drawn = [circuit_answers(model, graph, chance[i % 2], [one], absent=absent)[0] for i, one in enumerate(prompts)]
+        assert table["d_val_random"][row] == pytest.approx(np.mean(hits(drawn[:3], 20)))
+        assert table["d_test_random"][row] == pytest.approx(np.mean(hits(drawn[3:], 20)))
+    whole = table[table.method == "acdc"]  # all edges: the model, whatever the ablation
+    for name in ("d_test", "d_test_hit_at_1", "d_test_p", "d_test_among", "d_test_others"):
+        assert whole[f"{name}_circuit"].tolist() == pytest.approx(whole[f"{name}_original"].tolist())
+    assert (whole["n_edges_merged"] == graph.merged(graph.valid)).all()
+    assert (whole["constant"] == 0).all()
+
+
+def test_readings_are_those_of_logits_by_hand() -> None:
+    asked = [Prompt("one", (1,), None, "a", (2,)), Prompt("two", (1,), None, "b", (3,))]
+    logits = torch.tensor([[9.0, 0.0, 5.0, 4.0, 6.0], [9.0, 8.0, 7.0, 7.0, 0.0]])
+    one, two = read_prompts(logits, asked, [2, 3], 3)
+    assert (one.hit, one.first, one.among, one.others) == (True, False, True, 0.0)
+    assert (two.hit, two.among, two.others) == (False, False, 0.0)  # tied with the other object
+    wide = read_prompts(logits, asked, [2, 3], 4)
+    assert [reading.others for reading in wide] == [1.0, 1.0]
+    assert all(reading.others == 1.0 for reading in read_prompts(logits, asked, [2, 3], 50))
+    for silent in read_prompts(logits, asked, [2, 3], 50, constant=True):
+        assert (silent.hit, silent.among, silent.others) == (False, False, 0.0)
+    alone = read_prompts(logits[:1], asked[:1], [2, 4], 3)[0]
+    assert np.isnan(alone.others)
+    assert not alone.among
+
+
+def test_merged_edges_count_each_head_once_in_either_view(model: LanguageModel, graph: Graph) -> None:
+    circuit = Circuit("eap", graph.connected(some_edges(graph, 0.2)), None)
+    wide, same = expanded(graph, circuit)
+    pairs = {
+        (src, name.partition("<")[0])
+        for src, dst in wide.edges(wide.connected(same.edges))
+        for name in (wide.dst_names[dst],)
+    }
+    assert graph.merged(circuit.edges) == wide.merged(wide.connected(same.edges)) == len(pairs)
+
+
+def test_what_is_kept_is_at_most_one_and_empty_where_the_model_has_nothing() -> None:
+    assert kept_share(wilson(8, 10), wilson(4, 10)).value == pytest.approx(0.5)
+    assert kept_share(wilson(5, 10), wilson(8, 10)).value == 1.0
+    assert np.isnan(kept_share(wilson(0, 10), wilson(8, 10)).value)
+
+
+def test_summaries_weigh_relations_alike_and_tell_those_of_many_objects_apart() -> None:
+    kept = {"d_test_kept": [0.5, 1.0, np.nan], "d_test_kept_low": 0.1, "d_test_kept_high": 1.0}
+    table = pd.DataFrame({"category": "own", "relation": ["a", "b", "c"], "method": "eap", "ablation": "zero", **kept})
+    table = table.assign(n_objects=[10, 11, 40], n_test=20, n_relations=1, constant=[0, 0, 1])
+    whole, many = summaries(table).to_dict("records")
+    assert (whole["relation"], whole["category"], whole["n_relations"], whole["n_test"]) == ("all", "all", 3, 60)
+    assert (whole["d_test_kept"], many["d_test_kept"]) == (0.75, 1.0)
+    assert (whole["d_test_kept_low"], whole["d_test_kept_high"]) == (0.5, 1.0)  # of two relations
+    assert (many["relation"], many["n_relations"]) == ("over 10 objects", 2)
+    assert list(summaries(table).columns) == list(table.columns)

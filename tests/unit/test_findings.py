@@ -54,7 +54,14 @@ def tables() -> dict[str, pd.DataFrame]:
         "effects": effects.assign(effect_low=effects.effect - 0.03, effect_high=effects.effect + 0.04, n=7),
         "severed": severed.assign(effect_low=severed.effect - 0.03, effect_high=severed.effect + 0.04),
         "circuits": pd.DataFrame(CIRCUITS, columns=names).assign(
-            edge_share=[0.04, 0.05, 0.06, 0.9], hit_at_10_beats_random=["yes", "unclear", "yes", "no"]
+            edge_share=[0.04, 0.05, 0.06, 0.9],
+            hit_at_10_beats_random=["yes", "unclear", "yes", "no"],
+            ablation="zero",
+            n_objects=[30, 5, 12, 30],
+            **dict.fromkeys(("d_val_kept", "d_test_among_original", "d_test_among_circuit"), 0.9),
+            d_test_kept=[0.4, np.nan, 0.8, 1.0],
+            d_test_others_original=0.1,
+            d_test_others_circuit=0.2,
         ),
         "ranks": pd.DataFrame(
             [(q, layer, *pair) for q, pairs in ranks.items() for layer, pair in enumerate(pairs)],
@@ -209,6 +216,24 @@ def test_every_method_has_its_hits_and_where_they_beat_random_ones(found: dict[s
     assert (methods["eap"]["relations"], methods["eap"]["beats_random"]) == (3, 2)
     assert methods["eap"]["d_test_circuit"] == pytest.approx(0.3)
     assert (methods["eap-ig"]["d_test_circuit"], methods["eap-ig"]["beats_random"]) == (1.0, 0)
+
+
+def test_what_is_kept_is_a_mean_over_relations_and_over_those_of_many_objects(found: dict[str, Any]) -> None:
+    kept = found["circuits"]["methods"]["eap"]
+    assert (kept["kept"], kept["kept_open"], kept["open"]) == (pytest.approx(0.6), pytest.approx(0.6), 2)
+    assert kept["kept_val"] == pytest.approx(0.9)
+    assert kept["kept_mean"] is None  # no rows under mean ablation here
+    assert kept["d_test_others_circuit"] == pytest.approx(0.2)
+
+
+def test_summary_rows_and_other_ablations_are_not_counted_twice() -> None:
+    given = tables()
+    circuits = given["circuits"]
+    more = [circuits.assign(ablation="mean", d_test_kept=0.5), circuits.assign(relation="all", d_test_circuit=0.0)]
+    given["circuits"] = pd.concat([circuits, *more], ignore_index=True)
+    found: Any = collect(given, documents())["circuits"]
+    assert (found["relations"], found["d_test_circuit"]) == (3, pytest.approx(0.3))
+    assert found["methods"]["eap"]["kept_mean"] == pytest.approx(0.5)
 
 
 def test_faithfulness_is_a_mean_over_the_relations_that_have_one(found: dict[str, Any]) -> None:

@@ -223,11 +223,17 @@ def evidence() -> Evidence:
         edges_integrated_second=0.6, hit_left_out=0.7, hit_integrated=0.9
     )
     both_ways = pd.DataFrame({"edges_unrelated": [0.2, 0.2], "edges_both_ways": [0.3, 0.5]})
+    alone = pd.DataFrame({"method": ["standing"] * 4 + ["eap-ig"], "ablation": ["zero"] * 3 + ["mean", "zero"]})
+    alone = alone.assign(edge_share=[0.1, 0.09, 0.3, 0.1, 0.1], d_val_kept=[0.9, 1.0, 0.0, 0.0, 0.0])
+    alone["d_test_kept"] = [0.5, np.nan, 0.0, 0.0, 0.0]  # the model has no hit on the second relation's D_test
     tables = (pd.DataFrame(rank_rows), heads, ablation, traces, circuits, edited_ranks, wrong, icl, hops, both_ways)
+    tables = (*tables, alone)
     return Evidence(*tables, edits)
 
 
 EXPECTED = {
+    "a circuit of under 10 % of the edges keeps over 70 % of the model's hit@10 on D_val": 0.95,
+    "a circuit of under 10 % of the edges keeps over 70 % of the model's hit@10 on D_test": 0.5,
     "early and middle layers gather the answer at the subject": 0.9,
     "at the last position the answer rises late": 2 / 3,
     "at the subject MLPs bring the answer up": 4 * (0.3 - 0.1),

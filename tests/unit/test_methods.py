@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.methods import faithfulness_points, method_comparison
+from knowcirc.analysis.methods import curve_points, method_comparison
 from knowcirc.statistics import bootstrap, pooled, wilson
 
 SIZES = (0.1, 0.5, 1.0)
@@ -21,19 +21,22 @@ def comparison() -> pd.DataFrame:
     for (method, relation), n_edges in OWN.items():
         shift = 0.1 if relation == "language" else 0.0
 
-        def add(measure: str, prompt: int, value: float, size: float | None = None) -> None:
+        def add(ablation: str, measure: str, prompt: int, value: float, size: float | None = None) -> None:
             held = n_edges if size is None else 1000 * size  # noqa: B023
-            place = {"method": method, "relation": relation, "measure": measure, "size": size}  # noqa: B023
+            place = {"method": method, "relation": relation, "ablation": ablation, "measure": measure}  # noqa: B023
             share = {"edge_share": held / 1000, "n_dropped": DROPPED.get((method, relation), 0)}  # noqa: B023
-            rows.append({**place, "n_edges": held, **share, "prompt": prompt, "value": value})
+            rows.append({**place, "size": size, "n_edges": held, **share, "prompt": prompt, "value": value})
 
         for prompt in range(2 if relation == "language" else 3):
-            add("faithfulness", prompt, KEPT[method] + shift + 0.1 * prompt)
-            add("completeness", prompt, 0.01 * prompt)
+            add("patch", "faithfulness", prompt, KEPT[method] + shift + 0.1 * prompt)
+            add("patch", "completeness", prompt, 0.01 * prompt)
+            add("patch", "hit_at_10", prompt, 1.0)
             for size in SIZES:
-                add("faithfulness", prompt, 1.0 if size == 1.0 else KEPT[method] + 0.1 * prompt, size)
+                add("patch", "faithfulness", prompt, 1.0 if size == 1.0 else KEPT[method] + 0.1 * prompt, size)
         for prompt in range(4):
-            add("hit_at_10", prompt, float(prompt < 2 and method != "random"))
+            add("zero", "hit_at_10", prompt, float(prompt < 2 and method != "random"))
+            add("mean", "hit_at_10", prompt, float(method != "random"))
+            add("zero", "hit_at_10", prompt, float(prompt < 1), 0.1)
     return pd.DataFrame(rows)
 
 
@@ -42,11 +45,15 @@ def table() -> pd.DataFrame:
     return method_comparison(comparison(), SECONDS, "tiny")
 
 
-def row_of(table: pd.DataFrame, method: str, relation: str) -> pd.Series:
-    return table[(table.method == method) & (table.relation == relation)].iloc[0]
+def row_of(table: pd.DataFrame, method: str, relation: str, ablation: str = "patch") -> pd.Series:
+    return table[(table.method == method) & (table.relation == relation) & (table.ablation == ablation)].iloc[0]
 
 
 def test_there_is_a_row_a_method_for_all_relations_then_one_for_each_that_it_has(table: pd.DataFrame) -> None:
+    assert table.ablation.tolist() == ["zero", "mean", "patch"] * 8
+    assert table[table.ablation == "zero"].n_test.tolist() == [8, 4, 8, 4, 4, 4, 4, 4]
+    assert (table[table.ablation != "patch"].n == 0).all()
+    table = table[table.ablation == "patch"]
     assert list(zip(table.relation, table.method, strict=True)) == [
         *(("all", "eap"), ("all", "acdc"), ("all", "random")),
         *(("capital", "eap"), ("capital", "acdc"), ("capital", "random")),
@@ -55,7 +62,7 @@ def test_there_is_a_row_a_method_for_all_relations_then_one_for_each_that_it_has
     assert set(table.model) == {"tiny"}
     assert table.n_relations.tolist() == [2, 1, 2, 1, 1, 1, 1, 1]
     assert table.n.tolist() == [5, 3, 5, 3, 3, 3, 2, 2]
-    assert table.n_test.tolist() == [8, 4, 8, 4, 4, 4, 4, 4]
+    assert table.n_test.tolist() == [5, 3, 5, 3, 3, 3, 2, 2]
 
 
 def test_edges_on_no_path_and_constant_circuits_are_counted(table: pd.DataFrame) -> None:
@@ -70,7 +77,10 @@ def test_one_relations_intervals_are_over_its_prompts(table: pd.DataFrame) -> No
     row = row_of(table, "eap", "capital")
     kept, hit = bootstrap([0.8, 0.9, 1.0]), wilson(2, 4)
     assert (row.faithfulness, row.faithfulness_low, row.faithfulness_high) == pytest.approx(kept[:3])
-    assert (row.hit_at_10, row.hit_at_10_low, row.hit_at_10_high) == pytest.approx(hit[:3])
+    alone = row_of(table, "eap", "capital", "zero")
+    assert (alone.hit_at_10, alone.hit_at_10_low, alone.hit_at_10_high) == pytest.approx(hit[:3])
+    assert (alone["hit_at_10_size_0.1"], row_of(table, "eap", "capital", "mean").hit_at_10) == (0.25, 1.0)
+    assert alone[["faithfulness", "cpr", "cmd"]].isna().all()
     assert row.completeness == pytest.approx(0.01)
     single = row_of(table, "acdc", "all")
     assert single.faithfulness_low < single.faithfulness < single.faithfulness_high
@@ -107,20 +117,30 @@ def test_seconds_are_the_median_of_the_compared_relations_and_random_has_none(ta
 def test_a_relation_without_pairs_has_hits_and_empty_cells() -> None:
     rows = comparison()
     rows = rows[(rows.relation == "capital") | (rows.measure == "hit_at_10")]
-    row = row_of(method_comparison(rows, SECONDS, "tiny"), "eap", "language")
-    assert (row.n, row.n_test, row.hit_at_10) == (0, 4, 0.5)
+    table = method_comparison(rows[(rows.ablation != "patch") | (rows.relation == "capital")], SECONDS, "tiny")
+    alone = row_of(table, "eap", "language", "zero")
+    assert (alone.n, alone.n_test, alone.hit_at_10) == (0, 4, 0.5)
+    row = row_of(table, "eap", "language")
+    assert (row.n, row.n_test) == (0, 0)
     assert row[["faithfulness", "faithfulness_low", "completeness", "cpr", "cmd"]].isna().all()
 
 
 def test_the_figure_has_a_point_a_size_and_the_own_circuit() -> None:
-    points = faithfulness_points(comparison())
+    points = curve_points(comparison())
+    assert set(zip(points.ablation, points.measure, strict=True)) == {
+        *(("zero", "hit_at_10"), ("mean", "hit_at_10"), ("patch", "faithfulness")),
+    }
+    alone = points[(points.ablation == "zero") & (points.method == "eap") & (points.relation == "capital")]
+    assert alone["value"].tolist() == [0.25, 0.5]
+    assert alone["size"].isna().tolist() == [False, True]
+    points = points[points.ablation == "patch"]
     part = points[(points.method == "eap") & (points.relation == "all")]
     assert part["size"].isna().sum() == 1
     assert sorted(part["size"].dropna()) == list(SIZES)
     own = part[part["size"].isna()].iloc[0]
     assert (own.edge_share, own.n_edges, own.n, own.n_relations) == (0.05, 50, 5, 2)
-    assert own.faithfulness == pytest.approx((0.9 + 0.95) / 2)
+    assert own.value == pytest.approx((0.9 + 0.95) / 2)
     half = points[(points.method == "acdc") & (points.relation == "capital") & (points["size"] == 0.5)].iloc[0]
-    assert half.faithfulness == pytest.approx(0.7)
-    assert half.faithfulness_low <= 0.7 <= half.faithfulness_high
+    assert half.value == pytest.approx(0.7)
+    assert half.low <= 0.7 <= half.high
     assert len(points) == (3 + 5) * 4

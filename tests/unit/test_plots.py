@@ -172,8 +172,17 @@ def demonstration() -> Figure:
 
 def curve_points() -> pd.DataFrame:
     """Two relations; `eap-ig+acdc` has a circuit of the first alone."""
+    panels = (("zero", "hit_at_10"), ("mean", "hit_at_10"), ("patch", "faithfulness"))
     rows = [
-        {"method": method, "relation": relation, "size": size, "faithfulness": size or 0.7, "n_relations": 1}
+        {
+            "ablation": ablation,
+            "measure": measure,
+            "method": method,
+            "relation": relation,
+            "size": size,
+            "n_relations": 1,
+        }
+        for ablation, measure in panels
         for method in ("eap-ig", "random", "eap-ig+acdc")
         for relation in ("all", "capital", "language")
         for size in (0.001, 0.05, 1.0, None)
@@ -182,7 +191,8 @@ def curve_points() -> pd.DataFrame:
     frame = pd.DataFrame(rows).assign(edge_share=0.048, n=6)
     both = (frame["relation"] == "all") & (frame["method"] != "eap-ig+acdc")
     frame.loc[both, "n_relations"], frame.loc[both, "n"] = 2, 12
-    return frame.assign(faithfulness_low=frame.faithfulness - 0.1, faithfulness_high=frame.faithfulness + 0.1)
+    value = frame["size"].fillna(0.7)
+    return frame.assign(value=value, low=value - 0.1, high=value + 0.1)
 
 
 def curves() -> Figure:
@@ -328,8 +338,11 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
         (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
         (wrong_answer, ["wrong: Chile (p = 50.0 %)", "mover head a1.h2: right at rank 3, wrong at 1"]),
-        (curves, ["circuits of tiny are", "mean of 2 relations, each weighed alike (n = 12 prompts)"]),
-        (curves, ["capital (n = 6 prompts)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "patching"]),
+        (
+            curves,
+            ["circuits of tiny do", "mean of 2 relations (n = 12 prompts)", "the answer is among the 10 likeliest"],
+        ),
+        (curves, ["capital (n = 6)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "faithfulness"]),
         (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 2.", "last subject token"]),
         (averaged, ["n = 24 known facts of 4 relations", "the answer at the last position", "attention"]),
         (averaged_models, ["one (n = 24 facts)", "two (n = 24 facts)", "% of the depth"]),
@@ -362,8 +375,19 @@ def test_severed_runs_may_be_absent_or_alone() -> None:
 
 
 def test_a_method_that_lacks_a_relation_is_drawn_beside_the_mean_alone() -> None:
-    lines = {axis.get_title(loc="left"): len(axis.get_lines()) for axis in curves().axes}
-    assert list(lines.values()) == [2 + 2, 2 + 3, 2 + 2]  # the lines at 0 and 1, and one a method
+    lines = [len(axis.get_lines()) for axis in curves().axes]
+    assert lines == [2 + 2] * 3 + [2 + 3] * 3 + [2 + 2] * 3  # the lines at 0 and 1, and one a method; panel by panel
+    titles = [axis.get_title(loc="left").split("\n")[0] for axis in curves().axes[:3]]
+    assert titles == [
+        "all other edges deliver nothing",
+        "all other edges deliver means",
+        "all other edges: another fact's run",
+    ]
+
+
+def test_shares_are_drawn_in_percent_and_faithfulness_as_it_is() -> None:
+    tops = [axis.get_lines()[1].get_ydata()[0] for axis in curves().axes[:3]]
+    assert tops == [100.0, 100.0, 1.0]
 
 
 def test_one_relation_needs_no_mean() -> None:

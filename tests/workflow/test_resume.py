@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 
 import edit_facts
+import evaluate_circuits
+import tabulate_circuit_hit_at_10
 import trace_facts
+from knowcirc.checks import check_table
+from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.export import save_circuits
+from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json, write_table
@@ -208,3 +215,61 @@ def test_a_killed_editing_job_ends_the_same(
     assert calls == ["edit", "edit", "cut", "edit"]
     whole, cut = (pd.read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("whole", "cut"))
     pd.testing.assert_frame_equal(cut, whole, check_exact=True)
+
+
+def test_a_killed_evaluation_of_circuits_goes_on_and_its_table_is_sound(
+    tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provenance = folders["llama"] / "provenance.json"
+    write_json(provenance, {"weights_sha256": "tiny"})
+    facts = (
+        ("France", "Paris", "val"),
+        ("Italy", "Rome", "val"),
+        ("Spain", "Madrid", "test"),
+        ("Peru", "Lima", "test"),
+    )
+    rows = [
+        {"category": "own", "relation": relation, "wording": f"the {relation} of {{}} is"}
+        | {"subject": subject, "object": found, "split": split}
+        for relation in ("capital", "city")
+        for subject, found, split in facts
+    ]
+    write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
+    graph = Graph.of(load(folders["llama"]).transformer.shape, "grouped")
+    for number, method in enumerate(("eap", "acdc")):
+        circuits = {name: Circuit(method, random_circuit(graph, 40, number), None) for name in ("capital", "city")}
+        save_circuits(tmp_path / f"{method}.npz", circuits)
+
+    def job(output: Path) -> Any:
+        params = SimpleNamespace(
+            **{"numerics": {"dtype": "float32", "processing": "none"}, "kv": "grouped", "methods": ["eap", "acdc"]},
+            **{"taus": {"acdc": 0.1}, "hits": 10, "random_seeds": 2, "seed": 0, "code": "code"},
+        )
+        given = SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
+        given.circuits = [str(tmp_path / f"{method}.npz") for method in params.methods]
+        return SimpleNamespace(input=given, output=SimpleNamespace(scores=str(output)), params=params)
+
+    evaluate_circuits.main(job(tmp_path / "whole.csv"))
+    real, calls = evaluate_circuits.score_relation, []
+
+    def stops_at_the_second(*arguments: Any, **options: Any) -> Any:
+        calls.append("scored")
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(evaluate_circuits, "score_relation", stops_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_circuits.main(job(tmp_path / "cut.csv"))
+    evaluate_circuits.main(job(tmp_path / "cut.csv"))
+    assert len(calls) == 3
+    assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    one_fact = pd.read_csv(tmp_path / "whole.csv").query("ablation == 'zero'").head(1).assign(method="acdc, one fact")
+    write_table(tmp_path / "showcase.csv", one_fact)
+    made = SimpleNamespace(csv=str(tmp_path / "circuit_hit_at_10.csv"), tex=str(tmp_path / "circuit_hit_at_10.tex"))
+    given = SimpleNamespace(scores=str(tmp_path / "whole.csv"), showcase=str(tmp_path / "showcase.csv"))
+    tabulated: Any = SimpleNamespace(input=given, output=made, wildcards=SimpleNamespace(model="tiny"))
+    tabulate_circuit_hit_at_10.main(tabulated)
+    check_table(tmp_path / "circuit_hit_at_10.csv")
+    table = pd.read_csv(tmp_path / "circuit_hit_at_10.csv")
+    assert table["relation"].tolist() == ["capital", "capital", "city", "city"] * 2 + ["all"] * 4 + ["capital"]

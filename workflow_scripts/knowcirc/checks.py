@@ -15,7 +15,7 @@ from PIL import Image
 from knowcirc.files import read_json, read_table
 
 MIN_PIXELS = 300
-KEYS = ("models", "figures", "figures_of_all", "tables", "methods", "editors")
+KEYS = ("models", "figures", "figures_of_all", "tables", "methods", "compared", "editors")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "known_facts": ("model", "category", "relation", "n", "hit_at_1", "p_answer", "n_val", "n_test"),
     "causal_effects": ("model", "kind", "role", "layer", "effect", "effect_low", "effect_high", "n"),
@@ -23,12 +23,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("model", "kind", "severed", "role", "layer", "effect", "effect_low", "effect_high", "n"),
     ),
     "circuit_hit_at_10": (
-        *("model", "category", "relation", "method", "tau", "n_edges", "edge_share"),
-        *("d_val_original", "d_val_circuit", "d_val_random"),
-        *("d_test_original", "d_test_random", "d_test_circuit", "n_val", "n_test"),
+        *("model", "category", "relation", "method", "ablation", "tau", "n_edges", "n_edges_merged", "edge_share"),
+        *("d_val_original", "d_val_circuit", "d_val_random", "d_val_kept", "d_val_among_circuit"),
+        *("d_test_original", "d_test_random", "d_test_circuit", "d_test_kept", "d_test_among_circuit"),
+        *("d_test_hit_at_1_circuit", "d_test_p_circuit", "d_test_others_original", "d_test_others_circuit"),
+        *("constant", "n_objects", "n_val", "n_test", "n_relations"),
     ),
     "method_comparison": (
-        *("model", "method", "relation", "n_edges", "edge_share", "faithfulness", "completeness", "cpr", "cmd"),
+        *("model", "method", "relation", "ablation", "n_edges", "edge_share", "faithfulness", "completeness"),
+        *("cpr", "cmd"),
         *("n_dropped", "n_constant", "seconds", "n", "n_test", "n_relations"),
     ),
     "editing_scores": (
@@ -73,7 +76,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 SHARES = {
     *("efficacy", "paraphrase", "specificity"),
     *("hit_at_1", "hit_at_10", "p_answer", "edge_share", "original", "icl_heads_ablated", "random_heads_ablated"),
-    *("d_val_original", "d_val_circuit", "d_val_random", "d_test_original", "d_test_random", "d_test_circuit"),
+    *(f"{split}_{name}" for split in ("d_val", "d_test") for name in ("original", "circuit", "random", "kept")),
+    *(
+        f"{split}_{measure}_{side}"
+        for split in ("d_val", "d_test")
+        for measure in ("hit_at_1", "p", "among", "others")
+        for side in ("original", "circuit")
+    ),
+    "constant",
     *("role_share", "to_subject", "to_relation", "ablated", "random", "p_original", "p_ablated", "p_random"),
     *("jaccard_edges", "jaccard_nodes", "kept_share"),
     *("overtaken_from", "leads_from", "right_ever_on_top", "attends_wrong", "attends_right", "writes_said_wrong"),
@@ -83,6 +93,8 @@ SHARES = {
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
 }
 ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
+    "circuit_hit_at_10": ("relation", "method", "ablation"),
+    "method_comparison": ("relation", "method", "ablation"),
     "special_components": ("relation", "head"),
     "edited_circuit_overlap": ("editor", "layer", "prompt"),
     "claims": ("claim",),
@@ -95,8 +107,11 @@ ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
 SIGNED = {"effect", "EM", "PM", "NM"}
 MAY_BE_EMPTY = {
     "causal_effects": {"role", "layer"},
-    "circuit_hit_at_10": {"tau", "faithfulness", "faithfulness_random"},
-    "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds"},
+    "circuit_hit_at_10": {
+        *("tau", "faithfulness", "faithfulness_random", "d_val_kept", "d_test_kept"),
+        *(f"{split}_others_{side}" for split in ("d_val", "d_test") for side in ("original", "circuit")),
+    },
+    "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds", "hit_at_10"},
     "editing_scores": {"layer", "seconds_per_edit"},
     "zsre_scores": {"paraphrase", "specificity"},
     "edited_circuit_overlap": {"to_subject", "writes_new", "writes_true"},
@@ -157,7 +172,7 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
             ("editors", "editing_scores", "editor", manifest["editors"]),
             ("editors on questions", "zsre_scores", "editor", manifest["editors"]),
             ("methods", "circuit_hit_at_10", "method", manifest["methods"]),
-            ("compared methods", "method_comparison", "method", [*manifest["methods"], "random"]),
+            ("compared methods", "method_comparison", "method", [*manifest["compared"], "random"]),
         )
         for what, table, column, names in rows:
             if table in tables:

@@ -12,6 +12,7 @@ import pandas as pd
 from knowcirc.statistics import NOTHING, Interval, bootstrap, pooled
 
 MIDDLE = 2 / 3  # of the depth: where early and middle layers end
+TENTH = 0.1  # of the graph's edges
 FIRST = 10  # ranks that count as on top
 
 
@@ -36,6 +37,7 @@ class Evidence:
     icl: pd.DataFrame
     hops: pd.DataFrame
     both_ways: pd.DataFrame
+    alone: pd.DataFrame
     edits: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def scores(self, editor: str) -> pd.DataFrame:
@@ -180,6 +182,17 @@ def wrong(measure: str, less: str | None = None) -> Callable[[Evidence], Interva
         rows = evidence.wrong[evidence.wrong["kind"] == "wrong"].dropna(subset=[measure])
         values = rows[measure].astype(float) - (0.0 if less is None else rows[less].astype(float))
         return pooled(values.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
+
+    return read
+
+
+def kept_alone(split: str) -> Callable[[Evidence], Interval]:
+    """What the first method's circuits of at most a tenth of the edges keep of the model's hit@k, zero ablation."""
+
+    def read(evidence: Evidence) -> Interval:
+        rows = evidence.alone[evidence.alone["method"] == evidence.alone["method"].iloc[0]]
+        rows = rows[(rows["ablation"] == "zero") & (rows["edge_share"] <= TENTH)]
+        return bootstrap(rows[f"{split}_kept"].dropna().tolist())
 
     return read
 

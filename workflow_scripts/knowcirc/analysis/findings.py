@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from knowcirc.circuits.study import ALL, MANY, OPEN
 from knowcirc.statistics import bootstrap
 from knowcirc.tracing.study import peaks
 
@@ -103,12 +104,12 @@ def _severed(table: pd.DataFrame) -> dict[str, dict[str, object]]:
 
 
 def _circuits(table: pd.DataFrame) -> dict[str, object]:
+    relations = table[~table["relation"].isin([ALL, OPEN])]
+    table = relations[relations["ablation"] == "zero"]
+    means = relations[relations["ablation"] == "mean"]
     first = table[table.method == table.method.iloc[0]]
-    hits = ("d_test_original", "d_test_circuit", "d_test_random", "edge_share")
     methods = {
-        str(method): {name: float(rows[name].mean()) for name in hits}
-        | {"relations": len(rows), "beats_random": int((rows["hit_at_10_beats_random"] == "yes").sum())}
-        for method, rows in table.groupby("method", sort=False)
+        str(method): _alone(rows, means[means.method == method]) for method, rows in table.groupby("method", sort=False)
     }
     names = ("d_test_original", "d_test_circuit", "d_test_random", "faithfulness", "faithfulness_random", "edge_share")
     found: dict[str, object] = {name: float(first[name].mean()) for name in names}
@@ -123,6 +124,25 @@ def _circuits(table: pd.DataFrame) -> dict[str, object]:
         "relations": len(first),
         "beats_random": int(beats.sum()),
         "not_beating": first.loc[~beats, "relation"].tolist(),
+    }
+
+
+def _alone(rows: pd.DataFrame, means: pd.DataFrame) -> dict[str, object]:
+    """A method's circuits alone: means over relations; `means` are its rows under mean ablation."""
+    hits = ("d_test_original", "d_test_circuit", "d_test_random", "edge_share")
+    control = ("d_test_others_original", "d_test_others_circuit", "d_test_among_original", "d_test_among_circuit")
+    kept = {
+        "kept_val": rows["d_val_kept"],
+        "kept": rows["d_test_kept"],
+        "kept_open": rows.loc[rows["n_objects"] > MANY, "d_test_kept"],
+        "kept_mean": means["d_test_kept"],
+        **{name: rows[name] for name in control},
+    }
+    return {
+        **{name: float(rows[name].mean()) for name in hits},
+        **{name: float(values.mean()) if values.notna().any() else None for name, values in kept.items()},
+        **{"relations": len(rows), "open": int((rows["n_objects"] > MANY).sum())},
+        "beats_random": int((rows["hit_at_10_beats_random"] == "yes").sum()),
     }
 
 

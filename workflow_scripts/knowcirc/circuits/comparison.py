@@ -1,32 +1,46 @@
 """The methods of a relation side by side: each method's own circuit and its circuits of every size, prompt by prompt.
 
-Rows have method, measure, size (share of the edges asked for; none for the method's own circuit), n_edges and
-edge_share (what the circuit holds), n_dropped (edges of it on no path from input to logits), prompt (index in D_test)
-and value. Measures: `hit_at_K` (0 or 1, zero ablation;
-own circuits), `faithfulness` (own circuits and all sizes) and `completeness` (own circuits).
+Rows have method, ablation (what absent edges deliver), measure, size (share of the edges asked for; none for the
+method's own circuit), n_edges and edge_share (what the circuit holds), n_dropped (edges of it on no path from input to
+logits), prompt (index in D_test) and value.
+
+| measure | ablation | circuits |
+|---|---|---|
+| `hit_at_K` (0 or 1) | zero, mean, patch | own, and the sizes of `HIT_SIZES` |
+| `faithfulness` | patch | own, and MIB's sizes |
+| `completeness` | patch | own |
+
+Under patching there are the prompts that have a partner, at most as many as asked for.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+
+from knowcirc.circuits.ablations import AlignedMeans
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import (
     SIZES,
-    circuit_answers,
+    circuit_logits,
     complement,
-    faithfulness,
-    hits,
     live_part,
     pairs_of,
+    patched_measures,
     sized_circuits,
 )
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.facts.knowledge import read_answers
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.seeding import derive
 
+HIT_SIZES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Sizes at which hit@k is measured, a part of MIB's."""
 log = logging.getLogger(__name__)
 
 
@@ -63,35 +77,70 @@ def compared_circuits(
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """A circuit of a method: the size asked for (None: its own), its edges, those of them that are dropped."""
+
+    size: float | None
+    edges: EdgeMatrix
+    dropped: int
+
+
 def measure_circuit(
     model: LanguageModel,
     graph: Graph,
     relation: str,
     circuit: Circuit,
     prompts: Sequence[Prompt],
+    means: AlignedMeans,
     settings: Comparison,
 ) -> list[dict[str, object]]:
-    """The rows of one method on one relation. All methods are given the same pairs of the relation's prompts."""
+    """The rows of one method on one relation's D_test; `means` are those over its D_val.
+
+    All methods are given the same pairs of the relation's prompts.
+    """
     pairs = pairs_of(prompts, settings.pairs, derive(settings.seed, "pairs", relation))
+    asked = [pair[0] for pair in pairs]
     sized = sized_circuits(graph, circuit, SIZES, derive(settings.seed, "sizes", relation))
-    tested = [circuit.edges, complement(graph, circuit.edges), *sized]
-    values = faithfulness(model, graph, tested, prompts, pairs)
-    own = (circuit.n_edges, live_part(graph, circuit.edges).dropped)
-    labels: list[tuple[str, float | None, int, int]] = [("faithfulness", None, *own), ("completeness", None, *own)]
-    labels += [("faithfulness", size, int(edges.sum()), 0) for size, edges in zip(SIZES, sized, strict=True)]
-    answered = hits(circuit_answers(model, graph, circuit.edges, prompts), settings.hits)
-    cells = [
-        *(
-            (*label, pairs[k][0], value)
-            for label, row in zip(labels, values, strict=True)
-            for k, value in enumerate(row)
-        ),
-        *((f"hit_at_{settings.hits}", None, *own, i, hit) for i, hit in enumerate(answered)),
-    ]
+    own = _Sized(None, circuit.edges, live_part(graph, circuit.edges).dropped)
+    ladder = [own, *(_Sized(size, edges, 0) for size, edges in zip(SIZES, sized, strict=True))]
+    rest = complement(graph, circuit.edges)
+    values, ranks = patched_measures(model, graph, [*(one.edges for one in ladder), rest], prompts, pairs)
+    hit = f"hit_at_{settings.hits}"
+    cells = [("patch", "faithfulness", one, asked, row) for one, row in zip(ladder, values, strict=False)]
+    cells.append(("patch", "completeness", own, asked, values[-1]))
+    tested = [place for place, one in enumerate(ladder) if one.size is None or one.size in HIT_SIZES]
+    cells += [("patch", hit, ladder[place], asked, ranks[place] < settings.hits) for place in tested]
+    for ablation, absent in (("zero", None), ("mean", means)):
+        found = _hits(model, graph, [ladder[place].edges for place in tested], prompts, absent, settings.hits)
+        everywhere = list(range(len(prompts)))
+        cells += [(ablation, hit, ladder[place], everywhere, row) for place, row in zip(tested, found, strict=True)]
     return [
         {
-            **{"method": circuit.method, "relation": relation, "measure": measure, "size": size, "n_edges": n_edges},
-            **{"edge_share": n_edges / graph.n_edges, "n_dropped": n_dropped, "prompt": prompt, "value": float(value)},
+            **{"method": circuit.method, "relation": relation, "ablation": ablation, "measure": measure},
+            **{"size": one.size, "n_edges": int(one.edges.sum()), "edge_share": one.edges.sum() / graph.n_edges},
+            **{"n_dropped": one.dropped, "prompt": prompt, "value": float(value)},
         }
-        for measure, size, n_edges, n_dropped, prompt, value in cells
+        for ablation, measure, one, chosen, row in cells
+        for prompt, value in zip(chosen, row, strict=True)
     ]
+
+
+def _hits(
+    model: LanguageModel,
+    graph: Graph,
+    circuits: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    absent: AlignedMeans | None,
+    k: int,
+) -> list[Shaped[ndarray, " prompt"]]:
+    """Whether each circuit has each prompt's answer among its k likeliest tokens; equal circuits are run once."""
+    live = [live_part(graph, edges) for edges in circuits]
+    distinct = {one.edges.tobytes(): one for one in live if not one.constant}
+    logits = circuit_logits(model, graph, [one.edges for one in distinct.values()], prompts, absent)
+    found = {
+        key: np.array([answer.rank < k for answer in read_answers(row, prompts)])
+        for key, row in zip(distinct, logits, strict=True)
+    }
+    nothing = np.zeros(len(prompts), dtype=bool)  # a constant output hits nothing
+    return [found.get(one.edges.tobytes(), nothing) for one in live]

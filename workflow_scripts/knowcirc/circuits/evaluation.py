@@ -2,7 +2,7 @@
 
 | measure | absent edges deliver | value |
 |---|---|---|
-| hit@k (KC section 3.2) | nothing | the answer is among the k likeliest next tokens |
+| hit@k (KC section 3.2) | nothing, means, or the partner's run | the answer is among the k likeliest next tokens |
 | faithfulness | the partner's run | (m(circuit) - m(empty)) / (m(model) - m(empty)) |
 | completeness | the partner's run | faithfulness of the complement; near 0: nothing is left outside |
 | CPR, CMD (MIB, arXiv 2504.13151) | the partner's run | areas of f and of abs(1 - f) over the circuit's size |
@@ -21,9 +21,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
+from torch import Tensor
 
+from knowcirc.circuits.ablations import Absent
 from knowcirc.circuits.attribution import Targets, top_edges
 from knowcirc.circuits.discovery import STEPS, Circuit, choose_partners
 from knowcirc.circuits.graph import EdgeMatrix, Graph
@@ -31,6 +33,7 @@ from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import groups, grow, next_logits
 from knowcirc.seeding import derive
@@ -62,19 +65,54 @@ def live_part(graph: Graph, edges: EdgeMatrix) -> Live:
     return Live(kept, int(edges.sum() - kept.sum()))
 
 
+def circuit_logits(
+    model: LanguageModel,
+    graph: Graph,
+    circuits: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    absent: Absent | None = None,
+) -> Float[Tensor, "circuit prompt vocab"]:
+    """Next-token logits of each circuit as it is given; all other edges deliver what is `absent` (None: nothing).
+
+    Prompts share trees, and what absent edges deliver is made once a tree, for all circuits.
+    """
+    rows = [prompt.ids for prompt in prompts]
+    beside = None if absent is None else [absent.beside(prompt) for prompt in prompts]
+    found = model.transformer.embedding.new_empty(len(circuits), len(prompts), model.transformer.shape.d_vocab)
+    for group in groups(rows, BATCH, beside=beside):
+        apart = None if beside is None else [beside[i] for i in group]
+        tree = grow([rows[i] for i in group], beside=apart, device=model.device)
+        ablated = None if absent is None else absent.at(tree, [prompts[i] for i in group])
+        for number, edges in enumerate(circuits):
+            found[number, group] = run_circuit(model.transformer, graph, edges, tree, ablated=ablated)
+    return found
+
+
+@torch.no_grad()
+def model_logits(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor, "prompt vocab"]:
+    """Next-token logits of the whole model, on trees of the prompts."""
+    rows = [prompt.ids for prompt in prompts]
+    found = model.transformer.embedding.new_empty(len(prompts), model.transformer.shape.d_vocab)
+    for group in groups(rows, BATCH):
+        found[group] = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
+    return found
+
+
 def circuit_answers(
     model: LanguageModel,
     graph: Graph,
     edges: EdgeMatrix,
     prompts: Sequence[Prompt],
+    *,
+    absent: Absent | None = None,
 ) -> list[Answer]:
-    """The answers of the circuit, all other edges delivering nothing, in the order of the prompts.
+    """The answers of the circuit in the order of the prompts; all other edges deliver what is `absent`, None: nothing.
 
     Edges on no path from the input to the logits are dropped first; the log says how many. Where none is left, ranks
     are the size of the vocabulary, so that no answer is among the first k.
 
     Raises:
-        ValueError: naming the prompt, if a logit is not finite.
+        ValueError: naming the prompt, if a logit is not finite or the prompt lacks what the ablation needs.
     """
     live = live_part(graph, edges)
     if live.constant:
@@ -83,12 +121,7 @@ def circuit_answers(
         log.info(
             "%d of %d edges lie on no path from the input to the logits and are dropped", live.dropped, edges.sum()
         )
-    answers: dict[int, Answer] = {}
-    for group in groups([prompt.ids for prompt in prompts], BATCH):
-        tree = grow([prompts[i].ids for i in group], device=model.device)
-        logits = run_circuit(model.transformer, graph, live.edges, tree)
-        answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
-    found = [answers[i] for i in range(len(prompts))]
+    found = read_answers(circuit_logits(model, graph, [live.edges], prompts, absent)[0], prompts)
     return [replace(one, rank=model.transformer.shape.d_vocab) for one in found] if live.constant else found
 
 
@@ -118,11 +151,23 @@ def faithfulness(
     prompts: Sequence[Prompt],
     pairs: Sequence[tuple[int, int]],
 ) -> Float[ndarray, "circuit pair"]:
-    """(m(circuit) - m(empty)) / (m(model) - m(empty)) of each circuit on each pair of (prompt, partner).
+    """(m(circuit) - m(empty)) / (m(model) - m(empty)) of each circuit on each pair of (prompt, partner)."""
+    return patched_measures(model, graph, circuits, prompts, pairs)[0]
+
+
+def patched_measures(
+    model: LanguageModel,
+    graph: Graph,
+    circuits: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    pairs: Sequence[tuple[int, int]],
+) -> tuple[Float[ndarray, "circuit pair"], Int[ndarray, "circuit pair"]]:
+    """Faithfulness, and the rank of the answer (from 0), of each circuit on each pair of (prompt, partner).
 
     Pairs share a tree, and the partners' runs are recorded once a tree, for all circuits.
     """
     values = np.empty((len(circuits), len(pairs)))
+    ranks = np.empty((len(circuits), len(pairs)), dtype=int)
     rows, partners = ([prompts[pair[side]].ids for pair in pairs] for side in (0, 1))
     for group in groups(rows, PATCHED_BATCH, beside=partners):
         firsts, seconds = ([prompts[pairs[k][side]] for k in group] for side in (0, 1))
@@ -138,9 +183,10 @@ def faithfulness(
             whole = -targets.loss(next_logits(model.transformer, clean))
             empty = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final)))
         for row, edges in enumerate(circuits):
-            m = -targets.loss(run_circuit(model.transformer, graph, edges, clean, ablated=absent))
-            values[row, group] = ((m - empty) / (whole - empty)).cpu().numpy()
-    return values
+            logits = run_circuit(model.transformer, graph, edges, clean, ablated=absent)
+            values[row, group] = ((-targets.loss(logits) - empty) / (whole - empty)).cpu().numpy()
+            ranks[row, group] = token_ranks(logits, answers, firsts[0].text).cpu().numpy()
+    return values, ranks
 
 
 def complement(graph: Graph, edges: EdgeMatrix) -> EdgeMatrix:
@@ -158,7 +204,7 @@ def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed:
     """Circuits of each size (share of the graph's edges) by the circuit's method, disconnected parts dropped.
 
     Attribution methods: the strongest edges. `random`: circuits drawn by `seed`, anew for each size. A method that
-    finds one circuit: `nested_circuits`.
+    passed circuits of other sizes: `passed_circuits`; one that finds a single circuit: `nested_circuits`.
 
     Raises:
         ValueError: if a method other than `random` gave no scores.
@@ -168,12 +214,39 @@ def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed:
         return [
             graph.valid if n == graph.n_edges else random_circuit(graph, n, derive(seed, "size", n)) for n in counts
         ]
+    if circuit.path or circuit.method == "standing":
+        return passed_circuits(graph, circuit, counts)
     if circuit.method not in STEPS:
         return nested_circuits(graph, circuit, sizes)
     if circuit.scores is None:
         raise ValueError(f"the circuit of method {circuit.method} has no scores; find it anew")
     scores = np.nan_to_num(circuit.scores, nan=0.0)
     return [top_edges(graph, scores, n) for n in counts]
+
+
+def passed_circuits(graph: Graph, circuit: Circuit, counts: Sequence[int]) -> list[EdgeMatrix]:
+    """For each number of edges the largest circuit not above it of those that a search passed, its result included.
+
+    The search began with the whole graph. Below the smallest circuit: the edges of the search's result with the highest
+    scores (learned ones: low is weak, whatever the sign), disconnected parts dropped.
+
+    Raises:
+        ValueError: if a circuit below the smallest is asked for and there are no scores.
+    """
+    passed = sorted([graph.valid, *circuit.path.values(), circuit.edges], key=lambda edges: int(edges.sum()))
+    found = []
+    for count in counts:
+        fitting = [edges for edges in passed if edges.sum() <= count]
+        if fitting:
+            found.append(fitting[-1])
+            continue
+        if circuit.scores is None:
+            raise ValueError(f"the circuit of method {circuit.method} has no scores to rank its edges by")
+        strength = np.where(circuit.edges, np.nan_to_num(circuit.scores, nan=-np.inf), -np.inf)
+        chosen = np.zeros(strength.size, dtype=bool)
+        chosen[np.argsort(-strength, axis=None, kind="stable")[:count]] = True
+        found.append(graph.connected(chosen.reshape(strength.shape)))
+    return found
 
 
 def nested_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float]) -> list[EdgeMatrix]:

@@ -172,6 +172,15 @@ class Graph:
         """Senders that take part in a circuit: those with an edge out of them."""
         return np.asarray(edges.any(axis=1))
 
+    def merged(self, edges: EdgeMatrix) -> int:
+        """How many edges a circuit has with the query, key and value inputs of a head taken as one (KC's count).
+
+        Pairs of a sender and a head or MLP that takes part, or the final stream. What enters a K/V head enters every
+        query head of its group and counts for each, so the grouped and the per-head view give the same number.
+        """
+        pairs = (edges.astype(int) @ self.owners.astype(int) > 0) & self.nodes(edges)
+        return int(pairs.sum() + edges[:, self.final].sum())
+
     def connected(self, edges: EdgeMatrix) -> EdgeMatrix:
         """The edges that lie on some path from the embedding to the final residual stream."""
         alive = edges & self.valid

@@ -80,8 +80,8 @@ def run_circuit(
             constant = constant + ablated[senders].sum(0)
 
     def hear(senders: slice, receivers: slice) -> Tensor:
-        heard = kept[receivers, senders] @ beyond[senders].flatten(1)
-        return heard.unflatten(1, x.shape) + constant
+        heard = (kept[receivers, senders] @ beyond[senders].flatten(1)).unflatten(1, x.shape)
+        return heard + constant if isinstance(constant, Tensor) else heard  # without biases nothing is added
 
     send(slice(0, 1), x[None])
     for layer in range(graph.n_layers):

@@ -1,19 +1,48 @@
-"""The scores of a relation's circuit: a row of KC's Table 1, and how faithful it is to the model under patching."""
+"""KC's Table 1: what the circuits of a relation say alone, and how faithful they are to the model under patching."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from knowcirc.circuits.ablations import Absent, AlignedMeans
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.evaluation import circuit_answers, faithfulness, pairs_of
-from knowcirc.circuits.evaluation import hits as hits_of
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.evaluation import circuit_logits, faithfulness, live_part, model_logits, pairs_of
+from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.facts.knowledge import answer_prompts
+from knowcirc.circuits.readings import Reading, mean_of, read_prompts
+from knowcirc.facts.knowledge import read_answers
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
-from knowcirc.statistics import bootstrap, columns, proportion
+from knowcirc.statistics import Interval, bootstrap, columns, proportion
+
+T = TypeVar("T")
+ABLATIONS = ("zero", "mean")
+SPLITS = ("d_val", "d_test")
+MEASURES = {"hit_at_1": "first", "p": "p", "among": "among", "others": "others"}
+"""Columns of model and circuit beside hit@k, with the measure of a reading that each is the mean of."""
+ALL, OPEN, MANY = "all", "over 10 objects", 10
+"""Relations of the summary rows, and how many objects a relation of the second has more than."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a relation is asked: its prompts by split, and the first tokens of all its objects."""
+
+    val: Sequence[Prompt]
+    test: Sequence[Prompt]
+    objects: Sequence[int]
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """Those of both splits, D_val first: they share a tree."""
+        return [*self.val, *self.test]
+
+    def split(self, rows: Sequence[T]) -> dict[str, Sequence[T]]:
+        """What was found on all prompts, by split."""
+        return dict(zip(SPLITS, (rows[: len(self.val)], rows[len(self.val) :]), strict=True))
 
 
 def against_random(table: pd.DataFrame, found: str, random: str) -> list[str]:
@@ -30,35 +59,117 @@ def against_random(table: pd.DataFrame, found: str, random: str) -> list[str]:
 def score_relation(
     model: LanguageModel,
     graph: Graph,
-    circuit: Circuit,
-    val: Sequence[Prompt],
-    test: Sequence[Prompt],
+    circuits: Mapping[str, Circuit],
+    asked: Asked,
     *,
     hits: int,
     seeds: Sequence[int],
-    tau: float | None = None,
-) -> dict[str, object]:
-    """hit@k of model, circuit and random circuits on both splits (zero ablation), and faithfulness (patching).
+    taus: Mapping[str, float | None],
+    ablations: Sequence[str] = ABLATIONS,
+) -> list[dict[str, object]]:
+    """A row a method and ablation, of one relation: what its circuits, the model and random circuits say.
 
-    Random circuits have the circuit's size; their hit@k are means over `seeds`, their faithfulness is the first's.
-    `tau` is ACDC's threshold, where it found the circuit.
+    The model and the random circuits are measured once for all methods: random circuits have the size of the first
+    method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness
+    (patching) does not depend on the row's ablation; of the random circuits it is the first's. `taus` are ACDC's
+    thresholds, where it found a method's circuit.
     """
-    row: dict[str, object] = {
-        "tau": tau,
+    randoms = [random_circuit(graph, next(iter(circuits.values())).n_edges, seed) for seed in seeds]
+    live = {method: live_part(graph, circuit.edges) for method, circuit in circuits.items()}
+    pairs = pairs_of(asked.test)
+    kept = faithfulness(
+        model, graph, [*(circuit.edges for circuit in circuits.values()), randoms[0]], asked.test, pairs
+    )
+    original = asked.split(read_prompts(model_logits(model, asked.prompts), asked.prompts, asked.objects, hits))
+    rows: list[dict[str, object]] = []
+    for ablation in ablations:
+        means = AlignedMeans.of(model, graph, asked.val) if ablation == "mean" else None
+        logits = circuit_logits(model, graph, [one.edges for one in live.values()], asked.prompts, means)
+        read = [
+            asked.split(read_prompts(row, asked.prompts, asked.objects, hits, constant=one.constant))
+            for row, one in zip(logits, live.values(), strict=True)
+        ]
+        chance = asked.split(random_hits(model, graph, randoms, asked.prompts, means, hits))
+        for number, (method, circuit) in enumerate(circuits.items()):
+            row: dict[str, object] = {"method": method, "ablation": ablation, "tau": taus.get(method)}
+            row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
+            for split in SPLITS:
+                row |= _split(split, original[split], read[number][split], chance[split])
+            row |= {"n_objects": len(asked.objects), **columns("faithfulness", bootstrap(kept[number].tolist()))}
+            row |= columns("faithfulness_random", bootstrap(kept[-1].tolist()))
+            row |= {"n_val": len(asked.val), "n_test": len(asked.test), "n_pairs": len(pairs), "n_relations": 1}
+            rows.append(row)
+    return rows
+
+
+def random_hits(
+    model: LanguageModel,
+    graph: Graph,
+    randoms: Sequence[EdgeMatrix],
+    prompts: Sequence[Prompt],
+    absent: Absent | None,
+    k: int,
+) -> list[bool]:
+    """Whether a random circuit has each prompt's answer among the first k: they are asked in turn, a prompt each.
+
+    So the mean is over all of them, at the price of one: chance varies over prompts more than over circuits.
+    """
+    found = [False] * len(prompts)
+    for number, edges in enumerate(randoms[: len(prompts)]):
+        chosen = range(number, len(prompts), len(randoms))
+        part = [prompts[i] for i in chosen]
+        answers = read_answers(circuit_logits(model, graph, [edges], part, absent)[0], part)
+        for i, answer in zip(chosen, answers, strict=True):
+            found[i] = answer.rank < k
+    return found
+
+
+def _size(graph: Graph, circuit: Circuit) -> dict[str, object]:
+    return {
         "n_edges": circuit.n_edges,
+        "n_edges_merged": graph.merged(circuit.edges),
         "edge_share": circuit.n_edges / graph.n_edges,
         "n_nodes": int(graph.nodes(circuit.edges).sum()),
-        "ablation": "zero",
     }
-    randoms = [random_circuit(graph, circuit.n_edges, seed) for seed in seeds]
-    for name, prompts in (("d_val", val), ("d_test", test)):
-        row |= columns(f"{name}_original", proportion(hits_of(answer_prompts(model, prompts), hits)))
-        found = circuit_answers(model, graph, circuit.edges, prompts)
-        row |= columns(f"{name}_circuit", proportion(hits_of(found, hits)))
-        chance = [hits_of(circuit_answers(model, graph, edges, prompts), hits) for edges in randoms]
-        row |= columns(f"{name}_random", bootstrap(np.mean(chance, axis=0).tolist()))
-    pairs = pairs_of(test)
-    found_kept, random_kept = faithfulness(model, graph, [circuit.edges, randoms[0]], test, pairs)
-    row |= columns("faithfulness", bootstrap(found_kept.tolist()))
-    row |= columns("faithfulness_random", bootstrap(random_kept.tolist()))
-    return {**row, "n_val": len(val), "n_test": len(test), "n_pairs": len(pairs)}
+
+
+def _split(
+    name: str, original: Sequence[Reading], circuit: Sequence[Reading], chance: Sequence[bool]
+) -> dict[str, object]:
+    """The columns of one split."""
+    whole, alone = (proportion([one.hit for one in side]) for side in (original, circuit))
+    row: dict[str, object] = {**columns(f"{name}_original", whole), **columns(f"{name}_circuit", alone)}
+    row |= columns(f"{name}_random", proportion(chance)) | columns(f"{name}_kept", kept_share(whole, alone))
+    for column, measure in MEASURES.items():
+        row |= {f"{name}_{column}_original": mean_of(original, measure)}
+        row |= {f"{name}_{column}_circuit": mean_of(circuit, measure)}
+    return row
+
+
+def kept_share(original: Interval, circuit: Interval) -> Interval:
+    """What a circuit keeps of the model's hit@k, at most 1, the model's taken as it is; NaN where that is 0."""
+    if not original.value > 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    value, low, high = (min(1.0, end / original.value) for end in circuit[:3])
+    return Interval(value, low, high, circuit.n)
+
+
+def summaries(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over relations, which are resampled for the intervals: a row a method and ablation, twice.
+
+    Relation `all` is all of the table's, `over 10 objects` those with more than ten objects: where there are fewer, ten
+    tokens hold them all and hit@10 says little. Counts of prompts are sums, n_relations counts the relations.
+    """
+    rows = []
+    for name, chosen in ((ALL, table), (OPEN, table[table["n_objects"] > MANY])):
+        for (method, ablation), part in chosen.groupby(["method", "ablation"], sort=False):
+            row: dict[str, object] = {"category": ALL, "relation": name, "method": method, "ablation": ablation}
+            for column in part.columns.difference(list(row), sort=False):
+                if column in ("n_val", "n_test", "n_pairs", "n_relations"):
+                    row[column] = int(part[column].sum())
+                elif f"{column}_low" in part:
+                    row |= columns(column, bootstrap(part[column].dropna().tolist()))
+                elif not column.endswith(("_low", "_high")):
+                    row[column] = part[column].mean()
+            rows.append(row)
+    return pd.DataFrame(rows, columns=table.columns)

@@ -94,6 +94,12 @@ def split_rows(frame: pd.DataFrame, relation: str, split: str) -> pd.DataFrame:
     return frame[(frame.relation == relation) & (frame.split == split)]
 
 
+def object_tokens(model: LanguageModel, frame: pd.DataFrame, relation: str) -> list[int]:
+    """The first tokens of all objects of a relation, each once."""
+    objects = frame.loc[frame.relation == relation, "object"].unique()
+    return sorted({answer_tokens(model.text, text)[0] for text in objects})
+
+
 def known_facts(frame: pd.DataFrame, relation: str, most: int, seed: int) -> pd.DataFrame:
     """At most `most` facts of a relation whose answer ranks first (first wording), drawn by seed."""
     rows = frame[(frame.relation == relation) & (frame.template == 0) & (frame["rank"] == 0)]

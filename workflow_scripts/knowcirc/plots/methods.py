@@ -1,6 +1,5 @@
-"""Figure of the methods that find circuits: how faithful a circuit of each size is, a line a method."""
+"""Figure of the methods that find circuits: what a circuit of each size does, a panel an ablation, a line a method."""
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -27,6 +26,7 @@ from knowcirc.plots.style import (
 )
 
 METHODS: dict[str, tuple[str, LineStyleType, str]] = {
+    "standing": (BLACK, "-", "*"),
     "eap": (ORANGE, "--", "s"),
     "eap-ig": (BLUE, "-", "o"),
     "eap-ig-zero": (SKY, (0, (3, 1)), "v"),
@@ -38,62 +38,76 @@ POOLED = "all"
 TICKS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
+PANELS = {
+    "zero": ("all other edges deliver nothing", "the answer is among the {k} likeliest (% of prompts)"),
+    "mean": ("all other edges deliver means", "the answer is among the {k} likeliest (% of prompts)"),
+    "patch": ("all other edges: another fact's run", "faithfulness (1 = whole model)"),
+}
+
+
 @styled
 def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
-    """Faithfulness against circuit size, a line a method: all relations together, then a small panel for each.
+    """hit@k alone and faithfulness against circuit size, a line a method: all relations together, then each.
 
-    `points` has a row a method, relation (`all` for all together) and size (share of the edges asked for, 0 to 1; none
-    for the method's own circuit, drawn as a marker at its edge_share), with faithfulness, faithfulness_low,
-    faithfulness_high, n prompts and n_relations. The mean over relations leaves out methods that lack some of them.
+    `points` has a row an ablation (`zero` and `mean`: measure hit_at_K; `patch`: faithfulness), method, relation (`all`
+    for all together) and size (share of the edges asked for, 0 to 1; none for the method's own circuit, drawn as a
+    marker at its edge_share), with value, low, high, n prompts and n_relations. The mean over relations leaves out
+    methods that lack some of them.
     """
     relations = [name for name in points["relation"].unique() if name != POOLED]
-    columns = 1 if len(relations) == 1 else 2 if len(relations) <= 6 else 3
-    rows = math.ceil(len(relations) / columns)
-    figure = new_figure(5.2 + 2.5 * columns, max(4.6, 1.4 + 1.85 * rows))
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(4.6, 2.5 * columns))[0]
-    main = left.subplots()
+    shown = [name for name in PANELS if name in set(points["ablation"])]
+    single = len(relations) == 1
+    figure = new_figure(4.2 * len(shown), 4.6 + (0 if single else 1.75 * len(relations)))
     pooled = points[points["relation"] == POOLED]
     most = int(pooled["n_relations"].max())
+    hits = next((name.rpartition("_")[2] for name in points["measure"].unique() if name.startswith("hit_at_")), "")
+    parts = [figure]
+    if not single:
+        parts = list(figure.subfigures(2, 1, squeeze=False, height_ratios=(4.0, 1.75 * len(relations)))[:, 0])
+    title = f"mean of {most} relations" if most > 1 else "one relation"
     whole = pooled[pooled["n_relations"] == most]
-    title = f"mean of {most} relations, each weighed alike" if most > 1 else "one relation"
-    _panel(main, whole, f"{title} (n = {int(whole['n'].max())} prompts)")
-    main.set_xlabel("circuit size (% of the graph's edges, log)")
-    main.set_ylabel("faithfulness (1 = whole model, 0 = partner's run)")
-    axes = right.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis, name in zip(axes.flat, relations, strict=False):
-        part = points[points["relation"] == name]
-        _panel(axis, part, f"{name} (n = {int(part['n'].max())} prompts)", small=True)
-    for axis in axes.flat[len(relations) :]:
-        axis.set_visible(False)
-    for column in range(columns):
-        lowest = max(row for row in range(rows) if axes[row, column].get_visible())
-        axes[lowest, column].tick_params(labelbottom=True)
-        axes[lowest, column].set_xlabel("size (% of edges)")
-    figure.legend(handles=_handles(pooled), loc="outside lower center", ncols=6)
+    for axis, ablation in zip(parts[0].subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        rows = whole[whole["ablation"] == ablation]
+        what, label = PANELS[ablation]
+        _panel(axis, rows, f"{what}\n{title} (n = {int(rows['n'].max())} prompts)")
+        axis.set_ylabel(label.format(k=hits))
+        axis.set_xlabel("circuit size (% of the graph's edges, log)")
+    if not single:
+        axes = parts[1].subplots(len(relations), len(shown), squeeze=False, sharex=True, sharey="col")
+        for row, name in zip(axes, relations, strict=True):
+            for axis, ablation in zip(row, shown, strict=True):
+                part = points[(points["relation"] == name) & (points["ablation"] == ablation)]
+                _panel(axis, part, f"{name} (n = {int(part['n'].max())})", small=True)
+        for axis in axes[-1]:
+            axis.set_xlabel("size (% of edges)")
+    figure.legend(handles=_handles(pooled), loc="outside lower center", ncols=4)
     heading(
         figure,
-        f"How faithful circuits of {model} are, by size and method",
-        "Faithfulness: share of the logit difference to another fact's answer that a circuit keeps on D_test when all "
-        "other edges deliver that fact's run (patching). Bands: 95 % bootstrap intervals over prompts; of the mean, "
-        "over relations.",
+        f"What circuits of {model} do, by size, method and what all other edges deliver",
+        "On D_test. Means: each sender's average output over D_val. Faithfulness: share of the logit difference to "
+        "another fact's answer that a circuit keeps. Markers: each method's own circuit. Bands: 95 % intervals over "
+        "prompts; of the mean, over relations.",
     )
     return figure
 
 
 def _panel(axis: Axes, points: pd.DataFrame, title: str, *, small: bool = False) -> None:
-    """One panel: a line and band a method, its own circuit as a marker, lines at 0 (empty) and 1 (whole model)."""
-    for level in (0.0, 1.0):
+    """One panel: a line and band a method, its own circuit as a marker, lines at nothing and the whole (hit@k: %)."""
+    scale = 1.0 if (points["measure"] == "faithfulness").all() else 100.0
+    for level in (0.0, scale):
         axis.axhline(level, color=BLACK, linewidth=0.7, zorder=1)
+    points = points.assign(**{name: scale * points[name] for name in ("value", "low", "high")})
+    points = points.rename(columns={"low": "value_low", "high": "value_high"})
     for method in [name for name in METHODS if name in set(points["method"])]:
         color, style, marker = METHODS[method]
         rows = points[points["method"] == method]
         line = rows[rows["size"].notna()].sort_values("size")
         line = line.assign(percent=100 * line["size"])
-        banded_line(axis, line, "percent", "faithfulness", alpha=0.16, color=color, linestyle=style, zorder=3)
+        banded_line(axis, line, "percent", "value", alpha=0.12, color=color, linestyle=style, zorder=3)
         own = rows[rows["size"].isna()]
         axis.scatter(
             100 * own["edge_share"].to_numpy(dtype=float),
-            own["faithfulness"].to_numpy(dtype=float),
+            own["value"].to_numpy(dtype=float),
             s=22 if small else 48,
             marker=marker,
             facecolor=color,
