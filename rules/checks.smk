@@ -45,7 +45,7 @@ rule write_manifest:
         figures_of_all=FIGURES_OF_ALL,
         tables=TABLES,
         methods=lookup(within=config, dpath="circuits/methods"),
-        compared=COMPARED,
+        compared=METHODS,
         editors=lookup(within=config, dpath="editing/editors"),
         code=code_digest("write_manifest"),
     script:
