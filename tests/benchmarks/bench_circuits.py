@@ -8,6 +8,7 @@
 | search | the engine on the whole graph, and what testing one by one would take |
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | sharing | prompts with a common beginning: exact search on 10 and on 1, attribution and circuits shared and apart |
+| standing | the search for a circuit that stands alone: first scores, steps |
 | growth | the engine's time with layers, heads, prompt length, prompts |
 | tracing | causal tracing of one fact, plain and ours; its growth with layers, tokens, draws |
 | editing | seconds an edit, each editor, and ROME done plainly |
@@ -36,6 +37,7 @@ from benchmarks.editing import measure_editing
 from benchmarks.growth import measure_growth
 from benchmarks.peers import Setting, measure_peers
 from benchmarks.sharing import measure_sharing
+from benchmarks.standing import measure_standing
 from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
 from benchmarks.tracing import measure_tracing
 from knowcirc.circuits.acdc import Rule, Search, acdc, begin
@@ -94,6 +96,8 @@ def main() -> None:
     stages["attribution"] = memory()
     results["sharing"] = measure_sharing(fast, graph, prompts, partners, first=first, rounds=1 if args.quick else 3)
     stages["sharing"] = memory()
+    results["standing"] = measure_standing(model, graph, prompts, quick=args.quick)
+    stages["standing"] = memory()
     results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
     stages["growth"] = memory()
     results["tracing"] = measure_tracing(

@@ -127,7 +127,7 @@ def acdc(
     deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a search to
     go on with; `after_layer` gets it after every layer, `report` the progress after every batch.
     """
-    run = _Run(model, graph, task, rule, absent, begin(graph) if search is None else search, report)
+    run = AcdcRun(model, graph, task, rule, absent, begin(graph) if search is None else search, report)
     for layer in range(run.search.next_layer, -1, -1):
         run.visit(layer)
         if after_layer is not None:
@@ -135,7 +135,7 @@ def acdc(
     return run.search
 
 
-class _Run:
+class AcdcRun:
     """A search at work: the circuit's state, and the batches that decide edges."""
 
     def __init__(
@@ -158,7 +158,7 @@ class _Run:
         widths = (max(FEWEST, round(width / load)) for width in (FIRST_WIDTH, NARROWEST, WIDEST))
         self.first_width, self.narrowest, self.widest = widths
         self.width = self.first_width
-        self.metric = _finite(self.state.refresh(graph.n_layers))
+        self.metric = finite(self.state.refresh(graph.n_layers))
         if math.isnan(search.metric_start):
             search.metric_start = self.metric
         for layer in range(graph.n_layers - 1, search.next_layer, -1):
@@ -241,7 +241,7 @@ class _Run:
         """How many items of a batch are decided, and whether the next must be measured alone."""
         accepted, decided, close = None, 0, False
         for (src, dst), guessed, metric in zip(batch, guess, metrics, strict=True):
-            score = _finite(metric) - self.metric
+            score = finite(metric) - self.metric
             distance = self.rule.distance(score)
             close = abs(distance) < self.margin and len(batch) > 1
             if close:
@@ -313,7 +313,12 @@ class _Run:
             self.report(Progress(*counts, work=self.work))
 
 
-def _finite(metric: float) -> float:
+def finite(metric: float) -> float:
+    """The metric, which must be a number.
+
+    Raises:
+        ValueError: if it has overflown.
+    """
     if not math.isfinite(metric):
         raise ValueError(f"the metric is {metric}; search in float64, or mend the model")
     return metric
