@@ -78,7 +78,7 @@ def test_every_metric_and_prompts_of_any_length(metric: str, prompts: str) -> No
     agree(model, Graph.of(model.shape, "grouped"), task_of(metric, PROMPTS[prompts]), Rule(0.02))
 
 
-# at 0 itself, what nothing reads (the queries of a lone token) scores 0 but for rounding, on either side of the threshold
+# at 0 itself, what nothing reads (the queries of a lone token) scores 0 but for rounding: a tie
 @pytest.mark.parametrize("tau", [1e-9, 0.1, 1.0])
 @pytest.mark.parametrize(
     ("layers", "heads", "kv_heads", "length"), [(1, 2, 1, 3), (2, 6, 3, 7), (5, 2, 2, 4), (2, 3, 1, 1), (3, 4, 4, 2)]

@@ -407,7 +407,14 @@ def test_new_heads_are_heads_of_the_second_circuit_alone() -> None:
 
 
 SETTINGS = IclSettings(
-    demonstrations=2, order="drawn", d_val=2, d_test=3, seeds=3, method="eap", n_edges=28, hits=30, seed=4
+    demonstrations=2,
+    order="drawn",
+    d_val=2,
+    d_test=3,
+    seeds=3,
+    circuits=CircuitSettings("eap", share=28 / GROUPED.n_edges),
+    hits=30,
+    seed=4,
 )
 
 
