@@ -10,7 +10,8 @@ does, takes tens of thousands of passes. So:
    groups; so it does with the absent edges that the gradient wants back most. One batched pass measures each group's
    removal or return, on a few prompts drawn anew for each step.
 3. Groups whose removal costs least go (at least half of them, and all that cost less than `price` an edge); the scores
-   of the others rise. Groups whose return helps come back.
+   of the others rise. Groups whose return helps come back. A step tries some whole nodes, too, drawn from those whose
+   edges promise least: a node goes where it costs no more an edge than the groups do.
 4. Where the step as a whole costs far more than its groups did one by one, it is taken back to its best third.
 5. At the size that is asked for, steps go on that remove as much as they return, and of all circuits not above that
    size the one whose metric on all prompts is least is the result.
@@ -48,7 +49,8 @@ class StandingSettings:
     the metric is more than `ease` above the whole model's, in `groups` groups, and to return `returned` of them in
     `return_groups`. `rate` is what scores move by in a step, in
     ranks (0 to 1); `price` what an edge may cost to go without question, in the metric's unit. Gradients are taken on
-    `prompts` prompts, groups measured on `probes` of these. `polish` steps follow at the final size.
+    `prompts` prompts, groups measured on `probes` of these. `nodes` whole nodes are tried in a step. `polish` steps
+    follow at the final size.
     """
 
     size: float = 0.1
@@ -59,6 +61,7 @@ class StandingSettings:
     groups: int = 12
     returned: float = 0.02
     return_groups: int = 4
+    nodes: int = 6
     rate: float = 0.03
     price: float = 1e-5
     raised: float = 0.1
@@ -119,7 +122,7 @@ class Standing:
         self.task = task.anchored(model)
         self.model = MaskedModel(model, graph, task.tree, absent)
         self.n_prompts = len(task.answers)
-        self.sizes = sorted({*sizes, settings.size}, reverse=True)
+        self.sizes = sorted({*(size for size in sizes if size < 1), settings.size}, reverse=True)
         self.whole = self.metric(graph.valid)
 
     @property
@@ -146,8 +149,9 @@ class Standing:
         gradient = self._gradient(run, values)
         self._learn(gradient)
         changes = [*self._weakest(), *self._wanted(gradient)]
-        if changes:  # none where the circuit is empty
-            self._try(run, values, chosen, changes, rng)
+        nodes = self._idle(rng)
+        if changes or nodes:  # none where the circuit is empty
+            self._try(run, values, chosen, changes, nodes, rng)
         search.step += 1
         self._note()
 
@@ -157,15 +161,16 @@ class Standing:
         values: torch.Tensor,
         chosen: Sequence[int],
         changes: Sequence[Change],
+        nodes: Sequence[Change],
         rng: np.random.Generator,
     ) -> None:
-        """Measure the changes on some of the run's prompts, and make those that pay."""
+        """Measure the changes of groups and of whole nodes on some of the run's prompts, and make those that pay."""
         probes = np.sort(rng.permutation(len(chosen))[: self.settings.probes]).tolist()
         part = self.model.part([chosen[i] for i in probes])
-        logits = self.model.measure(run, changes, part)
+        logits = self.model.measure(run, [*changes, *nodes], part)
         costs = self.task.each(logits, [chosen[i] for i in probes]).mean(-1) - values[probes].detach().mean()
-        self.search.rows += len(changes)
-        self._accept(changes, costs.double().cpu().numpy())
+        self.search.rows += len(costs)
+        self._accept(changes, nodes, costs.double().cpu().numpy())
 
     def _run(self, edges: EdgeMatrix, prompts: Sequence[int]) -> tuple[Run, torch.Tensor]:
         run = self.model.run(edges, self.model.part(prompts))
@@ -205,6 +210,16 @@ class Standing:
         wanted = int(settings.returned * search.edges.sum())
         return self._groups(promise, wanted, settings.return_groups, present=True)
 
+    def _idle(self, rng: np.random.Generator) -> list[Change]:
+        """Whole nodes that may go, drawn from the quarter whose edges together promise least to first order."""
+        edges = self.search.edges
+        alive = np.flatnonzero(edges.any(1))
+        alive = alive[alive > 0]  # the embedding stays
+        effects = np.abs((self.search.mean * edges).sum(1))[alive]
+        least = alive[np.argsort(effects, kind="stable")][: max(self.settings.nodes, len(alive) // 4)]
+        drawn = np.sort(rng.permutation(least)[: self.settings.nodes])
+        return [Change(np.full(int(edges[node].sum()), node), np.flatnonzero(edges[node]), False) for node in drawn]
+
     def _groups(self, order: Float[ndarray, "src dst"], wanted: int, groups: int, *, present: bool) -> list[Change]:
         """The `wanted` first edges of an order (highest first, -inf: none), cut along the depth."""
         wanted = min(wanted, int(np.isfinite(order).sum()))
@@ -216,10 +231,11 @@ class Standing:
         pieces = np.array_split(along, min(groups, wanted))
         return [Change(src[piece], dst[piece], present) for piece in pieces]
 
-    def _accept(self, changes: Sequence[Change], costs: Float[ndarray, " row"]) -> None:
+    def _accept(self, changes: Sequence[Change], nodes: Sequence[Change], costs: Float[ndarray, " row"]) -> None:
         """Make the changes that cost least, and raise the scores of the edges that stay."""
         search, settings = self.search, self.settings
         costs = np.where(np.isfinite(costs), costs, np.inf)
+        costs, of_nodes = costs[: len(changes)], costs[len(changes) :]
         sizes = np.array([len(change) for change in changes])
         leaving = np.array([not change.present for change in changes])
         made = np.where(leaving, costs <= settings.price * sizes, costs < -settings.price * sizes)
@@ -233,9 +249,17 @@ class Standing:
             elif not yes and not change.present:
                 search.scores[place] += settings.raised
         order = [int(i) for i in np.argsort(costs, kind="stable") if made[i]]
-        search.accepted = [changes[i] for i in order]
+        each = costs[removals] / sizes[removals]
+        usual = max(settings.price, float(np.median(each))) if len(removals) else settings.price
+        gone = [node for node, cost in zip(nodes, of_nodes, strict=True) if cost <= usual * self._edges_of(node)]
+        search.accepted = [*(changes[i] for i in order), *gone]
         search.before = search.edges
         search.edges = self._changed(search.edges, search.accepted)
+
+    def _edges_of(self, node: Change) -> int:
+        """How many edges go with a node: those out of it, and those into what only it reads (a K/V input is shared)."""
+        inputs = self.graph.owners[:, node.src[0]] & (self.graph.owners.sum(1) == 1)
+        return len(node) + int(self.search.edges[:, inputs].sum())
 
     def _changed(self, edges: EdgeMatrix, changes: Sequence[Change]) -> EdgeMatrix:
         edges = edges.copy()
