@@ -176,10 +176,12 @@ def test_the_circuit_of_a_single_prompt(load_tiny: Loader) -> None:
     model = load_tiny("llama")
     graph = Graph.of(model.transformer.shape, "grouped")
     prompt, partner = Prompt("", (5, 6, 7, 8), None, "", (9,)), Prompt("", (5, 6, 11, 8), None, "", (12,))
-    rule: dict[str, object] = {"metric": "kl", "ablation": "patch"}
-    circuit, found = find_circuit(model, graph, prompt, partner, CircuitSettings("standing", rule, 0.3))
+    measures = {"metric": "kl", "ablation": "patch"}
+    circuit, found = find_circuit(
+        model, graph, [prompt], [partner], CircuitSettings("standing", share=0.3, standing=measures)
+    )
     assert circuit.method == "standing"
     assert 0 < circuit.n_edges <= round(0.3 * graph.n_edges)
     assert (found["metric"], found["ablation"]) == ("kl", "patch")
     with pytest.raises(ValueError, match="method standing needs a share of the edges"):
-        find_circuit(model, graph, prompt, partner, CircuitSettings("standing"))
+        find_circuit(model, graph, [prompt], [partner], CircuitSettings("standing"))

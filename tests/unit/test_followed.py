@@ -146,10 +146,10 @@ def test_methods_without_what_they_need_are_refused(load_tiny: Loader) -> None:
         (CircuitSettings("eap-ig+acdc", rule={"tau": 0.1}), "needs a"),
     ):
         with pytest.raises(ValueError, match=missing):
-            find_circuit(model, graph, prompt, None, settings)
+            find_circuit(model, graph, [prompt], [None], settings)
     rule: dict[str, object] = {"tau": 0.01}
-    found, _ = find_circuit(model, graph, prompt, None, CircuitSettings("eap-ig+acdc", rule, 0.3))
-    exact, about = find_circuit(model, graph, prompt, None, CircuitSettings("acdc", rule))
+    found, _ = find_circuit(model, graph, [prompt], [None], CircuitSettings("eap-ig+acdc", rule, 0.3))
+    exact, about = find_circuit(model, graph, [prompt], [None], CircuitSettings("acdc", rule))
     assert (found.method, exact.method) == ("eap-ig+acdc", "acdc")
     assert 0 < found.n_edges <= round(0.3 * graph.n_edges)
     assert about["tau"] == 0.01

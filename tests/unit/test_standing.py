@@ -91,7 +91,7 @@ def test_other_families_and_views(load_tiny: Loader, name: str, kv: str) -> None
     assert details["metric_circuit"] == pytest.approx(measure_afresh(model, graph, task, circuit.edges), abs=1e-12)
 
 
-@pytest.mark.parametrize("stop", [1, 4, 9])
+@pytest.mark.parametrize("stop", [1, 2, 4])
 def test_a_killed_search_goes_on_as_if_it_had_not_been(
     model: LanguageModel, graph: Graph, stop: int, tmp_path: Path
 ) -> None:
@@ -176,8 +176,8 @@ def test_a_file_of_another_graph_is_refused(graph: Graph, load_tiny: Loader, tmp
 
 
 def test_what_finds_no_circuit_says_so(model: LanguageModel, graph: Graph) -> None:
-    with pytest.raises(ValueError, match=r"after 2 steps \d+ of 190 edges are left, and at most 57 were asked for"):
-        find(model, graph, replace(SETTINGS, steps=2))
+    with pytest.raises(ValueError, match=r"after 1 steps \d+ of 190 edges are left, and at most 57 were asked for"):
+        find(model, graph, replace(SETTINGS, steps=1))
     with pytest.raises(ValueError, match="no circuit of at most 1 edges that joins input and output was found"):
         find(model, graph, replace(SETTINGS, size=0.001))
     with pytest.raises(ValueError, match="needs a corrupted prompt for each prompt"):

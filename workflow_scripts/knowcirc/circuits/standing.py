@@ -38,6 +38,7 @@ from knowcirc.seeding import derive
 
 DECAY = 0.9  # of Adam's moments
 RETURNED = 0.5  # quantile of the present edges' scores that a returned edge gets at least
+KEPT_OF_LIMIT = 0.97  # no node goes that would leave less of the size asked for
 JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken back, nats
 
 
@@ -252,9 +253,13 @@ class Standing:
         each = costs[removals] / sizes[removals]
         usual = max(settings.price, float(np.median(each))) if len(removals) else settings.price
         gone = [node for node, cost in zip(nodes, of_nodes, strict=True) if cost <= usual * self._edges_of(node)]
-        search.accepted = [*(changes[i] for i in order), *gone]
-        search.before = search.edges
+        search.before, search.accepted = search.edges, [changes[i] for i in order]
         search.edges = self._changed(search.edges, search.accepted)
+        for node in gone:
+            edges = self._changed(search.edges, [node])
+            if edges.sum() >= KEPT_OF_LIMIT * self.limit:  # a node takes along what depends on it alone
+                search.edges = edges
+                search.accepted.append(node)
 
     def _edges_of(self, node: Change) -> int:
         """How many edges go with a node: those out of it, and those into what only it reads (a K/V input is shared)."""
