@@ -8,7 +8,7 @@ from knowcirc.analysis.components import context_of
 from knowcirc.analysis.heads import Thresholds
 from knowcirc.analysis.showcase import describe_circuit, rank_curves
 from knowcirc.circuits.discovery import choose_partners
-from knowcirc.circuits.export import expanded, write_circuit, write_dot
+from knowcirc.circuits.export import write_views
 from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.study import Asked, score_relation
@@ -23,7 +23,7 @@ from knowcirc.seeding import derive
 def main(job: Job) -> None:
     """Find the circuit of the one prompt, describe it, and see what it does for the relation's other facts."""
     params, showcase, relation = job.params, job.params.showcase, job.params.showcase["relation"]
-    survey = read_table(job.input.facts)
+    survey, settings = read_table(job.input.facts), CircuitSettings(**params.circuits)
     row = fact_row(survey, relation, showcase["subject"], showcase["template"])
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
@@ -33,27 +33,21 @@ def main(job: Job) -> None:
     partner = None if index is None else prompts[index]
     identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code)
     parts = Parts(job.output.circuit, fingerprint(*identity, read_json(job.input.model)["weights_sha256"]))
-    settings = CircuitSettings(**params.circuits)
     state, ticker = parts.path("search", ".npz"), Ticker(settings.method)
     circuit, found = find_circuit(model, graph, [prompt], [partner], settings, state=state, report=ticker)
-    about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text}
+    about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text, "method": settings.method, **found}
     about |= {"corrupted": None if partner is None else partner.text, "answer_type": row["answer_type"].iloc[0]}
-    about |= {"method": settings.method, **found}
     test = split_rows(survey, relation, "test")
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
-    name = f"{settings.method}, one fact"
+    asked, name = Asked([prompt], test, object_tokens(model, survey, relation)), f"{settings.method}, one fact"
+    zero = ("zero",)  # means over one prompt would be that prompt's own run
     scores = score_relation(
-        *(model, graph, {name: circuit}, Asked([prompt], test, object_tokens(model, survey, relation))),
-        **{"hits": params.hits, "seeds": seeds, "taus": {name: settings.tau}},
-        ablations=("zero",),  # means over one prompt would be that prompt's own run
+        model, graph, {name: circuit}, asked, hits=params.hits, seeds=seeds, taus={name: settings.tau}, ablations=zero
     )
-    labels = {"category": row["category"].iloc[0], "relation": relation}
-    write_table(job.output.scores, pd.DataFrame([labels | score for score in scores]))
-    write_circuit(Path(job.output.circuit), graph, model.transformer.shape, circuit, about)
-    wide, same = expanded(graph, circuit)
-    write_circuit(Path(job.output.expanded), wide, model.transformer.shape, same, about)
-    write_dot(Path(job.output.dot), graph, circuit)
+    write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
+    paths = [Path(path) for path in (job.output.circuit, job.output.expanded, job.output.dot)]
+    write_views(paths, graph, model.transformer.shape, circuit, about)
     context = context_of(model, READERS[params.source](Path(job.input.relation)), prompt)
     drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, Thresholds(**params.heads), context)
     write_json(job.output.drawing, {**about, **drawing})

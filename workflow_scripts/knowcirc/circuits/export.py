@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from operator import index
 from pathlib import Path
 from typing import get_args
@@ -99,6 +100,15 @@ def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
         lines.append(f'  "{graph.src_names[src]}" -> "{receiver}"{label};')
     with atomic(path) as part:
         part.write_text("\n".join([*lines, "}", ""]), "utf-8")
+
+
+def write_views(paths: Sequence[Path], graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
+    """Write the circuit as JSON in its own view, as JSON with K/V inputs of query heads (`expanded`), and as DOT."""
+    plain, wide, dot = paths
+    write_circuit(plain, graph, shape, circuit, extra)
+    wide_graph, same = expanded(graph, circuit)
+    write_circuit(wide, wide_graph, shape, same, extra)
+    write_dot(dot, graph, circuit)
 
 
 def save_circuits(path: Path, circuits: dict[str, Circuit]) -> None:

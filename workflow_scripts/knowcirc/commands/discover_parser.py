@@ -50,6 +50,12 @@ def add_discover(commands: "Subparsers") -> None:
     )
     add_model(parser)
     add_prompts(parser, corrupted=True)
+    add_circuit(parser)
+    add_search(parser)
+
+
+def add_circuit(parser: argparse.ArgumentParser) -> None:
+    """Add the method, what is written, and the graph that the circuit is a part of."""
     parser.add_argument(
         "--method", choices=METHODS, default="eap-ig", help="default: eap-ig; random needs no prompt and no weights"
     )
@@ -83,7 +89,6 @@ def add_discover(commands: "Subparsers") -> None:
         metavar="N",
         help="draws random circuits, and the prompts of standing's steps (default: 0)",
     )
-    add_search(parser)
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
