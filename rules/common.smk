@@ -255,6 +255,11 @@ def exact_showcase(wildcards) -> list[str]:
     )
 
 
+def analysis_settings(wildcards) -> dict[str, object]:
+    """How hops, reverse relations and demonstrations find circuits: as relations do, by the first method."""
+    return circuit_settings(config["circuits"]["methods"][0])
+
+
 def single_settings(wildcards) -> dict[str, object]:
     """How the many circuits of single prompts are found, against the zero baseline."""
     return circuit_settings(config["circuits"]["single"])

@@ -1,16 +1,16 @@
 """Find the circuits of relations, each on its D_val prompts together (KC section 3)."""
 
-import time
 from pathlib import Path
 
-from knowcirc.circuits.discovery import Circuit, choose_partners
+from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.evaluation import SIZES
-from knowcirc.circuits.export import load_circuits, save_circuits
-from knowcirc.circuits.finding import CircuitSettings, find_circuit
+from knowcirc.circuits.export import save_circuits
+from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.survey import prompts_of, split_rows
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json
-from knowcirc.job import Job, Ticker, progress, run
+from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
 
@@ -24,26 +24,14 @@ def main(job: Job) -> None:
     weights = read_json(job.input.model)["weights_sha256"]
     identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
     parts = Parts(job.output.circuits, fingerprint(*identity))
-    circuits: dict[str, Circuit] = {}
-    seconds: dict[str, float] = {}
+    finder, circuits = KeptCircuits(model, graph, settings, parts, SIZES), {}
     known = set(survey.relation.unique())  # relations may have been left out by name
     for relation in progress([name for name in params.relations if name in known], f"circuits by {settings.method}"):
         prompts = prompts_of(model, split_rows(survey, relation, "val"))
-        key = fingerprint(relation, [prompt.text for prompt in prompts])
-        done, state = parts.path(key, ".npz"), parts.path(f"{key} search", ".npz")
-        if not done.is_file():
-            seed = derive(params.seed, "partners", relation)
-            partners = [None if i is None else prompts[i] for i in choose_partners(prompts, seed)]
-            start = time.perf_counter()
-            ticker = Ticker(f"{relation}: {settings.method}")
-            found, _ = find_circuit(
-                model, graph, prompts, partners, settings, seed=seed, sizes=SIZES, state=state, report=ticker
-            )
-            parts.put(key, time.perf_counter() - start)
-            save_circuits(done, {relation: found})
-        circuits |= load_circuits(done, settings.method)
-        seconds[relation] = float(str(parts.get(key)))
-    write_json(job.output.seconds, seconds)
+        seed = derive(params.seed, "partners", relation)
+        partners = [None if i is None else prompts[i] for i in choose_partners(prompts, seed)]
+        circuits[relation] = finder.find(relation, prompts, partners, seed=seed)
+    write_json(job.output.seconds, finder.seconds)
     save_circuits(Path(job.output.circuits), circuits)
     parts.clear()
 

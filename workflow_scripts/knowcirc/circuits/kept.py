@@ -1,0 +1,48 @@
+"""Circuits of several sets of prompts in one job: each is kept when found, and an interrupted search goes on."""
+
+import time
+from collections.abc import Sequence
+
+from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.export import load_circuits, save_circuits
+from knowcirc.circuits.finding import CircuitSettings, find_circuit
+from knowcirc.circuits.graph import Graph
+from knowcirc.facts.prompts import Prompt
+from knowcirc.files import Parts, fingerprint
+from knowcirc.job import Ticker
+from knowcirc.models.loading import LanguageModel
+
+
+class KeptCircuits:
+    """Finds circuits by one method for one job; `seconds` says what each took, whenever it was found."""
+
+    def __init__(
+        self, model: LanguageModel, graph: Graph, settings: CircuitSettings, parts: Parts, sizes: Sequence[float] = ()
+    ) -> None:
+        self.model, self.graph, self.settings, self.parts, self.sizes = model, graph, settings, parts, sizes
+        self.seconds: dict[str, float] = {}
+
+    def find(
+        self, name: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None] | None = None, *, seed: int = 0
+    ) -> Circuit:
+        """The circuit of the prompts together; `name` tells it from the job's other circuits."""
+        key = fingerprint(name, [(prompt.text, prompt.answer_text) for prompt in prompts])
+        done, state = self.parts.path(key, ".npz"), self.parts.path(f"{key} search", ".npz")
+        if not done.is_file():
+            start = time.perf_counter()
+            given = [None] * len(prompts) if partners is None else partners
+            found, _ = find_circuit(
+                self.model,
+                self.graph,
+                prompts,
+                given,
+                self.settings,
+                seed=seed,
+                sizes=self.sizes,
+                state=state,
+                report=Ticker(f"{name}: {self.settings.method}"),
+            )
+            self.parts.put(key, time.perf_counter() - start)
+            save_circuits(done, {name: found})
+        self.seconds[name] = float(str(self.parts.get(key)))
+        return load_circuits(done, self.settings.method)[name]
