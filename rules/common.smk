@@ -255,13 +255,18 @@ def exact_showcase(wildcards) -> list[str]:
     )
 
 
+def standing_settings(wildcards) -> dict[str, object]:
+    """How standing circuits are found, whatever the study's methods."""
+    return circuit_settings("standing")
+
+
 def analysis_settings(wildcards) -> dict[str, object]:
     """How hops, reverse relations and demonstrations find circuits: as relations do, by the first method."""
     return circuit_settings(config["circuits"]["methods"][0])
 
 
 def single_settings(wildcards) -> dict[str, object]:
-    """How the many circuits of single prompts are found, against the zero baseline."""
+    """How the many circuits of single prompts before and after edits are found, against the zero baseline."""
     return circuit_settings(config["circuits"]["single"])
 
 

@@ -190,7 +190,6 @@ rule tabulate_edited_circuit_overlap:
     log:
         "<logs>/tabulate_edited_circuit_overlap/{model}.log",
     params:
-        method=lookup(within=config, dpath="circuits/methods")[0],
         code=code_digest("tabulate_edited_circuit_overlap"),
     script:
         "../workflow_scripts/tabulate_edited_circuit_overlap.py"

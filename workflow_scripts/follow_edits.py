@@ -1,11 +1,12 @@
 """Many facts edited at several layers: their circuits before and after, and the new object's rank (KC section 5)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from knowcirc.analysis.followed import depth_layers, follow
+from knowcirc.analysis.followed import Finders, depth_layers, follow
 from knowcirc.analysis.heads import Thresholds
 from knowcirc.circuits.finding import CircuitSettings, finder
 from knowcirc.circuits.graph import Graph
@@ -29,20 +30,33 @@ def main(job: Job) -> None:
     n_layers = model.transformer.shape.n_layers
     settings = {name: placed(name, given, inputs[-1], n_layers) for name, given in params.settings.items()}
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
-    find, limits = finder(graph, CircuitSettings(**params.circuits)), Thresholds(**params.heads)
+    single = CircuitSettings(**params.circuits)
+    stand = [finder(graph, CircuitSettings(**params.standing), seed) for seed in (0, 1)]
+    plain = Finders(single.method, finder(graph, single))
 
     def make(editor: str, layer: int, wanted: Request) -> Edit:
         return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, stuff)
 
-    identity = (settings, places, params.circuits, params.heads, params.kv, params.numerics, params.code)
+    identity = (
+        settings,
+        places,
+        params.circuits,
+        params.standing,
+        params.standing_records,
+        params.heads,
+        params.kv,
+        params.numerics,
+        params.code,
+    )
     parts = Parts(job.output.circuits, fingerprint(*identity, *inputs))
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
-    for record in progress(records[: params.records], "followed edits: records"):
+    for i, record in enumerate(progress(records[: params.records], "followed edits: records")):
         found: Any = parts.get(record.case)
         if found is None:
             wanted = request(model, record.template, record.subject, record.target_new)
-            done = follow(model, graph, record, wanted, places, make, find, limits)
+            finders = replace(plain, standing=(stand[0], stand[1])) if i < params.standing_records else plain
+            done = follow(model, graph, record, wanted, places, make, finders, Thresholds(**params.heads))
             found = {"circuits": done.circuits, "ranks": done.ranks}
             parts.put(record.case, found)
         circuits += found["circuits"]

@@ -12,7 +12,7 @@ from knowcirc.analysis.averages import edited_overlap, edited_ranks
 from knowcirc.analysis.claims import CLAIMS, claims_table, verdict
 from knowcirc.analysis.comparison import compare
 from knowcirc.analysis.evidence import Evidence, arrival
-from knowcirc.analysis.followed import follow, prompts_of_record
+from knowcirc.analysis.followed import Finders, follow, prompts_of_record
 from knowcirc.analysis.heads import Thresholds, find_head, read_heads
 from knowcirc.analysis.lens import step_ranks
 from knowcirc.circuits.finding import CircuitSettings, find_circuit, finder
@@ -45,6 +45,7 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
     model = editable
     graph = Graph.of(model.transformer.shape, "grouped")
     find = finder(graph, CircuitSettings("eap", share=60 / graph.n_edges))
+    other = finder(graph, CircuitSettings("eap", share=30 / graph.n_edges))  # stands for a search from another seed
     wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
     made: list[tuple[str, int, str]] = []
 
@@ -56,21 +57,28 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
 
     places = [("rome", 0), ("rome", 2), ("ft-m", 2)]
     kept = model.transformer.blocks[0].mlp.w_out.clone()
-    found = follow(model, graph, RECORD, wanted, places, make, find, LIMITS)
+    found = follow(model, graph, RECORD, wanted, places, make, Finders("eap", find, (find, other)), LIMITS)
     assert made == [("rome", 0, "Peru"), ("rome", 2, "Peru"), ("ft-m", 2, "Peru")]
     assert torch.equal(model.transformer.blocks[0].mlp.w_out, kept)
-    table, prompts = pd.DataFrame(found.circuits), prompts_of_record(model, RECORD, wanted.prompt)
+    every, prompts = pd.DataFrame(found.circuits), prompts_of_record(model, RECORD, wanted.prompt)
     assert list(prompts) == ["request", "neighbour", "unrelated"]
+    table, standing = every[every["method"] == "eap"], every[every["method"] == "standing"]
+    assert standing["prompt"].tolist() == ["request", "unrelated"] * (1 + len(places))
     assert table[["editor", "layer"]].drop_duplicates().to_numpy().tolist() == [["none", -1], *map(list, places)]
     before = {name: find(model, replace(prompt, answer=_top(model, prompt))) for name, prompt in prompts.items()}
     mover, is_mover = find_head(read_heads(model, prompts["request"]), "mover", LIMITS)
     p_before = {name: answer_prompts(model, [prompt])[0].p for name, prompt in prompts.items()}
+    unedited = standing[(standing["editor"] == "none") & (standing["prompt"] == "request")].iloc[0]
+    asked = replace(prompts["request"], answer=_top(model, prompts["request"]))
+    assert unedited["shared_edges"] == (before["request"].edges & other(model, asked).edges).sum() < 60
     with applied(model, make("rome", 2, wanted)) as edited:
         for name, prompt in prompts.items():
             row = table[(table["editor"] == "rome") & (table["layer"] == 2) & (table["prompt"] == name)].iloc[0]
             circuit = find(edited, replace(prompt, answer=_top(edited, prompt)))
-            for key, value in compare(graph, before[name].edges, circuit.edges).items():
-                assert row[key] == pytest.approx(value)
+            measured = compare(graph, before[name].edges, circuit.edges)
+            assert {key: row[key] for key in measured} == pytest.approx(measured)
+            same = standing[(standing["editor"] == "rome") & (standing["layer"] == 2) & (standing["prompt"] == name)]
+            assert same["shared_edges"].tolist() == [measured["shared_edges"]] * (name != "neighbour")
             answer = answer_prompts(edited, [prompt])[0]
             assert row["p_true"] == pytest.approx(answer.p)
             assert row["kept_share"] == pytest.approx(min(1.0, answer.p / p_before[name]))
@@ -115,14 +123,15 @@ def test_overlaps_are_means_over_records_of_edited_rows_alone() -> None:
             ("b", "rome", "request", 0.6, False),
             ("a", "rome", "neighbour", 0.9, None),
         )
-    ).assign(to_subject=0.3, writes_true=False)
-    table = edited_overlap(rows, "tiny", "eap")
-    assert table[["editor", "layer", "prompt", "n"]].to_numpy().tolist() == [
-        ["rome", 3, "request", 2],
-        ["rome", 3, "neighbour", 1],
+    ).assign(to_subject=0.3, writes_true=False, method="eap")
+    twice = rows[rows["editor"] == "none"].assign(method="standing", jaccard_edges=0.7)
+    table = edited_overlap(pd.concat([twice, rows]), "tiny")
+    assert table[["method", "editor", "layer", "prompt", "jaccard_edges", "n"]].to_numpy().tolist() == [
+        ["eap", "rome", 3, "request", pytest.approx(0.4), 2],
+        ["eap", "rome", 3, "neighbour", pytest.approx(0.9), 1],
+        ["standing", "none", 3, "request", pytest.approx(0.7), 1],
     ]
     first = table.iloc[0]
-    assert first["jaccard_edges"] == pytest.approx(0.4)
     assert (first["jaccard_edges_low"], first["jaccard_edges_high"]) == (0.2, 0.6)
     assert (first["writes_new"], first["says_same"], first["method"]) == (0.5, 1.0, "eap")
 

@@ -66,7 +66,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("n_heads", "n"),
     ),
     "edited_circuit_overlap": (
-        *("model", "editor", "layer", "prompt", "jaccard_edges", "jaccard_nodes", "kept_share", "n"),
+        *("model", "method", "editor", "layer", "prompt", "jaccard_edges", "jaccard_nodes", "kept_share", "n"),
     ),
     "claims": ("model", "claim", "section", "measure", "value", "low", "high", "bound", "holds", "n"),
     "icl_head_ablation": (
@@ -96,7 +96,7 @@ ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
     "circuit_hit_at_10": ("relation", "method", "ablation"),
     "method_comparison": ("relation", "method", "ablation"),
     "special_components": ("relation", "head"),
-    "edited_circuit_overlap": ("editor", "layer", "prompt"),
+    "edited_circuit_overlap": ("method", "editor", "layer", "prompt"),
     "claims": ("claim",),
     "hallucination_heads": ("relation",),
     "hops": ("composition",),

@@ -39,18 +39,22 @@ def _pooled(part: pd.DataFrame, name: str) -> Interval:
     return pooled(part[name].tolist(), part["relation"].tolist())
 
 
-def edited_overlap(circuits: pd.DataFrame, model: str, method: str) -> pd.DataFrame:
-    """Table edited_circuit_overlap: a row an editor, edited layer and prompt; means over records with intervals."""
+def edited_overlap(circuits: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Table edited_circuit_overlap: one row per method, editor, edited layer and prompt; means over records, intervals.
+
+    Standing circuits have rows of the unedited model, too: two searches from different seeds.
+    """
     rows = []
-    edited = circuits[circuits["editor"] != UNEDITED]
-    for (editor, layer, prompt), group in edited.groupby(["editor", "layer", "prompt"], sort=False):
-        row: dict[str, object] = {"model": model, "editor": editor, "layer": layer, "prompt": prompt, "method": method}
+    compared = circuits[(circuits["editor"] != UNEDITED) | (circuits["method"] == "standing")]
+    by = ["method", "editor", "layer", "prompt"]
+    for key, group in compared.groupby(by, sort=False):
+        row: dict[str, object] = {"model": model, **dict(zip(by, key, strict=True))}
         for name in (*OVERLAPS, "kept_share", "p_true", "p_new", "says_same"):
             row |= columns(name, bootstrap(group[name].astype(float).tolist()))
         for name in ("to_subject", "writes_new", "writes_true"):
             row |= columns(name, bootstrap(group[name].dropna().astype(float).tolist()))
         rows.append({**row, "n": len(group)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values("method", kind="stable", ignore_index=True)
 
 
 def edited_ranks(ranks: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -17,7 +17,8 @@ SHOWN_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class EditedView:
-    """One prompt under one set of weights. The circuit is that of the token the weights answer with.
+    """One prompt under one set of weights. The circuit is that of `said`: the prompt with the token that the weights
+    answer with.
 
     `old` and `new` are the answers read for the prompt's true object and for the edit's new one. `heads` are read for
     the true object; `new_ranks` holds the new one's rank (from 0) among the tokens that each head raises.
@@ -25,6 +26,7 @@ class EditedView:
 
     prompt: str
     weights: str
+    said: Prompt
     circuit: Circuit
     heads: dict[str, HeadReading]
     new_ranks: dict[str, int]
@@ -45,7 +47,7 @@ def read_view(
         true, other = read_outputs(model, prompt, observe(model, prompt), (prompt.answer[0], new))
         readings = {reading.name: reading for reading in true}
         new_ranks = {reading.name: reading.rank for reading in other}
-    return EditedView(name, weights, find(model, said), readings, new_ranks, old_answer, new_answer)
+    return EditedView(name, weights, said, find(model, said), readings, new_ranks, old_answer, new_answer)
 
 
 def view_rows(

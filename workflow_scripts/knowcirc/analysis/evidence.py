@@ -151,9 +151,14 @@ def leak(editor: str) -> Callable[[Evidence], Interval]:
     return read
 
 
+def _read_once(circuits: pd.DataFrame, prompt: str) -> pd.DataFrame:
+    """Rows of followed edits of one prompt: what the model says is the same in those of each circuit method."""
+    return circuits[circuits["prompt"] == prompt].drop_duplicates(["case", "editor", "layer"])
+
+
 def mover_writes_new(evidence: Evidence) -> Interval:
     """Share of edits by ROME after which the original mover head writes the new object, less the share before."""
-    rows = evidence.circuits[evidence.circuits["prompt"] == "request"]
+    rows = _read_once(evidence.circuits, "request")
     before = rows[rows["editor"] == "none"].set_index("case")["writes_new"].astype(float)
     after = rows[rows["editor"] == _need(rows, "rome")].assign(value=lambda one: one["writes_new"].astype(float))
     return bootstrap((after.groupby("case")["value"].mean() - before).dropna().tolist())
@@ -161,7 +166,7 @@ def mover_writes_new(evidence: Evidence) -> Interval:
 
 def unrelated(evidence: Evidence) -> Interval:
     """Share of an unrelated fact's probability that is kept, ROME less FT-M."""
-    rows = evidence.circuits[evidence.circuits["prompt"] == "unrelated"]
+    rows = _read_once(evidence.circuits, "unrelated")
     kept = {
         name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["kept_share"]
         for name in ("rome", "ft-m")

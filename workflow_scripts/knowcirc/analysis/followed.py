@@ -3,10 +3,12 @@
 1. Each record is edited by each editor at each layer, one at a time, and undone.
 2. Its request, a neighbour and an unrelated fact are read before and after: the circuit of what the model says, the
    probabilities of the true and the new object, and, of the request, the original mover head.
+   Circuits are those of single prompts. Of the first records, requests and unrelated facts have standing circuits, too.
+   Chance has a part in their search: the unedited model's are searched a second time, from another seed, to show it.
 3. The new object's rank at the request's last position and at its subject, layer by layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from knowcirc.analysis.averages import UNEDITED
@@ -14,6 +16,7 @@ from knowcirc.analysis.comparison import compare
 from knowcirc.analysis.edited import EditedView, read_view
 from knowcirc.analysis.heads import Thresholds, find_head
 from knowcirc.analysis.lens import by_layer, falls, step_ranks
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import Edit, Request, applied
@@ -22,15 +25,25 @@ from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
 
 Place = tuple[str, int]  # editor, edited layer
+STANDING = ("request", "unrelated")  # prompts that have standing circuits
 MakeEdit = Callable[[str, int, Request], Edit]
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A record's rows: of circuits (one a place and prompt), and of ranks (one a place, position and layer)."""
+    """A record's rows: of circuits (one per method, place and prompt), of ranks (one per place, position and layer)."""
 
     circuits: list[dict[str, object]]
     ranks: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finders:
+    """What finds circuits: one method for all prompts; and standing circuits, from two seeds, or none."""
+
+    method: str
+    find: Find
+    standing: tuple[Find, Find] | None = None
 
 
 def depth_layers(depths: list[float], n_layers: int) -> list[int]:
@@ -59,7 +72,7 @@ def follow(
     wanted: Request,
     places: list[Place],
     make: MakeEdit,
-    find: Find,
+    finders: Finders,
     limits: Thresholds,
 ) -> Followed:
     """One record under the original weights and under its edit at each place."""
@@ -67,28 +80,53 @@ def follow(
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
     before: dict[str, EditedView] = {}
+    original: dict[str, Circuit] = {}
     for editor, layer in [(UNEDITED, -1), *places]:
         shared: dict[str, object] = {"case": record.case, "editor": editor, "layer": layer}
         edit = None if editor == UNEDITED else make(editor, layer, wanted)
         with applied(model, edit) as edited:
             after = {
-                name: read_view(edited, find, name, editor, prompt, new, heads=name == "request")
+                name: read_view(edited, finders.find, name, editor, prompt, new, heads=name == "request")
                 for name, prompt in prompts.items()
             }
+            standing = _stand(edited, after, finders.standing, original)
             ranks += [{**shared, **row} for row in _rank_rows(edited, prompts["request"], new)]
         before = before or after
-        circuits += [{**shared, **_changes(graph, before[name], view, limits)} for name, view in after.items()]
+        views = [(finders.method, view, before[name].circuit, view.circuit) for name, view in after.items()]
+        views += [("standing", after[name], original[name], circuit) for name, circuit in standing.items()]
+        for method, view, old, circuit in views:
+            changes = _changes(before[view.prompt], view, limits)
+            circuits.append({**shared, "method": method, **changes, **compare(graph, old.edges, circuit.edges)})
     return Followed(circuits, ranks)
 
 
-def _changes(graph: Graph, before: EditedView, after: EditedView, limits: Thresholds) -> dict[str, object]:
+def _stand(
+    model: LanguageModel,
+    views: Mapping[str, EditedView],
+    standing: tuple[Find, Find] | None,
+    original: dict[str, Circuit],
+) -> dict[str, Circuit]:
+    """Standing circuits under the weights in place; at first, of the unedited model, those of both seeds.
+
+    Those of the first seed go to `original`, and the second's are given back.
+    """
+    if standing is None:
+        return {}
+    find, again = standing
+    said = {name: views[name].said for name in STANDING if name in views}
+    if not original:
+        original |= {name: find(model, prompt) for name, prompt in said.items()}
+        find = again
+    return {name: find(model, prompt) for name, prompt in said.items()}
+
+
+def _changes(before: EditedView, after: EditedView, limits: Thresholds) -> dict[str, object]:
     row: dict[str, object] = {
         "prompt": after.prompt,
         "p_true": after.old.p,
         "p_new": after.new.p,
         "kept_share": min(1.0, after.old.p / before.old.p),
         "says_same": after.old.top == before.old.top,
-        **compare(graph, before.circuit.edges, after.circuit.edges),
         "n_edges": after.circuit.n_edges,
     }
     if after.heads:

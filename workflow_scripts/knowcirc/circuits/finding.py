@@ -55,9 +55,9 @@ class CircuitSettings:
         return max(1, round(self.share * graph.n_edges))
 
 
-def finder(graph: Graph, settings: CircuitSettings) -> Find:
+def finder(graph: Graph, settings: CircuitSettings, seed: int = 0) -> Find:
     """What finds the circuits of single prompts without a partner, against the zero baseline."""
-    return lambda model, prompt: find_circuit(model, graph, [prompt], [None], settings)[0]
+    return lambda model, prompt: find_circuit(model, graph, [prompt], [None], settings, seed=seed)[0]
 
 
 def find_circuit(
