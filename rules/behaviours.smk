@@ -85,6 +85,10 @@ rule study_hops:
     input:
         model="<results>/models/{model}/provenance.json",
         relations=relations_of_study,
+        circuits=expand(
+            "<results>/{{model}}/circuits/{method}.npz",
+            method=config["circuits"]["methods"][0],
+        ),
     output:
         hops="<results>/{model}/behaviours/hops.csv",
     log:
@@ -99,7 +103,7 @@ rule study_hops:
         numerics=numerics,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
-        circuits=single_settings,
+        circuits=analysis_settings,
         hops=lookup(within=config, dpath="hops"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
@@ -113,6 +117,10 @@ rule study_reverse_relations:
     input:
         model="<results>/models/{model}/provenance.json",
         relations=relations_of_study,
+        circuits=expand(
+            "<results>/{{model}}/circuits/{method}.npz",
+            method=config["circuits"]["methods"][0],
+        ),
     output:
         both_ways="<results>/{model}/behaviours/both_ways.csv",
     log:
@@ -127,7 +135,7 @@ rule study_reverse_relations:
         numerics=numerics,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
-        circuits=single_settings,
+        circuits=analysis_settings,
         asked=lookup(within=config, dpath="reverse"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),

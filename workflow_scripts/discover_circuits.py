@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.evaluation import SIZES
 from knowcirc.circuits.export import save_circuits
 from knowcirc.circuits.finding import CircuitSettings
@@ -12,7 +11,6 @@ from knowcirc.facts.survey import prompts_of, split_rows
 from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
-from knowcirc.seeding import derive
 
 
 def main(job: Job) -> None:
@@ -28,9 +26,7 @@ def main(job: Job) -> None:
     known = set(survey.relation.unique())  # relations may have been left out by name
     for relation in progress([name for name in params.relations if name in known], f"circuits by {settings.method}"):
         prompts = prompts_of(model, split_rows(survey, relation, "val"))
-        seed = derive(params.seed, "partners", relation)
-        partners = [None if i is None else prompts[i] for i in choose_partners(prompts, seed)]
-        circuits[relation] = finder.find(relation, prompts, partners, seed=seed)
+        circuits[relation] = finder.find_with_partners(relation, prompts, params.seed)
     write_json(job.output.seconds, finder.seconds)
     save_circuits(Path(job.output.circuits), circuits)
     parts.clear()

@@ -3,28 +3,37 @@
 from pathlib import Path
 
 from knowcirc.analysis.hops import Composition, hops_rows, study_chains
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.export import load_circuits
+from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import READERS
-from knowcirc.files import write_table
+from knowcirc.files import Parts, fingerprint, read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a composition; those with too few chains of known hops are named in the log."""
-    params = job.params
+    """Write a row a composition; those with too few chains of known hops are named in the log.
+
+    Circuits that are found are not searched again after an interruption, and a search goes on.
+    """
+    params, settings = job.params, CircuitSettings(**job.params.circuits)
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    find = finder(graph, CircuitSettings(**params.circuits))
-    counts = {"most": params.hops["facts"], "n_circuits": params.hops["circuits"], "seed": params.seed}
+    weights = read_json(job.input.model)["weights_sha256"]
+    identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
+    parts = Parts(job.output.hops, fingerprint(*identity))
+    finder, own = KeptCircuits(model, graph, settings, parts), load_circuits(Path(job.input.circuits), settings.method)
+    counts = {"most": params.hops["facts"], "d_val": params.hops["d_val"], "seed": params.seed}
     studies = []
     for each in progress(params.hops["compositions"], "hops: compositions"):
         composition = Composition(**each)
         pair = relations[composition.first], relations[composition.second]
-        studies.append(study_chains(model, find, composition, pair, **counts))
-    write_table(job.output.hops, hops_rows(graph, studies, params.hits))
+        studies.append(study_chains(finder, composition, pair, **counts))
+    write_table(job.output.hops, hops_rows(graph, studies, own, params.hits))
+    parts.clear()
 
 
 if __name__ == "__main__":

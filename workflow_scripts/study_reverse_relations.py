@@ -4,17 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from knowcirc.analysis.reverse import reverse_rows, reverse_wording, study_both_ways
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.export import load_circuits
+from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import READERS
-from knowcirc.files import write_table
+from knowcirc.files import Parts, fingerprint, read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a relation; those with too few known facts are named in the log."""
-    params, wanted = job.params, job.params.asked
+    """Write a row a relation; those with too few known facts are named in the log.
+
+    Circuits that are found are not searched again after an interruption, and a search goes on.
+    """
+    params, wanted, settings = job.params, job.params.asked, CircuitSettings(**job.params.circuits)
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     asked = [
         replace(relations[name], reverse_template=wanted["templates"].get(name, relations[name].reverse_template))
@@ -24,10 +29,14 @@ def main(job: Job) -> None:
         reverse_wording(relation)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    find = finder(graph, CircuitSettings(**params.circuits))
-    counts = {"most": wanted["facts"], "n_circuits": wanted["circuits"], "seed": params.seed}
-    studies = [study_both_ways(model, find, relation, **counts) for relation in progress(asked, "reverse relations")]
-    write_table(job.output.both_ways, reverse_rows(graph, studies, params.hits))
+    weights = read_json(job.input.model)["weights_sha256"]
+    identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
+    parts = Parts(job.output.both_ways, fingerprint(*identity))
+    finder, own = KeptCircuits(model, graph, settings, parts), load_circuits(Path(job.input.circuits), settings.method)
+    counts = {"most": wanted["facts"], "d_val": wanted["d_val"], "seed": params.seed}
+    studies = [study_both_ways(finder, relation, **counts) for relation in progress(asked, "reverse relations")]
+    write_table(job.output.both_ways, reverse_rows(graph, studies, own, params.hits))
+    parts.clear()
 
 
 if __name__ == "__main__":

@@ -2,23 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.comparison import compare, overlaps
+from knowcirc.analysis.comparison import compare, overlap_columns
 from knowcirc.analysis.heads import Thresholds, read_heads
-from knowcirc.analysis.hops import Composition, chains, hops_rows, study_chains
+from knowcirc.analysis.hops import Chains, Composition, chains, hops_rows, study_chains
 from knowcirc.analysis.lens import step_ranks
 from knowcirc.analysis.reverse import reverse_rows, reversible, study_both_ways
 from knowcirc.analysis.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
 from knowcirc.analysis.wrong_tables import hallucination_table
-from knowcirc.circuits.finding import CircuitSettings, Find, finder
+from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation
+from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import wilson
 
@@ -178,10 +181,11 @@ def test_chains_join_objects_to_subjects() -> None:
     assert len({tuple(chains(CITIES, LANGUAGES, seed=seed)) for seed in range(8)}) > 1
 
 
-def small_circuits(model: LanguageModel) -> tuple[Graph, Find]:
-    """The model's graph, and what finds circuits of 40 of its edges."""
+def small_circuits(model: LanguageModel, folder: Path) -> KeptCircuits:
+    """What finds circuits of 40 of the model's edges, and keeps them in a folder."""
     graph = Graph.of(model.transformer.shape, "grouped")
-    return graph, finder(graph, CircuitSettings("eap", share=40 / graph.n_edges))
+    settings = CircuitSettings("eap-ig-zero", share=40 / graph.n_edges)
+    return KeptCircuits(model, graph, settings, Parts(folder / "table.csv", "test"))
 
 
 def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[str] = ()) -> None:
@@ -197,13 +201,17 @@ def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[
     monkeypatch.setattr(module, answers)
 
 
-def test_a_composition_is_asked_in_four_ways(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def chains_study(model: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[KeptCircuits, Chains]:
+    """Four chains; Lima's first hop is not known, nor is Italy's second."""
     monkeypatch.setattr("knowcirc.analysis.hops.LEAST", 2)
     known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
-    graph, find = small_circuits(model)
-    study = study_chains(model, find, COMPOSITION, (CITIES, LANGUAGES), most=9, n_circuits=9, seed=0)
+    finder = small_circuits(model, tmp_path)
+    return finder, study_chains(finder, COMPOSITION, (CITIES, LANGUAGES), most=9, d_val=9, seed=0)
+
+
+def test_a_composition_is_asked_in_four_ways(chains_study: tuple[KeptCircuits, Chains]) -> None:
+    _, study = chains_study
     texts = {one["first"].text: {name: prompt.text for name, prompt in one.items()} for one in study.prompts}
     assert texts["the city of Paris lies in"] == {
         "first": "the city of Paris lies in",
@@ -217,29 +225,62 @@ def test_a_composition_is_asked_in_four_ways(
     assert {study.prompts[i]["first"].text for i in study.known} == {
         f"the city of {x} lies in" for x in ("Paris", "Madrid")
     }
-    assert len(study.circuits) == 2  # Lima's first hop and Italy's second are not known
-    for i, circuits in zip(study.known, study.circuits, strict=True):
-        expected = find(model, study.prompts[i]["integrated"])
-        assert (circuits["integrated"].edges == expected.edges).all()
-    other = replace(study, composition=Composition("x", "y", "{}"), circuits=study.circuits[:1])
-    near = replace(study, composition=Composition("x", "city_country", "{}"), circuits=study.circuits[1:])
-    table = hops_rows(graph, [study, other, near], 1)
-    row = table.iloc[0]
+
+
+def test_a_kind_of_question_has_one_circuit_of_all_its_known_chains(
+    chains_study: tuple[KeptCircuits, Chains], model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder, study = chains_study
+    assert list(study.circuits) == ["first", "second", "integrated"]
+    for kind, circuit in study.circuits.items():
+        prompts = [study.prompts[i][kind] for i in study.known]
+        expected, _ = find_circuit(model, finder.graph, prompts, [None, None], finder.settings)
+        assert (circuit.edges == expected.edges).all()
+    both = relation("city_country", "the city of {} lies in", "Paris:France", "Rome:France", "Lima:Peru")
+    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["Lima lies"])
+    twice = study_chains(finder, COMPOSITION, (both, LANGUAGES), most=9, d_val=9, seed=0)
+    assert twice.together == {"first": 2, "second": 1, "integrated": 2}  # two cities of one country ask it once
+    one = study_chains(finder, COMPOSITION, (both, LANGUAGES), most=9, d_val=1, seed=0)
+    assert set(one.together.values()) == {1}
+
+
+def test_overlaps_of_hops_stand_between_a_floor_and_a_ceiling(
+    chains_study: tuple[KeptCircuits, Chains], caplog: pytest.LogCaptureFixture
+) -> None:
+    finder, study = chains_study
+    graph, circuits = finder.graph, study.circuits
+    swapped = {"first": circuits["second"], "second": circuits["first"], "integrated": circuits["integrated"]}
+    other = replace(study, composition=Composition("x", "y", "{}"), circuits=swapped)
+    near = replace(study, composition=Composition("x", "city_country", "{}"))
+    own = {"city_country": circuits["integrated"]}
+    with caplog.at_level("WARNING"):
+        row = hops_rows(graph, [study, other, near], own, 1).iloc[0]
+    assert "relation country_language has no circuit of its own" in caplog.text
     assert row["hit_first"] == pytest.approx(0.75)
     assert row["known_hit_first"] == 1.0
-    overlap = [compare(graph, one["integrated"].edges, one["first"].edges)["jaccard_edges"] for one in study.circuits]
-    assert row["edges_integrated_first"] == pytest.approx(np.mean(overlap))
-    stranger = study.circuits[0]["first"].edges  # of the composition that shares no relation
-    apart = [compare(graph, one["integrated"].edges, stranger)["jaccard_nodes"] for one in study.circuits]
-    assert row["nodes_integrated_unrelated"] == pytest.approx(np.mean(apart))
-    assert (row["n"], row["n_known"], row["n_circuits"]) == (4, 2, 2)
-    assert np.isnan(hops_rows(graph, [study], 1).iloc[0]["edges_integrated_unrelated"])
-    few = replace(study, composition=Composition("few", "facts", "{}"), known=study.known[:1])
+    overlap = compare(graph, circuits["integrated"].edges, circuits["first"].edges)
+    assert (row["edges_integrated_first"], row["edges_first_again"]) == (overlap["jaccard_edges"],) * 2
+    apart = compare(graph, circuits["integrated"].edges, circuits["second"].edges)
+    assert row["nodes_integrated_unrelated"] == apart["jaccard_nodes"]  # with the composition that shares no relation
+    assert np.isnan(row["edges_second_again"])
+    assert not [name for name in row.index if name.startswith(("edges", "nodes")) and name.endswith("_low")]
+    assert (row["n"], row["n_known"], row["n_prompts"], row["n_prompts_second"]) == (4, 2, 2, 2)
+    assert np.isnan(hops_rows(graph, [study], own, 1).iloc[0]["edges_integrated_unrelated"])
+
+
+def test_compositions_of_too_few_known_chains_are_left_out(
+    chains_study: tuple[KeptCircuits, Chains], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finder, study = chains_study
+    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["Lima lies", "Italy speak", "Spain speak"])
+    named = replace(COMPOSITION, first="few")
+    few = study_chains(finder, named, (CITIES, LANGUAGES), most=9, d_val=9, seed=0)
+    assert (len(few.known), few.circuits) == (1, {})
     with caplog.at_level("WARNING"):
-        assert len(hops_rows(graph, [study, few], 1)) == 1
-    assert "few+facts is left out, both hops of 1 chains are known" in caplog.text
+        assert len(hops_rows(finder.graph, [study, few], {}, 1)) == 1
+    assert "few+country_language is left out, both hops of 1 chains are known" in caplog.text
     with pytest.raises(ValueError, match=r"hops\.compositions: the model knows both hops of fewer than 2"):
-        hops_rows(graph, [few], 1)
+        hops_rows(finder.graph, [few], {}, 1)
 
 
 # Both ways
@@ -251,45 +292,54 @@ def test_only_objects_of_a_single_subject_are_asked_back() -> None:
 
 
 def test_a_relation_is_asked_both_ways(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 1)
     known_first(monkeypatch, "knowcirc.analysis.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"])
-    graph, find = small_circuits(model)
-    study = study_both_ways(model, find, CAPITALS, most=9, n_circuits=9, seed=0)
+    finder = small_circuits(model, tmp_path)
+    graph = finder.graph
+    study = study_both_ways(finder, CAPITALS, most=9, d_val=9, seed=0)
     forward = tokenise(model.text, "the capital of Spain is", "Madrid")
     backward = tokenise(model.text, "Madrid is the capital of", "Spain")
-    (circuits,) = study.circuits  # Italy's capital is not known
-    assert (circuits["forward"].edges == find(model, forward).edges).all()
-    assert (circuits["reverse"].edges == find(model, backward).edges).all()
+    for way, prompt in (("forward", forward), ("reverse", backward)):  # Italy's capital is not known
+        expected, _ = find_circuit(model, graph, [prompt], [None], finder.settings)
+        assert (study.circuits[way].edges == expected.edges).all()
     other = replace(study, relation="other", subjects=frozenset({"big"}))
-    row = reverse_rows(graph, [study, other], 1).iloc[0]
-    assert (row["hit_forward"], row["hit_reverse"]) == (0.5, 0.5)
-    shared = compare(graph, circuits["forward"].edges, circuits["reverse"].edges)
-    assert row["edges_both_ways"] == pytest.approx(shared["jaccard_edges"])
-    assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
-    assert np.isnan(reverse_rows(graph, [study, replace(study)], 1)["nodes_unrelated"]).all()  # of the same subjects
-    assert (row["n"], row["n_circuits"]) == (2, 1)
-    few = replace(study, relation="few", known=[])
+    own = {"capital": study.circuits["reverse"]}
     with caplog.at_level("WARNING"):
-        assert len(reverse_rows(graph, [study, few], 1)) == 1
-    assert "few is left out, 0 of its facts are known" in caplog.text
-    with pytest.raises(ValueError, match=r"reverse\.relations: the model knows fewer than 1"):
-        reverse_rows(graph, [few], 1)
+        table = reverse_rows(graph, [study, other], own, 1)
+    assert "relation other has no circuit of its own" in caplog.text
+    row = table.iloc[0]
+    assert (row["hit_forward"], row["hit_reverse"]) == (0.5, 0.5)
+    shared = compare(graph, *(study.circuits[way].edges for way in ("forward", "reverse")))
+    assert (row["edges_both_ways"], row["edges_same_way"]) == (shared["jaccard_edges"],) * 2
+    assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
+    assert np.isnan(table["nodes_same_way"].iloc[1])
+    assert np.isnan(
+        reverse_rows(graph, [study, replace(study)], own, 1)["nodes_unrelated"]
+    ).all()  # of the same subjects
+    assert (row["n"], row["n_known"], row["n_prompts"]) == (2, 1, 1)
+    monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 2)
+    few = study_both_ways(finder, CAPITALS, most=9, d_val=9, seed=0)
+    assert few.circuits == {}
+    with pytest.raises(ValueError, match=r"reverse\.relations: the model knows fewer than 2"):
+        reverse_rows(graph, [few], own, 1)
+    with caplog.at_level("WARNING"):
+        assert len(reverse_rows(graph, [replace(study, known=[0, 1]), few], own, 1)) == 1
+    assert "capital is left out, 1 of its facts are known" in caplog.text
 
 
 def test_a_circuit_overlaps_with_others_by_the_mean(load_tiny: Loader) -> None:
     graph = Graph.of(load_tiny("gpt2").transformer.shape, "per_head")
     rng = np.random.default_rng(0)
     one, two, three = ((rng.random(graph.valid.shape) < share) & graph.valid for share in (0.2, 0.4, 0.6))
-    found = overlaps(graph, [(one, [two, three]), (one, [one]), (one, [])])
+    row = overlap_columns(graph, {"others": (one, [two, three]), "self": (one, [one]), "none": (one, [])})
     apart = [compare(graph, one, other)["jaccard_edges"] for other in (two, three)]
-    assert found["edges"] == [pytest.approx(np.mean(apart)), 1.0]  # a circuit beside none has no overlap
-    assert [len(values) for values in found.values()] == [2, 2]
+    assert (row["edges_others"], row["edges_self"]) == (pytest.approx(np.mean(apart)), 1.0)
+    assert np.isnan(row["nodes_none"])
+    assert len(row) == 6
 
 
-def test_a_relation_without_a_reverse_wording_is_refused(load_tiny: Loader) -> None:
-    model = load_tiny("gpt2")
-    find = finder(Graph.of(model.transformer.shape, "per_head"), CircuitSettings("eap", share=0.1))
+def test_a_relation_without_a_reverse_wording_is_refused(model: LanguageModel, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="country_language has no reverse_template"):
-        study_both_ways(model, find, LANGUAGES, most=3, n_circuits=1, seed=0)
+        study_both_ways(small_circuits(model, tmp_path), LANGUAGES, most=3, d_val=1, seed=0)

@@ -54,11 +54,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "hops": (
         *("model", "composition", "hit_first", "hit_second", "hit_integrated", "hit_left_out"),
-        *("nodes_integrated_first", "edges_integrated_first", "edges_integrated_unrelated", "n_circuits", "n"),
+        *("nodes_integrated_first", "edges_integrated_first", "edges_integrated_second", "edges_first_second"),
+        *("edges_integrated_unrelated", "edges_first_again", "edges_second_again", "n_prompts", "n_known", "n"),
     ),
     "reverse_relations": (
         *("model", "relation", "hit_forward", "hit_reverse", "nodes_both_ways", "edges_both_ways", "edges_unrelated"),
-        *("n_circuits", "n"),
+        *("edges_same_way", "n_prompts", "n_known", "n"),
     ),
     "special_components": ("model", "category", "relation", "head", "layer", "role", "role_share", "facts", "n"),
     "head_ablation": (
@@ -88,7 +89,14 @@ SHARES = {
     *("jaccard_edges", "jaccard_nodes", "kept_share"),
     *("overtaken_from", "leads_from", "right_ever_on_top", "attends_wrong", "attends_right", "writes_said_wrong"),
     *("hit_first", "hit_second", "hit_integrated", "hit_left_out", "hit_forward", "hit_reverse"),
-    *("edges_integrated_first", "edges_integrated_unrelated", "edges_both_ways", "edges_unrelated"),
+    *(
+        f"{kind}_{name}"
+        for kind in ("nodes", "edges")
+        for name in (
+            *("integrated_first", "integrated_second", "first_second", "integrated_unrelated", "first_again"),
+            *("second_again", "both_ways", "unrelated", "same_way"),
+        )
+    ),
     *("attention_new", "attention_others"),
     *("S", "ES", "PS", "NS", "RS", "zero_shot"),
 }
@@ -120,8 +128,12 @@ MAY_BE_EMPTY = {
         *("to_subject_wrong", "to_subject_right", "attends_wrong", "attends_right", "writes_said_wrong", "head"),
         *("writes_right_wrong", "prefers_said_wrong", "writes_said_right", "said_by_right", "said_by_right_share"),
     },
-    "hops": {"nodes_integrated_unrelated", "edges_integrated_unrelated"},
-    "reverse_relations": {"nodes_unrelated", "edges_unrelated"},
+    "hops": {
+        f"{kind}_{name}"
+        for kind in ("nodes", "edges")
+        for name in ("integrated_unrelated", "first_again", "second_again")
+    },
+    "reverse_relations": {f"{kind}_{name}" for kind in ("nodes", "edges") for name in ("unrelated", "same_way")},
     "icl_head_ablation": {"attention_new", "attention_others"},
 }
 

@@ -218,7 +218,7 @@ CLAIMS = (
     Claim(
         "an integrated question reuses the circuit of its first hop",
         "KC appendix",
-        "Jaccard index of the circuits' edges, with the first hop less with an unrelated fact",
+        "Jaccard index of the circuits' edges, with the first hop less with first hops of other compositions",
         0.0,
         read.difference("hops", "edges_integrated_first", "edges_integrated_unrelated"),
     ),
@@ -239,7 +239,7 @@ CLAIMS = (
     Claim(
         "a fact and its reverse share no more than two unrelated facts",
         "KC appendix",
-        "Jaccard index of the circuits' edges of two unrelated facts, less of a fact both ways",
+        "Jaccard index of the circuits' edges of unrelated relations, less of a relation both ways",
         0.0,
         read.difference("both_ways", "edges_unrelated", "edges_both_ways"),
     ),

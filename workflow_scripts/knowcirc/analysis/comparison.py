@@ -1,14 +1,17 @@
 """Circuits side by side: edges and nodes shared, lost and new; and where in the network a circuit lies."""
 
+import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.statistics import bootstrap, columns
 
 KINDS = ("nodes", "edges")
+log = logging.getLogger(__name__)
 
 
 def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, int | float]:
@@ -24,28 +27,25 @@ def compare(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> dict[str, in
     return result
 
 
-def overlaps(graph: Graph, pairs: Iterable[tuple[EdgeMatrix, Sequence[EdgeMatrix]]]) -> dict[str, list[float]]:
-    """Jaccard indices of nodes and of edges, a value a pair: of a circuit with others, the mean over these."""
-    found = [[compare(graph, edges, other) for other in others] for edges, others in pairs if others]
-    return {kind: [float(np.mean([one[f"jaccard_{kind}"] for one in case])) for case in found] for kind in KINDS}
+def overlap_columns(graph: Graph, pairs: Mapping[str, tuple[EdgeMatrix, Sequence[EdgeMatrix]]]) -> dict[str, float]:
+    """The columns nodes_NAME and edges_NAME of a table for each named pair: Jaccard indices of a circuit with another.
 
-
-def overlap_columns(
-    graph: Graph, pairs: Mapping[str, Iterable[tuple[EdgeMatrix, Sequence[EdgeMatrix]]]]
-) -> dict[str, float]:
-    """The columns nodes_NAME and edges_NAME of a table for each named list of pairs, intervals over the pairs."""
+    With several others it is the mean over these, with none NaN. A pair is one number, so it has no interval.
+    """
     row: dict[str, float] = {}
-    for name, matched in pairs.items():
-        for kind, values in overlaps(graph, matched).items():
-            row |= columns(f"{kind}_{name}", bootstrap(values))
+    for name, (edges, others) in pairs.items():
+        found = [compare(graph, edges, other) for other in others]
+        for kind in KINDS:
+            row[f"{kind}_{name}"] = float(np.mean([one[f"jaccard_{kind}"] for one in found])) if found else math.nan
     return row
 
 
-def beside(
-    circuits: Sequence[EdgeMatrix], others: Sequence[Sequence[EdgeMatrix]]
-) -> list[tuple[EdgeMatrix, list[EdgeMatrix]]]:
-    """Each circuit with one of every other group, in order, and from the first again where a group has fewer."""
-    return [(edges, [group[i % len(group)] for group in others]) for i, edges in enumerate(circuits)]
+def own_circuit(circuits: Mapping[str, Circuit], relation: str) -> list[EdgeMatrix]:
+    """A relation's own circuit, found on its D_val; empty where it has none, which the log says."""
+    if relation not in circuits:
+        log.warning("relation %s has no circuit of its own, so what shares one with it is left empty", relation)
+        return []
+    return [circuits[relation].edges]
 
 
 def differences(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> Iterator[dict[str, str]]:

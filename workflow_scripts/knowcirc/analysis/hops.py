@@ -9,22 +9,30 @@ A composition joins two relations over the object of the first, which is a subje
 | integrated | z through the first hop | The main language spoken in the country of {x} is |
 | left_out | z, the first hop left out of the text | The main language spoken in {x} is |
 
-Circuits are those of single prompts whose hops are both known, against the zero baseline; their overlap stands beside
-that with a prompt of another composition.
+Each kind but the last has one circuit, found on its prompts of several chains together, both hops of which are known;
+all are found by one method and of one size. An overlap stands between a floor and a ceiling:
+
+| overlap | of | with |
+|---|---|---|
+| integrated_unrelated | integrated | first, of compositions that share no relation: the mean over these |
+| first_again, second_again | first, second | the relation's own circuit: the same question, on the facts of its D_val |
+
+The two circuits of an overlap come from searches that know nothing of each other. So the ceiling is not 1: it shows how
+much two searches share where the question is the same and the facts are not, or not all (D_val may hold some of them).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import beside, overlap_columns
+from knowcirc.analysis.comparison import overlap_columns, own_circuit
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
-from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Relation
@@ -32,7 +40,8 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import columns, proportion
 
 ASKED = ("first", "second", "integrated", "left_out")
-PAIRS = (("integrated", "first"), ("integrated", "second"), ("first", "second"), ("integrated", "left_out"))
+KINDS = ("first", "second", "integrated")
+PAIRS = (("integrated", "first"), ("integrated", "second"), ("first", "second"))
 LEAST = 3
 log = logging.getLogger(__name__)
 
@@ -53,13 +62,18 @@ class Composition:
 
 @dataclass(frozen=True, slots=True)
 class Chains:
-    """A composition's prompts, chain by chain, the model's answers, and circuits of the first chains that are known."""
+    """A composition's prompts, chain by chain, and the model's answers; which chains have both hops known.
+
+    `circuits` are of the kinds in `KINDS`, none where too few chains are known; `together` says on how many different
+    prompts each was found.
+    """
 
     composition: Composition
     prompts: list[dict[str, Prompt]]
     answers: dict[str, list[Answer]]
     known: list[int]
-    circuits: list[dict[str, Circuit]]
+    circuits: dict[str, Circuit]
+    together: dict[str, int]
 
 
 def chains(first: Relation, second: Relation, seed: int) -> list[tuple[str, str, str]]:
@@ -85,39 +99,50 @@ def chain_prompts(
 
 
 def study_chains(
-    model: LanguageModel,
-    find: Find,
+    finder: KeptCircuits,
     composition: Composition,
     relations: tuple[Relation, Relation],
     *,
     most: int,
-    n_circuits: int,
+    d_val: int,
     seed: int,
 ) -> Chains:
-    """At most `most` chains asked, and circuits of the first `n_circuits` of which both hops rank first."""
+    """At most `most` chains asked, and the circuits of the first `d_val` of which both hops rank first."""
+    model = finder.model
     made = [chain_prompts(model, composition, *relations, one) for one in chains(*relations, seed)[:most]]
     answers = {name: answer_prompts(model, [one[name] for one in made]) for name in ASKED}
     known = [i for i in range(len(made)) if answers["first"][i].rank == 0 == answers["second"][i].rank]
-    circuits = [{name: find(model, made[i][name]) for name in ASKED} for i in known[:n_circuits]]
-    return Chains(composition, made, answers, known, circuits)
+    prompts: dict[str, list[Prompt]] = {}
+    if len(known) >= LEAST:
+        prompts = {name: list({made[i][name].text: made[i][name] for i in known[:d_val]}.values()) for name in KINDS}
+    circuits = {
+        name: finder.find_with_partners(f"{composition.name} {name}", asked, seed) for name, asked in prompts.items()
+    }
+    return Chains(composition, made, answers, known, circuits, {name: len(asked) for name, asked in prompts.items()})
 
 
-def hop_row(graph: Graph, study: Chains, others: Sequence[Chains], k: int) -> dict[str, object]:
+def hop_row(
+    graph: Graph, study: Chains, others: Sequence[Chains], own: Mapping[str, Circuit], k: int
+) -> dict[str, object]:
     """A composition's row of table hops: hit@k of all chains and of the known ones, and overlaps of circuits.
 
-    `others` give the unrelated circuits: first hops of compositions that share no relation with this one.
+    `others` give the unrelated circuits: first hops of compositions that share no relation with this one. `own` are the
+    relations' own circuits.
     """
-    row: dict[str, object] = {"composition": study.composition.name}
+    composition = study.composition
+    row: dict[str, object] = {"composition": composition.name}
     for name in ASKED:
         row |= columns(f"hit_{name}", proportion(hits(study.answers[name], k)))
         row |= columns(f"known_hit_{name}", proportion(hits([study.answers[name][i] for i in study.known], k)))
-    pairs = {
-        f"{one}_{other}": [(each[one].edges, [each[other].edges]) for each in study.circuits] for one, other in PAIRS
-    }
-    strangers = [[each["first"].edges for each in other.circuits] for other in others if _apart(study, other)]
-    pairs["integrated_unrelated"] = beside([each["integrated"].edges for each in study.circuits], strangers)
+    edges = {name: circuit.edges for name, circuit in study.circuits.items()}
+    pairs = {f"{one}_{other}": (edges[one], [edges[other]]) for one, other in PAIRS}
+    strangers = [other.circuits["first"].edges for other in others if _apart(study, other)]
+    pairs["integrated_unrelated"] = (edges["integrated"], strangers)
+    pairs["first_again"] = (edges["first"], own_circuit(own, composition.first))
+    pairs["second_again"] = (edges["second"], own_circuit(own, composition.second))
     row |= overlap_columns(graph, pairs)
-    return {**row, "n_circuits": len(study.circuits), "n_known": len(study.known), "n": len(study.prompts)}
+    row |= {"n_prompts": study.together["integrated"], "n_prompts_second": study.together["second"]}
+    return {**row, "n_known": len(study.known), "n": len(study.prompts)}
 
 
 def _apart(study: Chains, other: Chains) -> bool:
@@ -125,7 +150,7 @@ def _apart(study: Chains, other: Chains) -> bool:
     return not {mine.first, mine.second} & {theirs.first, theirs.second}
 
 
-def hops_rows(graph: Graph, studies: Sequence[Chains], k: int) -> pd.DataFrame:
+def hops_rows(graph: Graph, studies: Sequence[Chains], own: Mapping[str, Circuit], k: int) -> pd.DataFrame:
     """Table hops: a row a composition; those with too few chains of known hops are left out, and named in the log.
 
     Raises:
@@ -141,4 +166,4 @@ def hops_rows(graph: Graph, studies: Sequence[Chains], k: int) -> pd.DataFrame:
         raise ValueError(
             f"hops.compositions: the model knows both hops of fewer than {LEAST} chains of each; name others"
         )
-    return pd.DataFrame([hop_row(graph, study, enough, k) for study in enough])
+    return pd.DataFrame([hop_row(graph, study, enough, own, k) for study in enough])

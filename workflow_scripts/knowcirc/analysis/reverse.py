@@ -1,27 +1,35 @@
 """Facts asked forward and backward (KC appendix): the capital of France is Paris; Paris is the capital city of France.
 
 Relations with a reverse template are asked for their subjects, too, for objects of a single subject: of the others the
-answer would be one of several. Circuits are those of single facts that are known forward, against the zero baseline;
-their overlap stands beside that of forward circuits of two relations without a common subject.
+answer would be one of several. Each way has one circuit, found on its prompts of several facts together that are known
+forward; all are found by one method and of one size. The overlap of the two (`both_ways`) stands between a floor and a
+ceiling:
+
+| overlap | of | with |
+|---|---|---|
+| unrelated | forward | forward, of relations without a common subject: the mean over these |
+| same_way | forward | the relation's own circuit: the same question, on the facts of its D_val |
+
+The two circuits of an overlap come from searches that know nothing of each other. So the ceiling is not 1: it shows how
+much two searches share where the question is the same and the facts are not, or not all (D_val may hold some of them).
 """
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import beside, overlap_columns
+from knowcirc.analysis.comparison import overlap_columns, own_circuit
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
-from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import fill
 from knowcirc.facts.relations import Fact, Relation
-from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import columns, proportion
 
 WAYS = ("forward", "reverse")
@@ -31,13 +39,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BothWays:
-    """A relation's answers both ways, fact by fact, and circuits of the first facts whose forward answer is known."""
+    """A relation's answers both ways, fact by fact, and which facts are known forward.
+
+    `circuits` are of both ways, none where too few facts are known; `together` says on how many facts they were found.
+    """
 
     relation: str
     subjects: frozenset[str]
     answers: dict[str, list[Answer]]
     known: list[int]
-    circuits: list[dict[str, Circuit]]
+    circuits: dict[str, Circuit]
+    together: int
 
 
 def reversible(relation: Relation, most: int, seed: int) -> list[Fact]:
@@ -58,15 +70,13 @@ def reverse_wording(relation: Relation) -> str:
     return relation.reverse_template
 
 
-def study_both_ways(
-    model: LanguageModel, find: Find, relation: Relation, *, most: int, n_circuits: int, seed: int
-) -> BothWays:
-    """A relation asked both ways.
+def study_both_ways(finder: KeptCircuits, relation: Relation, *, most: int, d_val: int, seed: int) -> BothWays:
+    """A relation asked both ways, and the circuits of the first `d_val` facts of which the forward answer ranks first.
 
     Raises:
         ValueError: if it has no reverse template.
     """
-    wording = reverse_wording(relation)
+    wording, model = reverse_wording(relation), finder.model
     facts = reversible(relation, most, seed)
     prompts = {
         "forward": [fill(model.text, relation.templates[0], fact.subject, fact.object) for fact in facts],
@@ -74,38 +84,49 @@ def study_both_ways(
     }
     answers = {way: answer_prompts(model, prompts[way]) for way in WAYS}
     known = [i for i in range(len(facts)) if answers["forward"][i].rank == 0]
-    circuits = [{way: find(model, prompts[way][i]) for way in WAYS} for i in known[:n_circuits]]
+    chosen = known[:d_val] if len(known) >= LEAST else []
+    circuits = {
+        way: finder.find_with_partners(f"{relation.name} {way}", [prompts[way][i] for i in chosen], seed)
+        for way in WAYS
+        if chosen
+    }
     subjects = frozenset(fact.subject for fact in relation.facts)
-    return BothWays(relation.name, subjects, answers, known, circuits)
+    return BothWays(relation.name, subjects, answers, known, circuits, len(chosen))
 
 
-def reverse_rows(graph: Graph, studies: Sequence[BothWays], k: int) -> pd.DataFrame:
-    """Table reverse_relations: a row a relation; hit@k both ways, and overlaps of nodes and edges.
+def reverse_row(
+    graph: Graph, study: BothWays, others: Sequence[BothWays], own: Mapping[str, Circuit], k: int
+) -> dict[str, object]:
+    """A relation's row of table reverse_relations: hit@k both ways, and overlaps of nodes and edges.
+
+    `others` give the unrelated circuits: of relations without a common subject. `own` are the relations' own circuits.
+    """
+    row: dict[str, object] = {"relation": study.relation}
+    for way in WAYS:
+        row |= columns(f"hit_{way}", proportion(hits(study.answers[way], k)))
+    forward, backward = (study.circuits[way].edges for way in WAYS)
+    strangers = [other.circuits["forward"].edges for other in others if not study.subjects & other.subjects]
+    pairs = {
+        "both_ways": (forward, [backward]),
+        "unrelated": (forward, strangers),
+        "same_way": (forward, own_circuit(own, study.relation)),
+    }
+    row |= overlap_columns(graph, pairs)
+    return {**row, "n_prompts": study.together, "n_known": len(study.known), "n": len(study.answers["forward"])}
+
+
+def reverse_rows(graph: Graph, studies: Sequence[BothWays], own: Mapping[str, Circuit], k: int) -> pd.DataFrame:
+    """Table reverse_relations: a row a relation.
 
     Relations with too few such facts that are known forward are left out, and named in the log.
 
     Raises:
         ValueError: if none is left.
     """
-    enough, rows = [study for study in studies if len(study.known) >= LEAST], []
+    enough = [study for study in studies if len(study.known) >= LEAST]
     for study in studies:
         if len(study.known) < LEAST:
             log.warning("reverse: %s is left out, %d of its facts are known", study.relation, len(study.known))
     if not enough:
         raise ValueError(f"reverse.relations: the model knows fewer than {LEAST} facts of each forward; name others")
-    for study in enough:
-        row: dict[str, object] = {"relation": study.relation}
-        for way in WAYS:
-            row |= columns(f"hit_{way}", proportion(hits(study.answers[way], k)))
-        strangers = [
-            [each["forward"].edges for each in other.circuits]
-            for other in enough
-            if not study.subjects & other.subjects
-        ]
-        pairs = {
-            "both_ways": [(each["forward"].edges, [each["reverse"].edges]) for each in study.circuits],
-            "unrelated": beside([each["forward"].edges for each in study.circuits], strangers),
-        }
-        row |= overlap_columns(graph, pairs)
-        rows.append({**row, "n_circuits": len(study.circuits), "n": len(study.answers["forward"])})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([reverse_row(graph, study, enough, own, k) for study in enough])

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.discovery import Circuit, choose_partners
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
@@ -11,6 +11,7 @@ from knowcirc.facts.prompts import Prompt
 from knowcirc.files import Parts, fingerprint
 from knowcirc.job import Ticker
 from knowcirc.models.loading import LanguageModel
+from knowcirc.seeding import derive
 
 
 class KeptCircuits:
@@ -46,3 +47,9 @@ class KeptCircuits:
             save_circuits(done, {name: found})
         self.seconds[name] = float(str(self.parts.get(key)))
         return load_circuits(done, self.settings.method)[name]
+
+    def find_with_partners(self, name: str, prompts: Sequence[Prompt], seed: int) -> Circuit:
+        """The circuit of the prompts together; partners are drawn among them, by the seed and the name."""
+        own = derive(seed, "partners", name)
+        partners = [None if i is None else prompts[i] for i in choose_partners(prompts, own)]
+        return self.find(name, prompts, partners, seed=own)

@@ -25,8 +25,6 @@ from knowcirc.circuits.patched import Outputs
 from knowcirc.models.token_tree import TokenTree
 from knowcirc.models.transformer import Transformer, rotate
 
-BLOCK = 4  # rows whose differences are heard together
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -188,48 +186,37 @@ class MaskedModel:
     def _measure(
         self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
     ) -> Float[Tensor, "src row prompt d_model"]:
-        """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers.
-
-        From its first layer on, a row's senders differ from the run's; receivers hear the run and these differences.
-        """
+        """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers."""
         graph, base = self.graph, self._weights(run.edges)
         united = np.asarray(run.edges | circuits.any(0))
         moved = circuits.astype(np.int8) - run.edges.astype(np.int8)
         given = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
-        low = graph.before(min(starts)).stop  # the first sender that any row computes anew
-        differ = given.new_zeros(graph.n_src - low, len(circuits), *given.shape[1:])
+        delivered = given[:, None].expand(-1, len(circuits), -1, -1).contiguous()
+        size = delivered.shape[2:]
         for layer in range(min(starts), graph.n_layers):
             rows = sum(start <= layer for start in starts)
             heads, receivers = self._live(united, layer)
             before, senders = graph.before(layer), [graph.head(layer, head) for head in heads]
-            weights = base[before][:, receivers]
-            usual = (weights.T @ given[before].flatten(1)).unflatten(1, given.shape[1:])
-            heard = usual[:, None].repeat(1, rows, 1, 1)
-            for first in range(0, rows, BLOCK):
-                anew, block = graph.before(starts[first]).stop, slice(first, min(first + BLOCK, rows))
-                heard[:, block] += torch.einsum(
-                    "sr,sbnd->rbnd", weights[anew:], differ[anew - low : before.stop - low, block]
-                )
-            for row in range(rows):  # and for each row the few edges that are its own
+            # a product for all rows with the run's edges, then for each row the few that are its own
+            flat = delivered[before].flatten(1)[:, : rows * size.numel()]
+            heard = (base[before][:, receivers].T @ flat).unflatten(1, (rows, *size))
+            for row in range(rows):
                 own = moved[row, before][:, receivers.cpu().numpy()]
                 changed = np.flatnonzero(own.any(1))
                 if len(changed):
-                    delivered = given[changed]
-                    delivered[changed >= low] += differ[changed[changed >= low] - low, row]
-                    heard[:, row] += torch.einsum("sr,snd->rnd", torch.from_numpy(own[changed]).to(heard), delivered)
+                    weights = torch.from_numpy(own[changed]).to(heard)
+                    heard[:, row] += torch.einsum("sr,snd->rnd", weights, delivered[changed, row])
             mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
             if heads:
                 reads = heard[:-1] + self._constant(2 * layer, part)
                 written = self._attend(layer, heads, reads, part) - self._absent(senders, part)[:, None]
-                differ[[sender - low for sender in senders], :rows] = written - given[senders][:, None]
+                delivered[senders, :rows] = written
                 own_heads = torch.from_numpy(circuits[:rows][:, senders, graph.mlp_in(layer)]).to(heard)
                 mlp_in = mlp_in + torch.einsum("rh,hrnd->rnd", own_heads, written)
             sender = graph.mlp(layer)
             absent = self._absent(slice(sender, sender + 1), part)[0]
-            differ[sender - low, :rows] = self.model.mlp(layer, mlp_in) - absent - given[sender]
-        ends = given[:, None, part.ends].repeat(1, len(circuits), 1, 1)
-        ends[low:] += differ[:, :, part.ends]
-        return ends
+            delivered[sender, :rows] = self.model.mlp(layer, mlp_in) - absent
+        return delivered[:, :, part.ends]
 
     def _attend(
         self, layer: int, heads: Sequence[int], heard: Float[Tensor, "dst row node d_model"], part: Part
