@@ -70,7 +70,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "claims": ("model", "claim", "section", "measure", "value", "low", "high", "bound", "holds", "n"),
     "icl_head_ablation": (
-        *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads", "n"),
+        *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads"),
+        *("n_heads_again", "n"),
     ),
 }
 SHARES = {
@@ -122,7 +123,7 @@ MAY_BE_EMPTY = {
     },
     "hops": {"nodes_integrated_unrelated", "edges_integrated_unrelated"},
     "reverse_relations": {"nodes_unrelated", "edges_unrelated"},
-    "icl_head_ablation": {"attention_new", "attention_others"},
+    "icl_head_ablation": {"attention_new", "attention_others", "n_heads_again"},
 }
 
 
