@@ -24,11 +24,15 @@ rule study_hallucination:
 
 
 rule study_in_context:
-    """Heads that a demonstration brings into the circuit, and their ablation; KC Fig. 5, right, and Table 2."""
+    """Heads that demonstrations bring into a relation's circuit, and their ablation; KC Fig. 5, right, and Table 2."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
         relations=relations_of_study,
+        circuits=expand(
+            "<results>/{{model}}/circuits/{method}.npz",
+            method=config["circuits"]["methods"][:1],
+        ),
     output:
         ablation="<results>/{model}/circuits/icl_ablation.csv",
         attention="<results>/{model}/figures/icl_attention.csv",
@@ -47,7 +51,7 @@ rule study_in_context:
         source=lookup(within=config, dpath="relations/source"),
         icl=lookup(within=config, dpath="icl"),
         hits=lookup(within=config, dpath="facts/hits"),
-        circuits=single_settings,
+        circuits=analysis_settings,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("study_in_context"),
     script:

@@ -1,5 +1,5 @@
 rule count_components:
-    """How often the heads and MLPs of each layer take part in a category's circuits; KC Fig. 2."""
+    """How much of each relation's circuit lies in the heads and the MLP of each layer; KC Fig. 2."""
     input:
         facts="<results>/{model}/facts/known.parquet",
         circuits=expand(
@@ -8,7 +8,7 @@ rule count_components:
         ),
         model="<results>/models/{model}/provenance.json",
     output:
-        frequency="<results>/{model}/figures/component_distribution.csv",
+        components="<results>/{model}/figures/component_distribution.csv",
     log:
         "<logs>/count_components/{model}.log",
     params:

@@ -87,7 +87,7 @@ rule plot_circuit_graph:
 rule plot_component_distribution:
     """Heads and MLPs of the circuits by layer; KC Fig. 2."""
     input:
-        frequency="<results>/{model}/figures/component_distribution.csv",
+        components="<results>/{model}/figures/component_distribution.csv",
     output:
         png=report(
             "<results>/{model}/figures/component_distribution.png",

@@ -1,10 +1,10 @@
-"""How often the heads and MLPs of each layer are nodes of a category's circuits (KC Fig. 2)."""
+"""How much of each relation's circuit lies in the heads and the MLP of each layer (KC Fig. 2)."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.comparison import edge_share_rows, frequency_rows
+from knowcirc.analysis.comparison import component_rows
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.files import read_table, write_table
@@ -13,17 +13,17 @@ from knowcirc.models.loading import read_shape
 
 
 def main(job: Job) -> None:
-    """Write the activation frequency, and the share of possible edges, a row a category, component and layer."""
+    """Write a row a relation, component and layer; `n_relations` is how many relations its category has."""
     survey = read_table(job.input.facts)
     circuits = load_circuits(Path(job.input.circuits[0]), job.params.method)
     graph = Graph.of(read_shape(Path(job.input.model).parent), job.params.kv)
-    rows = []
+    frames = []
     for category, group in survey.groupby("category"):
-        chosen = [circuits[name].edges for name in group.relation.unique() if name in circuits]
-        frequency = pd.DataFrame(frequency_rows(graph, str(category), chosen))
-        shares = pd.DataFrame(edge_share_rows(graph, str(category), chosen))
-        rows.append(frequency.merge(shares, on=["category", "component", "layer"]))
-    write_table(job.output.frequency, pd.concat(rows, ignore_index=True))
+        names = [name for name in group.relation.unique() if name in circuits]
+        rows = pd.DataFrame(row for name in names for row in component_rows(graph, name, circuits[name].edges))
+        rows.insert(0, "category", category)
+        frames.append(rows.assign(n_relations=len(names)))
+    write_table(job.output.components, pd.concat(frames, ignore_index=True))
 
 
 if __name__ == "__main__":

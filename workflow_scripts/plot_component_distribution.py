@@ -8,7 +8,7 @@ from knowcirc.plots.style import save
 
 def main(job: Job) -> None:
     """Draw the figure as PNG and PDF."""
-    figure = component_distribution(read_table(job.input.frequency), job.wildcards.model, job.params.method)
+    figure = component_distribution(read_table(job.input.components), job.wildcards.model, job.params.method)
     save(figure, job.output.png, job.output.pdf)
 
 

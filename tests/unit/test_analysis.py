@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from knowcirc.analysis import in_context_study
 from knowcirc.analysis.ablation import Head
-from knowcirc.analysis.comparison import compare, differences, edge_share_rows, frequency_rows
+from knowcirc.analysis.comparison import compare, component_rows, differences
 from knowcirc.analysis.drawing import draw, flows, strongest
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.hallucination import describe_case, pick_cases
@@ -22,18 +23,22 @@ from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_hea
 from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads
 from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
 from knowcirc.analysis.lens import curve_rows, token_curve
+from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, discover
 from knowcirc.circuits.finding import CircuitSettings, finder
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.editing.edits import Edit, Matrix, applied
 from knowcirc.facts.knowledge import Answer
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation
+from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
+Keep = Callable[[LanguageModel], KeptCircuits]
 SMALL = Graph(2, 2, 2, "per_head")
 GROUPED = Graph(3, 4, 2, "grouped")
 TEMPLATE = "the capital of {} is"
@@ -234,20 +239,19 @@ def test_differences_name_every_node_and_edge_of_either_circuit() -> None:
 
 
 def test_frequencies_are_shares_of_a_layers_heads_and_of_its_mlp() -> None:
-    circuits = [matrix(SMALL, "input->m0", "m0->logits", "a0.h0->logits", "a0.h1->m1"), matrix(SMALL, "a0.h1->logits")]
-    rows = {(str(row["component"]), row["layer"]): row for row in frequency_rows(SMALL, "bias", circuits)}
-    assert len(rows) == 4
+    circuit = matrix(SMALL, "input->m0", "m0->logits", "a0.h1->m1")
+    rows = {(row["component"], row["layer"]): row for row in component_rows(SMALL, "capital", circuit)}
     shares = {place: row["frequency"] for place, row in rows.items()}
-    assert shares == {("head", 0): 0.75, ("mlp", 0): 0.5, ("head", 1): 0.0, ("mlp", 1): 0.0}
-    assert all((row["category"], row["n_relations"]) == ("bias", 2) for row in rows.values())
+    assert shares == {("head", 0): 0.5, ("mlp", 0): 1.0, ("head", 1): 0.0, ("mlp", 1): 0.0}
+    assert all(row["relation"] == "capital" for row in rows.values())
 
 
 def test_edge_shares_are_of_the_edges_that_could_leave_the_layer() -> None:
-    circuits = [matrix(SMALL, "m0->logits", "a0.h0->logits", "a0.h1->m1"), matrix(SMALL, "a1.h0->m1")]
-    rows = {(row["component"], row["layer"]): row["edge_share"] for row in edge_share_rows(SMALL, "bias", circuits)}
+    circuit = matrix(SMALL, "m0->logits", "a0.h0->logits", "a0.h1->m1", "a1.h0->m1")
+    rows = {(row["component"], row["layer"]): row["edge_share"] for row in component_rows(SMALL, "capital", circuit)}
     late = 2 * 3 + 1 + 1  # q, k, v of two heads, the next MLP, the logits
     shares = {("head", 0): 2 / (2 * (late + 1)), ("mlp", 0): 1 / late, ("head", 1): 1 / 4, ("mlp", 1): 0.0}
-    assert rows == pytest.approx({place: share / 2 for place, share in shares.items()})
+    assert rows == pytest.approx(shares)
 
 
 # Drawings
@@ -412,10 +416,21 @@ SETTINGS = IclSettings(
     d_val=2,
     d_test=3,
     seeds=3,
-    circuits=CircuitSettings("eap", share=28 / GROUPED.n_edges),
     hits=30,
     seed=4,
 )
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Keep:
+    """What finds small circuits of a model, and keeps them in a folder of the test."""
+    settings = CircuitSettings("eap", share=28 / GROUPED.n_edges)
+
+    def finder(model: LanguageModel) -> KeptCircuits:
+        graph = Graph.of(model.transformer.shape, "grouped")
+        return KeptCircuits(model, graph, settings, Parts(tmp_path / "icl.csv", model.network.config.model_type))
+
+    return finder
 
 
 def survey(known: Sequence[int]) -> pd.DataFrame:
@@ -449,10 +464,12 @@ class Heard:
 
 
 def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph, heard = Graph.of(model.transformer.shape, "grouped"), Heard(monkeypatch)
-    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
+    finder, heard = keep(model), Heard(monkeypatch)
+    graph, n_edges = finder.graph, finder.settings.n_edges(finder.graph)
+    own = Circuit("eap", graph.valid, None)
+    study = study_relation(finder, RELATION, survey([0, 1, 2, 3]), own, SETTINGS)
     zero, shown = heard.asked[:2]
     assert len(zero) == len(shown) == 5
     unknown = {TEMPLATE.format(fact.subject) for fact in FACTS[4:]}
@@ -471,10 +488,13 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     assert queries == [[prompt.text for prompt in zero[2:]]] * 3  # the same facts
     assert len({tuple(prompt.text for prompt in prompts) for prompts in heard.tested}) == 3  # demonstrated otherwise
     circuits = [
-        discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=28, seed=0) for prompts in (zero, shown)
+        discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=n_edges, seed=0)
+        for prompts in (zero, shown)
     ]
     assert fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)
     assert row["n_heads"] == len(fresh) > 0
+    assert (study.heads, study.n_edges) == (fresh, circuits[1].n_edges)
+    assert row["n_heads_again"] == len(new_heads(graph, circuits[0].edges, own.edges)) > 0
     assert len(others) == 3
     for picked in others:
         assert sorted(layer for layer, _ in picked) == [layer for layer, _ in fresh]
@@ -508,15 +528,13 @@ def _check_attention(
         assert row["attention_others"] == pytest.approx(np.mean(rest))
 
 
-def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = Graph.of(model.transformer.shape, "grouped")
-    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
+def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(model: LanguageModel, keep: Keep) -> None:
+    study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
     fresh = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != (1, 2)]
-    monkeypatch.setattr(in_context_study, "new_heads", lambda *_: fresh)
-    worse = replace(study, p_demonstrated=study.p_zero - 1.0, row={**study.row, "relation": "worse"})
-    frame, meta = showcase_attention(model, graph, [worse, study], SETTINGS)
+    study = replace(study, heads=fresh)
+    worse = replace(study, p_demonstrated=study.p_zero - 1.0, row={**study.row, "relation": "worse"}, heads=[(1, 2)])
+    frame, meta = showcase_attention(model, [worse, study])
+    assert (meta["method"], meta["n_edges"]) == ("eap", study.n_edges)
     assert (meta["relation"], meta["prompt_icl"]) == ("capital", study.demonstrated.prompt.text)
     assert (meta["p_zero"], meta["p_icl"]) == (study.p_zero, study.p_demonstrated)
     heads = list(dict.fromkeys(frame["head"]))
@@ -538,11 +556,28 @@ def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(
     assert sum(readings[left_out].attention[low:high]) <= shares[-1]
 
 
-def test_a_showcase_without_new_heads_has_its_columns_all_the_same(load_tiny: Loader, exact_llama: None) -> None:
+def test_circuits_of_a_study_that_was_cut_short_are_not_searched_again(
+    load_tiny: Loader,
+    keep: Keep,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = load_tiny("gpt2")
+    first = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
+    assert np.isnan(first.row["n_heads_again"])
+    assert "capital has no circuit of its own" in caplog.text
+    monkeypatch.setattr(kept, "find_circuit", None)
+    again = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
+    assert (again.heads, again.n_edges) == (first.heads, first.n_edges)
+    assert {**again.row, "n_heads_again": 0} == {**first.row, "n_heads_again": 0}
+
+
+def test_a_showcase_without_new_heads_has_its_columns_all_the_same(
+    load_tiny: Loader, keep: Keep, exact_llama: None
+) -> None:
     model = load_tiny("llama")
-    graph = Graph.of(model.transformer.shape, "grouped")
-    study = study_relation(model, graph, RELATION, survey([0, 1, 2, 3]), SETTINGS)
-    frame, meta = showcase_attention(model, graph, [replace(study, zero_shot=study.demonstrated.prompt)], SETTINGS)
+    study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
+    frame, meta = showcase_attention(model, [replace(study, heads=[])])
     assert meta["n_new_heads"] == len(frame) == 0
     assert {"head", "position", "token", "in_demonstration", "attention", "share_on_demonstration"} == set(frame)
 

@@ -139,7 +139,7 @@ def tables() -> dict[str, pd.DataFrame]:
                 "p_answer": [0.9, 0.9, 0.2],
             }
         ),
-        "icl": pd.DataFrame({**icl, "n_heads": [10, 13]}),
+        "icl": pd.DataFrame({**icl, "n_heads": [10, 13], "n_heads_again": [8.0, np.nan]}),
     }
 
 
@@ -295,7 +295,13 @@ def test_edited_views_and_cases_are_found_by_name(found: dict[str, Any]) -> None
 
 def test_icl_numbers_are_means_over_relations(found: dict[str, Any]) -> None:
     icl = {key: value for key, value in found["icl"].items() if key != "showcase"}
-    means = {"original": 0.8, "icl_heads_ablated": 0.45, "random_heads_ablated": 0.775, "new_heads": 11.5}
+    means = {
+        "original": 0.8,
+        "icl_heads_ablated": 0.45,
+        "random_heads_ablated": 0.775,
+        "new_heads": 11.5,
+        "new_heads_again": 8.0,
+    }
     assert icl == pytest.approx({"relations": 2, **means})
     assert found["icl"]["showcase"]["answer"] == "Korean"
 

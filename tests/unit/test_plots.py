@@ -83,12 +83,14 @@ def trace_facts() -> Figure:
 
 def distribution() -> Figure:
     rows = [
-        {"category": category, "component": component, "layer": layer, "frequency": layer / 4, "n_relations": 2}
+        {"category": category, "relation": f"{category}{i}", "component": component, "layer": layer, "n_relations": 2}
         for category in ("factual", "bias", "own")
+        for i in range(2)
         for component in ("head", "mlp")
         for layer in LAYERS
     ]
-    return component_distribution(pd.DataFrame(rows), "tiny", "eap")
+    frame = pd.DataFrame(rows)
+    return component_distribution(frame.assign(edge_share=np.linspace(0, 1, len(frame))), "tiny", "eap")
 
 
 NODES = [
@@ -166,6 +168,7 @@ def demonstration() -> Figure:
         for i, token in enumerate(TOKENS)
     ]
     meta = {"prompt_zero": "of $Fr_an^ce$ is", "prompt_icl": "x", "answer": "French", "p_zero": 0.1, "p_icl": 0.7}
+    meta["relation"] = "capital"
     frame = pd.DataFrame(rows).assign(share_on_demonstration=0.15)
     return icl_attention(frame, {**meta, "n_new_heads": 19, "method": "eap", "n_edges": 3000}, "tiny")
 
@@ -333,7 +336,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (trace, ["peak 28.0 pp: last token, layer 3", "then 18.0 pp: last subject token, layer 3"]),
         (severed, ["n = 3 facts", "run above intact (peak 40.0 pp, layer 0)", "MLPs severed above (peak 10.0 pp"]),
         (trace_facts, ["Causal traces of 2 facts", "60.0 % clean, 10.0 % with", "MLP, single layer", "$Fr_an^ce$*"]),
-        (distribution, ["factual (n = 2 relations)", "found by eap", "own (n = 2 relations)"]),
+        (distribution, ["factual (n = 2 relations)", "found by eap, holds", "own (n = 2 relations)", "out of the MLP"]),
         (graph, ["a2.h0, mover: answer at rank 1", "a0.h1, no role: answer at rank 4,321", "circuit: 11 edges"]),
         (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
         (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
@@ -350,7 +353,14 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (edited_ranks, ["ROME, at the last position", "layer 3 edited", "original weights", "n = 5 edits a line"]),
         (head_map, ["a2.h0: mover, answer at rank 7", "no role", "n = 2 prompts", "␣French"]),
         (differing, ["nodes: 1 shared, 1 lost, 1 new; edges: 1 shared, 1 lost, 1 new", "Circuit after against before"]),
-        (demonstration, ["French: p(answer) 10.0 % alone, 70.0 % after", "19 heads are new", "2 of them are shown"]),
+        (
+            demonstration,
+            [
+                "French: p(answer) 10.0 % alone, 70.0 % after",
+                "19 heads are new in the circuit of demonstrated capital",
+                "2 of them",
+            ],
+        ),
     ],
 )
 def test_a_figure_tells_its_numbers(make: Make, told: list[str]) -> None:
@@ -372,6 +382,18 @@ def test_severed_runs_may_be_absent_or_alone() -> None:
     rows = [{**fact, "case": 0, "layer": layer, "position": at, "token": " is", "effect": 0.1} for layer, at in sites]
     frame = pd.DataFrame(rows).assign(kind="severed_attention")
     assert "state, attention severed: max 20 % at layer 0" in words(causal_trace_facts(frame, "tiny", 1))
+
+
+def test_components_have_a_thin_line_a_relation_and_a_bold_one_for_their_mean() -> None:
+    axes = distribution().axes
+    assert len(axes) == 2 * 3  # heads and MLPs of three categories
+    for axis in axes:
+        *thin, bold = axis.get_lines()
+        assert len(thin) == 2
+        assert bold.get_linewidth() > max(line.get_linewidth() for line in thin)
+        values = [np.asarray(line.get_ydata(), dtype=float) for line in thin]
+        assert np.asarray(bold.get_ydata(), dtype=float) == pytest.approx(np.mean(values, axis=0))
+    assert float(axes[-1].get_lines()[-2].get_ydata()[-1]) == 100.0  # percent
 
 
 def test_a_method_that_lacks_a_relation_is_drawn_beside_the_mean_alone() -> None:

@@ -71,7 +71,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "claims": ("model", "claim", "section", "measure", "value", "low", "high", "bound", "holds", "n"),
     "icl_head_ablation": (
-        *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads", "n"),
+        *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads"),
+        *("n_heads_again", "n"),
     ),
 }
 SHARES = {
@@ -134,7 +135,7 @@ MAY_BE_EMPTY = {
         for name in ("integrated_unrelated", "first_again", "second_again")
     },
     "reverse_relations": {f"{kind}_{name}" for kind in ("nodes", "edges") for name in ("unrelated", "same_way")},
-    "icl_head_ablation": {"attention_new", "attention_others"},
+    "icl_head_ablation": {"attention_new", "attention_others", "n_heads_again"},
 }
 
 

@@ -58,35 +58,20 @@ def differences(graph: Graph, before: EdgeMatrix, after: EdgeMatrix) -> Iterator
             yield {"kind": kind, "name": name, "status": "shared" if old and new else "lost" if old else "new"}
 
 
-def frequency_rows(
-    graph: Graph, category: str, circuits: Iterable[EdgeMatrix]
-) -> Iterator[dict[str, str | int | float]]:
-    """Share of a layer's heads, and of its MLP, that are nodes of the circuits: KC Fig. 2's activation frequency."""
-    alive = np.array([graph.nodes(edges) for edges in circuits])
+def component_rows(graph: Graph, relation: str, circuit: EdgeMatrix) -> Iterator[dict[str, str | int | float]]:
+    """How much of a relation's circuit lies in the heads, and in the MLP, of each layer (KC Fig. 2).
+
+    `frequency` is the share of a layer's heads that are nodes of the circuit (of its MLP 0 or 1), `edge_share` that of
+    the possible edges out of these that the circuit holds.
+    """
+    alive = graph.nodes(circuit)
     for layer in range(graph.n_layers):
         mlp = slice(graph.mlp(layer), graph.mlp(layer) + 1)
         for component, nodes in (("head", graph.heads(layer)), ("mlp", mlp)):
             yield {
-                "category": category,
+                "relation": relation,
                 "component": component,
                 "layer": layer,
-                "frequency": float(alive[:, nodes].mean()),
-                "n_relations": len(alive),
-            }
-
-
-def edge_share_rows(
-    graph: Graph, category: str, circuits: Iterable[EdgeMatrix]
-) -> Iterator[dict[str, str | int | float]]:
-    """Share of the possible edges out of each layer's heads and MLP that the circuits hold, mean over circuits."""
-    matrices = list(circuits)
-    for layer in range(graph.n_layers):
-        mlp = slice(graph.mlp(layer), graph.mlp(layer) + 1)
-        for component, nodes in (("head", graph.heads(layer)), ("mlp", mlp)):
-            possible = int(graph.valid[nodes].sum())
-            yield {
-                "category": category,
-                "component": component,
-                "layer": layer,
-                "edge_share": float(np.mean([edges[nodes].sum() / possible for edges in matrices])),
+                "frequency": float(alive[nodes].mean()),
+                "edge_share": float(circuit[nodes].sum() / graph.valid[nodes].sum()),
             }

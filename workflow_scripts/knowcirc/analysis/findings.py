@@ -50,15 +50,7 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "hops": {str(name): _numbers(row) for name, row in tables["hops"].set_index("composition").iterrows()},
         "reverse": {str(name): _numbers(row) for name, row in tables["both_ways"].set_index("relation").iterrows()},
         "hallucination": {str(case["case"]): case for case in documents["hallucination"]["meta"]},  # type: ignore[attr-defined]
-        "icl": {
-            "showcase": attention,
-            "relations": len(tables["icl"]),
-            **{
-                name: float(tables["icl"][name].mean())
-                for name in ("original", "icl_heads_ablated", "random_heads_ablated")
-            },
-            "new_heads": float(tables["icl"]["n_heads"].mean()),
-        },
+        "icl": {"showcase": attention} | _in_context(tables["icl"]),
     }
 
 
@@ -189,6 +181,17 @@ def _edited(table: pd.DataFrame) -> dict[str, object]:
     return {
         f"{row['prompt']}/{row['weights']}": {key: row[key] for key in ("head", "answer_top", "p_old", "p_new")}
         for _, row in table.iterrows()
+    }
+
+
+def _in_context(table: pd.DataFrame) -> dict[str, object]:
+    """Means over relations: hit@10, and how many heads are new with demonstrations, and (if compared) without any."""
+    again = table["n_heads_again"].dropna()
+    return {
+        "relations": len(table),
+        **{name: float(table[name].mean()) for name in ("original", "icl_heads_ablated", "random_heads_ablated")},
+        "new_heads": float(table["n_heads"].mean()),
+        "new_heads_again": None if again.empty else float(again.mean()),
     }
 
 

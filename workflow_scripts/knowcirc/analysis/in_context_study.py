@@ -2,12 +2,15 @@
 
 1. Draw facts of the relation, those that the model does not answer first without a demonstration before the others;
    put demonstrations in front.
-2. Circuits of the zero-shot and of the demonstrated prompts, by the same method and size, against the zero baseline.
-3. New heads: in the demonstrated circuit, not in the zero-shot one. Set their outputs to zero in the whole model, and
-   those of as many other heads of the same layers; hit@k on other facts, behind demonstrations of several draws.
+2. Circuits of the zero-shot and of the demonstrated prompts of D_val together, by one method, to one size.
+3. New heads: in the demonstrated circuit, not in the zero-shot one. Beside their number stands how many heads of the
+   relation's own circuit, found without demonstrations on facts that the model knows, are not in the zero-shot one.
+4. Set the outputs of the new heads to zero in the whole model, and those of as many other heads of the same layers;
+   hit@k on other facts, behind demonstrations of several draws.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +23,7 @@ from knowcirc.analysis.heads import observe
 from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
-from knowcirc.circuits.finding import CircuitSettings, find_circuit
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, fill, token_texts
 from knowcirc.facts.relations import Fact, Relation
@@ -36,23 +38,27 @@ ATTENTION_COLUMNS = ("head", "position", "token", "in_demonstration", "attention
 
 @dataclass(frozen=True, slots=True)
 class IclSettings:
-    """Counts as in the configuration's `icl`, and how circuits are found."""
+    """Counts as in the configuration's `icl`, what counts as a hit, and the seed of every draw."""
 
     demonstrations: int
     order: str
     d_val: int
     d_test: int
     seeds: int
-    circuits: CircuitSettings
     hits: int
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class IclStudy:
-    """A relation's row of table icl_head_ablation, and the demonstrated prompt whose answer rose most."""
+    """A relation's row of table icl_head_ablation, its new heads, and the demonstrated prompt whose answer rose most.
+
+    `n_edges` is the size of the circuit that holds the new heads.
+    """
 
     row: dict[str, object]
+    heads: list[Head]
+    n_edges: int
     zero_shot: Prompt
     demonstrated: Demonstrated
     p_zero: float
@@ -77,9 +83,13 @@ def enough(asked: pd.DataFrame, wanted: dict[str, Any]) -> list[str]:
 
 
 def study_relation(
-    model: LanguageModel, graph: Graph, relation: Relation, survey: pd.DataFrame, settings: IclSettings
+    finder: KeptCircuits, relation: Relation, survey: pd.DataFrame, own: Circuit | None, settings: IclSettings
 ) -> IclStudy:
-    """Circuits, new heads and ablations of one relation; `survey` holds its rows of the first wording."""
+    """Circuits, new heads and ablations of one relation.
+
+    `survey` holds its rows of the first wording; `own` is its circuit, found by the same method, if it has one.
+    """
+    model = finder.model
     known = set(survey.loc[survey["rank"] == 0, "subject"])
     facts = _draw(survey, relation, settings)
     template = relation.templates[0]
@@ -87,22 +97,25 @@ def study_relation(
     shown, *others = ([_behind(model, relation, fact, known, seed, settings) for fact in facts] for seed in draws)
     zero = [fill(model.text, template, fact.subject, fact.object) for fact in facts]
     n = min(settings.d_val, len(facts) // 2)
-    fresh = _new_heads(model, graph, zero[:n], [case.prompt for case in shown[:n]], settings)
+    plain = finder.find(f"{relation.name}, zero-shot", zero[:n], seed=settings.seed)
+    found = finder.find(f"{relation.name}, demonstrated", [case.prompt for case in shown[:n]], seed=settings.seed)
+    fresh = new_heads(finder.graph, plain.edges, found.edges)
     tests = {seed: [case.prompt for case in cases[n:]] for seed, cases in zip(draws, [shown, *others], strict=True)}
     p_zero, p_shown = answer_prompts(model, zero), answer_prompts(model, [case.prompt for case in shown])
     mended = [i for i in range(len(facts)) if p_zero[i].rank > 0 and p_shown[i].rank == 0]
     best = max(mended or range(len(facts)), key=lambda i: p_shown[i].p - p_zero[i].p)
     row = {
         "relation": relation.name,
-        "method": settings.circuits.method,
+        "method": found.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
         **_ablations(model, tests, fresh, settings.hits),
         **_attention(model, shown[:n], fresh),
         "n_heads": len(fresh),
+        "n_heads_again": _heads_again(finder, relation, plain, own),
         "n_mended": len(mended),
         "n": len(facts) - n,
     }
-    return IclStudy(row, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
+    return IclStudy(row, fresh, found.n_edges, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
 
 
 def _behind(
@@ -121,16 +134,12 @@ def _draw(survey: pd.DataFrame, relation: Relation, settings: IclSettings) -> li
     return [relation.facts[int(survey["fact"].iloc[i])] for i in rng.permutation(order)]
 
 
-def _new_heads(
-    model: LanguageModel, graph: Graph, zero: Sequence[Prompt], shown: Sequence[Prompt], settings: IclSettings
-) -> list[Head]:
-    circuits = [_circuit(model, graph, prompts, settings) for prompts in (zero, shown)]
-    return new_heads(graph, circuits[0].edges, circuits[1].edges)
-
-
-def _circuit(model: LanguageModel, graph: Graph, prompts: Sequence[Prompt], settings: IclSettings) -> Circuit:
-    found, _ = find_circuit(model, graph, prompts, [None] * len(prompts), settings.circuits, seed=settings.seed)
-    return found
+def _heads_again(finder: KeptCircuits, relation: Relation, plain: Circuit, own: Circuit | None) -> float:
+    """How many heads look new though nothing is demonstrated: searches on two sets of facts differ as well."""
+    if own is None:
+        log.warning("in-context: %s has no circuit of its own to compare new heads with", relation.name)
+        return math.nan
+    return float(len(new_heads(finder.graph, plain.edges, own.edges)))
 
 
 def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], k: int) -> dict[str, float]:
@@ -164,18 +173,15 @@ def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Seque
     return {**columns("attention_new", bootstrap(new)), **columns("attention_others", bootstrap(rest))}
 
 
-def showcase_attention(
-    model: LanguageModel, graph: Graph, studies: Sequence[IclStudy], settings: IclSettings
-) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Figure icl_attention: attention of the new heads, from the last position, for the most mended fact of all.
+def showcase_attention(model: LanguageModel, studies: Sequence[IclStudy]) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Figure icl_attention: attention from the last position on the most mended fact, by its relation's new heads.
 
     Shown are the new heads with the largest share of attention on the demonstration.
     """
     study = max(studies, key=lambda one: one.p_demonstrated - one.p_zero)
     prompt, (low, high) = study.demonstrated.prompt, study.demonstrated.demonstration
-    fresh = _new_heads(model, graph, [study.zero_shot], [prompt], settings)
     patterns = observe(model, prompt).attention.cpu().numpy()
-    heads = sorted(fresh, key=lambda at: -patterns[at][low:high].sum())
+    heads = sorted(study.heads, key=lambda at: -patterns[at][low:high].sum())
     tokens = token_texts(model.text, prompt.ids)
     rows = [
         {
@@ -197,7 +203,7 @@ def showcase_attention(
         "p_zero": study.p_zero,
         "p_icl": study.p_demonstrated,
         "n_new_heads": len(heads),
-        "method": settings.circuits.method,
-        "n_edges": settings.circuits.n_edges(graph),
+        "method": study.row["method"],
+        "n_edges": study.n_edges,
     }
     return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta

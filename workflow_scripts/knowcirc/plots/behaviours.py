@@ -117,16 +117,16 @@ def _crossing(rows: pd.DataFrame) -> str:
 
 @styled
 def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
-    """Attention of the heads that a demonstration adds to the circuit, heads x prompt tokens (KC Fig. 5 right).
+    """Attention of the heads that demonstrations add to a relation's circuit, on one prompt (KC Fig. 5 right).
 
     `attention` has a row a head and position: attention from the last position to that token (0 to 1), token (decoded),
     in_demonstration, and the head's share_on_demonstration (0 to 1). Heads are drawn in the order in which they come.
-    `meta` holds prompt_zero, prompt_icl, answer, p_zero, p_icl, n_new_heads, method and n_edges.
+    `meta` holds prompt_zero, prompt_icl, relation, answer, p_zero, p_icl, n_new_heads, method and n_edges.
     """
     heads = list(dict.fromkeys(attention["head"]))
     if not heads:
         figure = new_figure(9.5, 2.0)
-        heading(figure, f"A demonstration adds no head to the circuit of {model}", str(meta["prompt_icl"]))
+        heading(figure, f"Demonstrations add no head to the circuit of {model}", str(meta["prompt_icl"]))
         return figure
     tokens = attention.drop_duplicates("position").sort_values("position")
     table = attention.pivot(index="head", columns="position", values="attention").loc[heads, tokens["position"]]
@@ -154,11 +154,11 @@ def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
     answer = str(meta["answer"]).strip()
     heading(
         figure,
-        f"What a demonstration adds to the circuit of {model}",
+        f"What demonstrations add to the circuit of {model}",
         f"“{shorten(str(meta['prompt_zero']), 90)}” → {answer}: p(answer) {percent(meta['p_zero'])} alone, "
-        f"{percent(meta['p_icl'])} after the demonstration. {meta['n_new_heads']} heads are new in the circuit "
-        f"({meta['method']}, {meta['n_edges']:,} edges); {len(heads)} of them are shown. "
-        "Grey: above the scale. n = 1 prompt.",
+        f"{percent(meta['p_icl'])} after the demonstrations. {meta['n_new_heads']} heads are new in the circuit "
+        f"of demonstrated {meta['relation']} ({meta['method']}, {meta['n_edges']:,} edges); {len(heads)} of them are "
+        "shown. Grey: above the scale. n = 1 prompt.",
     )
     return figure
 

@@ -1,4 +1,4 @@
-"""Figures of circuits: how often components of each layer take part, and one fact's circuit drawn as a graph."""
+"""Figures of circuits: how much of them lies in each layer, and one fact's circuit drawn as a graph."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ from knowcirc.plots.style import (
 )
 
 CATEGORIES = ("factual", "commonsense", "linguistic", "bias")
-COMPONENTS = {"head": ("attention heads", BLUE, "-", "o"), "mlp": ("MLPs", ORANGE, "--", "s")}
+COMPONENTS = {"head": ("attention heads", BLUE), "mlp": ("the MLP", VERMILION)}
+SHARE_TICKS = (0, 2, 10, 25, 50, 100)
 INPUTS = {
     "q": ("query", PURPLE, 0.16),
     "k": ("key", ORANGE, -0.16),
@@ -44,46 +45,45 @@ TOP_HEADS = 4
 
 
 @styled
-def component_distribution(frequency: pd.DataFrame, model: str, method: str) -> Figure:
-    """Share of attention heads and of MLPs of each layer that are in the circuits, a panel a category (KC Fig. 2).
+def component_distribution(components: pd.DataFrame, model: str, method: str) -> Figure:
+    """How much of each relation's circuit lies in each layer: heads above, MLPs below, a column a category (KC Fig. 2).
 
-    `frequency` has a row a category, component (head, mlp) and layer, with frequency (0 to 1, of the heads or MLPs that
-    the category's circuits could hold in that layer) and n_relations.
+    `components` has a row a relation, component (head, mlp) and layer, with category, edge_share (0 to 1, of the
+    possible edges out of the layer's heads or MLP) and n_relations (of the category).
     """
-    present = list(dict.fromkeys(frequency["category"]))
+    present = list(dict.fromkeys(components["category"]))
     names = [c for c in CATEGORIES if c in present] + [c for c in present if c not in CATEGORIES]
-    columns = min(2, len(names))
-    rows = math.ceil(len(names) / columns)
-    figure = new_figure(5.0 * columns + (0 if columns > 1 else 2), 1.1 + 2.5 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis, name in zip(axes.flat, names, strict=False):
-        _category_panel(axis, frequency[frequency["category"] == name], name)
-    for axis in axes.flat[len(names) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
+    figure = new_figure(max(7.0, 0.9 + 2.7 * len(names)), 6.2)
+    grid = figure.subplots(len(COMPONENTS), len(names), squeeze=False, sharex=True, sharey="row")
+    for axes, (component, (label, color)) in zip(grid, COMPONENTS.items(), strict=True):
+        for axis, name in zip(axes, names, strict=True):
+            chosen = (components["category"] == name) & (components["component"] == component)
+            _category_lines(axis, components[chosen], color)
+        axes[0].set_ylabel(f"edges out of {label}\n(% of possible, root scale)")
+        axes[0].set_ylim(0, 104)
+    for axis, name in zip(grid[0], names, strict=True):
+        n = int(components.loc[components["category"] == name, "n_relations"].max())
+        axis.set_title(f"{name} (n = {n} relation{'s' if n != 1 else ''})", loc="left")
+    for axis in grid[-1]:
         axis.set_xlabel("layer")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("in the circuits (% of possible)")
-    axes[0, 0].legend(loc="best")
     heading(
         figure,
-        f"Which layers take part in the knowledge circuits of {model}",
-        f"Share of a layer's attention heads, and of its MLP, that the circuits found by {method} hold: mean over the "
-        "relations of a category (n in the titles).",
+        f"Which layers the knowledge circuits of {model} lie in",
+        f"Share of the possible edges out of a layer's attention heads (above) and of its MLP (below) that a "
+        f"relation's circuit, found by {method}, holds. Thin: one relation; bold: the mean over the category's "
+        "relations. The last layers have few possible edges.",
     )
     return figure
 
 
-def _category_panel(axis: Axes, rows: pd.DataFrame, name: str) -> None:
-    for component, (label, color, style, marker) in COMPONENTS.items():
-        line = rows[rows["component"] == component].sort_values("layer")
-        x, y = (line[column].to_numpy(dtype=float) for column in ("layer", "frequency"))
-        axis.plot(x, 100 * y, color=color, linestyle=style, marker=marker, markersize=3.5, label=label)
-        axis.fill_between(x, 0, 100 * y, color=color, alpha=0.10, linewidth=0)
-    n = int(rows["n_relations"].max())
-    axis.set_title(f"{name} (n = {n} relation{'s' if n != 1 else ''})", loc="left")
-    axis.set_ylim(0, 104)
-    axis.set_xticks(layer_ticks(int(rows["layer"].max()) + 1))
+def _category_lines(axis: Axes, rows: pd.DataFrame, color: str) -> None:
+    table = 100 * rows.pivot(index="layer", columns="relation", values="edge_share").sort_index()
+    layers = table.index.to_numpy(dtype=float)
+    axis.plot(layers, table.to_numpy(dtype=float), color=color, alpha=0.35, linewidth=0.8)
+    axis.plot(layers, table.mean(axis=1).to_numpy(dtype=float), color=color, linewidth=2.4)
+    axis.set_yscale("function", functions=(np.sqrt, np.square))
+    axis.set_yticks(SHARE_TICKS)
+    axis.set_xticks(layer_ticks(len(layers)))
     axis.margins(x=0.02)
     axis.grid(axis="y")
 
