@@ -213,7 +213,7 @@ rule plot_icl_attention:
 
 
 rule plot_faithfulness_curves:
-    """hit@10 alone and faithfulness against circuit size, a line a method."""
+    """hit@10 alone and faithfulness against circuit size, one line per method."""
     input:
         comparison="<results>/{model}/circuits/comparison.csv",
     output:
@@ -297,7 +297,7 @@ rule plot_edited_rank_by_layer:
 
 
 rule plot_average_rank_of_models:
-    """The answer's average rank through the layers, a line a model; KC appendix."""
+    """The answer's average rank through the layers, one line per model; KC appendix."""
     input:
         ranks=expand(
             "<results>/{model}/figures/average_rank_by_layer.csv",

@@ -1,4 +1,4 @@
-"""ACDC one edge at a time, a whole forward pass a test: what the fast search must agree with."""
+"""ACDC one edge at a time, a whole forward pass per test: what the fast search must agree with."""
 
 import numpy as np
 import torch

@@ -19,7 +19,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write what the mover heads see and write, and how far the circuits overlap, a row a prompt and model."""
+    """Write what the mover heads see and write, and how far the circuits overlap, one row per prompt and model."""
     params, showcase = job.params, job.params.showcase
     survey = read_table(job.input.facts)
     subjects = {"edited": showcase["subject"], "unrelated": showcase["unrelated_subject"]}

@@ -16,7 +16,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a method, relation, prompt and size; what is done is not done again after an interruption."""
+    """Write one row per method, relation, prompt and size; what is done is not done again after an interruption."""
     params = job.params
     survey = read_table(job.input.facts)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

@@ -13,7 +13,7 @@ from knowcirc.models.loading import read_shape
 
 
 def main(job: Job) -> None:
-    """Write a row a relation, component and layer; `n_relations` is how many relations its category has."""
+    """Write one row per relation, component and layer; `n_relations` is how many relations its category has."""
     survey = read_table(job.input.facts)
     circuits = load_circuits(Path(job.input.circuits[0]), job.params.method)
     graph = Graph.of(read_shape(Path(job.input.model).parent), job.params.kv)

@@ -12,7 +12,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a record; a record that is done is not done again after an interruption."""
+    """Write one row per record; a record that is done is not done again after an interruption."""
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

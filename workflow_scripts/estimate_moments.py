@@ -9,7 +9,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a file a layer, then the summary with the corpus and the number of tokens."""
+    """Write one file per layer, then the summary with the corpus and the number of tokens."""
     params, wanted = job.params, job.params.moments
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     if wanted["corpus"] is None:

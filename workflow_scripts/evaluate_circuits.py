@@ -15,7 +15,8 @@ from knowcirc.seeding import derive
 
 
 def main(job: Job) -> None:
-    """Write a row a relation, method and ablation; a relation that is done is not done again after an interruption."""
+    """Write one row per relation, method and ablation; a relation that is done is not done again after an
+    interruption."""
     params = job.params
     survey = read_table(job.input.facts)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

@@ -1,4 +1,4 @@
-"""The answer's average rank through the layers, a line a model of the study (KC appendix)."""
+"""The answer's average rank through the layers, one line per model of the study (KC appendix)."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""hit@10 alone and faithfulness against circuit size, a line a method."""
+"""hit@10 alone and faithfulness against circuit size, one line per method."""
 
 from knowcirc.analysis.methods import curve_points
 from knowcirc.files import read_table, write_table

@@ -13,7 +13,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a fact, position and layer."""
+    """Write one row per fact, position and layer."""
     params = job.params
     survey = read_table(job.input.facts)
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}

@@ -12,7 +12,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a case."""
+    """Write one row per case."""
     params = job.params
     survey, named = read_table(job.input.facts), read_table(job.input.heads)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

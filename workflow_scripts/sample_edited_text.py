@@ -15,7 +15,7 @@ from knowcirc.seeding import derive
 
 
 def main(job: Job) -> None:
-    """Write a row an edit, editor, prompt and sample."""
+    """Write one row per edit, editor, prompt and sample."""
     params, wanted = job.params, job.params.generations
     _, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)

@@ -14,7 +14,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a composition; those with too few chains of known hops are named in the log.
+    """Write one row per composition; those with too few chains of known hops are named in the log.
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """

@@ -15,7 +15,7 @@ from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
-    """Write a row a relation; those with too few known facts are named in the log.
+    """Write one row per relation; those with too few known facts are named in the log.
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """

@@ -1,4 +1,4 @@
-"""Wrong answers of the right type beside right ones, a row a relation (KC section 6.1)."""
+"""Wrong answers of the right type beside right ones, one row per relation (KC section 6.1)."""
 
 from knowcirc.analysis.wrong_tables import hallucination_table
 from knowcirc.files import read_table, write_latex, write_table

@@ -1,4 +1,4 @@
-"""Facts in two hops, a row a composition (KC appendix)."""
+"""Facts in two hops, one row per composition (KC appendix)."""
 
 from knowcirc.files import read_table, write_latex, write_table
 from knowcirc.job import Job, run

@@ -1,4 +1,4 @@
-"""Facts asked forward and backward, a row a relation (KC appendix)."""
+"""Facts asked forward and backward, one row per relation (KC appendix)."""
 
 from knowcirc.files import read_table, write_latex, write_table
 from knowcirc.job import Job, run

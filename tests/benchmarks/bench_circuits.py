@@ -4,14 +4,14 @@
 
 | section | what |
 |---|---|
-| tests | seconds a test: plain forward passes, the one-by-one reference, the engine |
+| tests | seconds per test: plain forward passes, the one-by-one reference, the engine |
 | search | the engine on the whole graph, and what testing one by one would take |
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | sharing | prompts with a common beginning: exact search on 10 and on 1, attribution and circuits shared and apart |
 | standing | the search for a circuit that stands alone: first scores, steps |
 | growth | the engine's time with layers, heads, prompt length, prompts |
 | tracing | causal tracing of one fact, plain and ours; its growth with layers, tokens, draws |
-| editing | seconds an edit, each editor, and ROME done plainly |
+| editing | seconds per edit, each editor, and ROME done plainly |
 | peers | other libraries, where `make peers` has installed them |
 | memory | resident memory after each stage |
 

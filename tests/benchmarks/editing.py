@@ -25,7 +25,7 @@ LAYER, STEPS = 3, 25
 
 
 def measure_editing(model: LanguageModel, fast: LanguageModel, *, quick: bool) -> list[dict[str, object]]:
-    """Median seconds an edit of each editor, and of plain ROME; all 25 steps are taken."""
+    """Median seconds per edit of each editor, and of plain ROME; all 25 steps are taken."""
     facts = FACTS[:1] if quick else FACTS
     wishes = [request(model, TEMPLATE, *fact) for fact in facts]
     prefixes = sample_prefixes(fast, PREFIXES, 0)

@@ -53,7 +53,7 @@ def measure_growth(*, quick: bool, rounds: int) -> list[dict[str, object]]:
             first, last, ratio = done[points[0]], done[points[-1]], values[-1] / values[0]
             for key, place in (("ms_a_test", -2), ("ms_a_row", -1)):
                 rows[-1][place] = f"{rows[-1][place]} (^{math.log(last[key] / first[key], ratio):.1f})"
-    table(["factor", "value", "family", "edges", "tests", "kept", "seconds", "ms a test", "ms a row"], rows)
+    table(["factor", "value", "family", "edges", "tests", "kept", "seconds", "ms per test", "ms per row"], rows)
     return results
 
 

@@ -37,7 +37,7 @@ def measure_sharing(
     say(f"  {sizes['shared']} with their partners, {sizes['apart']} apart; layers from {first}, NLL, zero ablation")
     search = [_searched(model, graph, prompts[:n], first) for n in (1, len(prompts))]
     table(
-        ["exact search", "seconds", "tests", "ms a test"],
+        ["exact search", "seconds", "tests", "ms per test"],
         [[f"{n} prompts", s, t, 1e3 * s / t] for n, (s, t) in zip((1, len(prompts)), search, strict=True)],
     )
     targets = Targets(*(torch.tensor([prompt.answer[0] for prompt in side]) for side in (prompts, partners)))

@@ -56,7 +56,7 @@ def beside_plain(model: LanguageModel, sites: int) -> dict[str, object]:
         ["ours", duration(unpacked_s), 1e3 * unpacked_s / runs, runs * a_pass / unpacked_s],
         ["ours, packed", duration(ours_s), 1e3 * ours_s / runs, runs * a_pass / ours_s],
     ]
-    table(["", "all runs", "ms a run", "times as fast"], rows)
+    table(["", "all runs", "ms per run", "times as fast"], rows)
     say(f"  largest difference of effects on {len(chosen)} sites: {worst:.1e} (probability)\n")
     return {
         "tokens": len(prompt.ids),

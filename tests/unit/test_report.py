@@ -24,7 +24,7 @@ TEXTS = {
     "circuit_graph": '**Fig.** The circuit of "{{ prompt }}" in {{ model }}.',
     "known_facts": "{{ known.facts }} facts, {{ known.share | pct }} known.",
     "scores": "Plain words.",
-    "all_average_rank_by_layer": "A line a model.",
+    "all_average_rank_by_layer": "One line per model.",
 }
 
 

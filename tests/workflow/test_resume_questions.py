@@ -1,4 +1,5 @@
-"""Jobs that find a circuit a kind of question: cut short they lose one search, and end as those that ran through."""
+"""Jobs that find one circuit per kind of question: cut short they lose one search, and end as those that ran
+through."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -27,7 +27,8 @@ RIVALS = 50  # other objects beside the answer, at most
 def fact_rows(
     model: LanguageModel, relation: Relation, prompts: Sequence[Prompt], subjects: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """A row a fact, position and layer (0: embedding): rank, fall_attention and fall_mlp of the layer before, outranks.
+    """One row per fact, position and layer (0: embedding): rank, fall_attention and fall_mlp of the layer before,
+    outranks.
 
     A prompt that ends with its subject has one position for both, and is left out.
     """

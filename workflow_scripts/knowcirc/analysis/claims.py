@@ -40,7 +40,8 @@ def verdict(interval: Interval, bound: float) -> str:
 
 
 def claims_table(evidence: Evidence, model: str) -> pd.DataFrame:
-    """Table claims: a row a claim. Those about editors that the study does not run are left out, named in the log."""
+    """Table claims: one row per claim. Those about editors that the study does not run are left out, named in the
+    log."""
     rows = []
     for claim in CLAIMS:
         try:

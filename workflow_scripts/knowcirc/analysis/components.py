@@ -59,7 +59,7 @@ def context_of(model: LanguageModel, relation: Relation, prompt: Prompt) -> Cont
 def head_rows(
     model: LanguageModel, relation: Relation, prompts: Sequence[Prompt], subjects: Sequence[str], limits: Thresholds
 ) -> pd.DataFrame:
-    """A row a fact and head: what it attends to and writes, and its role on that fact (or None)."""
+    """One row per fact and head: what it attends to and writes, and its role on that fact (or None)."""
     rows = []
     contexts = [context_of(model, relation, prompt) for prompt in prompts]
     if not any(context.words for context in contexts):
@@ -137,7 +137,8 @@ def ablation_rows(
     roles: Mapping[Role, Sequence[Head]],
     settings: RoleSettings,
 ) -> list[dict[str, object]]:
-    """A row a role that has heads: hit@k and p(answer) of the whole model, without them, and without random heads."""
+    """One row per role that has heads: hit@k and p(answer) of the whole model, without them, and without random
+    heads."""
     chosen = {role: list(heads) for role, heads in roles.items() if heads}
     n_heads = model.transformer.shape.n_heads
     sets: list[list[Head]] = [[]]

@@ -22,7 +22,7 @@ class AbsentError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the claims are read off, all tables of this run with a row a fact, head, relation or record.
+    """What the claims are read off, all tables of this run with one row per fact, head, relation or record.
 
     `edits` are the scores record by record, by editor.
     """

@@ -151,7 +151,7 @@ def _apart(study: Chains, other: Chains) -> bool:
 
 
 def hops_rows(graph: Graph, studies: Sequence[Chains], own: Mapping[str, Circuit], k: int) -> pd.DataFrame:
-    """Table hops: a row a composition; those with too few chains of known hops are left out, and named in the log.
+    """Table hops: one row per composition; those with too few chains of known hops are left out, and named in the log.
 
     Raises:
         ValueError: if none is left.

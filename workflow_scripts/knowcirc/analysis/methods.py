@@ -17,7 +17,7 @@ ABLATIONS = ("zero", "mean", "patch")
 
 
 def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, float]], model: str) -> pd.DataFrame:
-    """Table method_comparison: a row a method and ablation for all relations together, then one for each relation.
+    """Table method_comparison: one row per method and ablation for all relations together, then one for each relation.
 
     hit@k is that of the method's own circuit, then, without intervals, that of its circuits of each size
     (`hit_at_10_size_0.05`: 5 % of the edges). Faithfulness, completeness, CPR and CMD are measured under patching and
@@ -60,7 +60,7 @@ def _under_patching(part: pd.DataFrame) -> dict[str, object]:
 
 
 def curve_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """Points of the figure: a row a panel (ablation and measure), method, relation (or `all`) and size.
+    """Points of the figure: one row per panel (ablation and measure), method, relation (or `all`) and size.
 
     Panels: hit@k under zero and under mean ablation, faithfulness under patching. size is the share of the edges asked
     for, none for the method's own circuit; n_edges and edge_share are what the circuits hold (medians over relations);
@@ -105,7 +105,7 @@ def _parts(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 
 def _curves(part: pd.DataFrame) -> pd.DataFrame:
-    """Faithfulness, a row a (relation, prompt), a column a size."""
+    """Faithfulness, one row per (relation, prompt), one column per size."""
     sized = part[(part["measure"] == "faithfulness") & part["size"].notna()]
     return sized.pivot(index=["relation", "prompt"], columns="size", values="value")
 

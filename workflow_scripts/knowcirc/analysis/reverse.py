@@ -116,7 +116,7 @@ def reverse_row(
 
 
 def reverse_rows(graph: Graph, studies: Sequence[BothWays], own: Mapping[str, Circuit], k: int) -> pd.DataFrame:
-    """Table reverse_relations: a row a relation.
+    """Table reverse_relations: one row per relation.
 
     Relations with too few such facts that are known forward are left out, and named in the log.
 

@@ -74,7 +74,7 @@ def runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
 def case_rows(
     model: LanguageModel, relation: str, category: str, cases: Sequence[Case], mover: Head | None, limits: Thresholds
 ) -> pd.DataFrame:
-    """A row a case; what the mover does is missing where the relation has none.
+    """One row per case; what the mover does is missing where the relation has none.
 
     `said_by` and `right_by` are the heads that add most to what the model says and to the right answer: in a right
     answer one and the same.

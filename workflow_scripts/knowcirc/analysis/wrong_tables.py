@@ -1,4 +1,4 @@
-"""Table hallucination_heads: wrong answers of the right type beside right ones, a row a relation and one of all."""
+"""Table hallucination_heads: wrong answers of the right type beside right ones, one row per relation and one of all."""
 
 import logging
 

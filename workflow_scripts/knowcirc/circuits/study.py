@@ -67,7 +67,7 @@ def score_relation(
     taus: Mapping[str, float | None],
     ablations: Sequence[str] = ABLATIONS,
 ) -> list[dict[str, object]]:
-    """A row a method and ablation, of one relation: what its circuits, the model and random circuits say.
+    """One row per method and ablation, of one relation: what its circuits, the model and random circuits say.
 
     The model and the random circuits are measured once for all methods: random circuits have the size of the first
     method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness
@@ -155,7 +155,7 @@ def kept_share(original: Interval, circuit: Interval) -> Interval:
 
 
 def summaries(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over relations, which are resampled for the intervals: a row a method and ablation, twice.
+    """Means over relations, which are resampled for the intervals: one row per method and ablation, twice.
 
     Relation `all` is all of the table's, `over 10 objects` those with more than ten objects: where there are fewer, ten
     tokens hold them all and hit@10 says little. Counts of prompts are sums, n_relations counts the relations.

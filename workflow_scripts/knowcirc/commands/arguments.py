@@ -137,6 +137,6 @@ def check_input_file(path: Path, what: str, remedy: str) -> None:
 
 
 def show(rows: Sequence[tuple[str, str]]) -> None:
-    """Write results to stdout: a name and a value a line, in two columns."""
+    """Write results to stdout: a name and one value per line, in two columns."""
     width = max(len(name) for name, _ in rows)
     sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))

@@ -6,7 +6,7 @@ import sys
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if every check passed, else 1; a line a failure and a summary go to stdout.
+    """0 if every check passed, else 1; one line per failure and a summary go to stdout.
 
     Raises:
         ValueError: if there was nothing to check.

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def lens_rows(model: LanguageModel, prompt: Prompt) -> pd.DataFrame:
-    """A row a position and layer (0: embedding): rank, probability, and the decades that attention and MLP take off."""
+    """One row per position and layer (0: embedding): rank, probability, and the decades that attention and MLP take
+    off."""
     places = {"answer_at_last": len(prompt.ids) - 1}
     if prompt.span is not None:
         places["answer_at_subject"] = prompt.subject_last

@@ -133,7 +133,9 @@ def add_heads(commands: "Subparsers") -> None:
     parser.add_argument(
         "--tokens", type=whole(1), default=10, metavar="N", help="most raised tokens that count (default: 10)"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a row a head (.parquet works too)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.csv", help="one row per head (.parquet works too)"
+    )
     parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="a map of the heads, and the main ones")
 
 
@@ -161,7 +163,7 @@ def add_lens(commands: "Subparsers") -> None:
     )
     add_model(parser)
     add_prompts(parser, subject=True)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a row a position and layer")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="one row per position and layer")
     parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="rank and probability by layer")
 
 
@@ -237,7 +239,7 @@ def add_check(commands: "Subparsers") -> None:
         commands,
         "check",
         "check the files of a finished study against what it promises",
-        text="Prints a line a failure and a summary; the exit code is 1 if anything failed.",
+        text="Prints one line per failure and a summary; the exit code is 1 if anything failed.",
         example="knowcirc check results",
         prepare=prepare_check,
     )

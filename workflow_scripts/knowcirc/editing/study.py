@@ -83,7 +83,7 @@ def edit_record(
 
 
 def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], model: str) -> pd.DataFrame:
-    """Table editing_scores: a row an editor, the unedited model first.
+    """Table editing_scores: one row per editor, the unedited model first.
 
     The interval of S takes S of resampled records' means; n counts records, n_generation those of GE and RS.
     """
@@ -104,7 +104,7 @@ def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], mode
 
 
 def zsre_scores(frames: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
-    """Table zsre_scores (ROME Table 1): a row an editor, the unedited model first; n counts records."""
+    """Table zsre_scores (ROME Table 1): one row per editor, the unedited model first; n counts records."""
     rows = []
     for editor, frame in frames.items():
         row: dict[str, object] = {"model": model, "editor": editor}

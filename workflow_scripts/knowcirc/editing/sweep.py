@@ -54,7 +54,7 @@ def sweep_record(
     settings: dict[str, object],
     material: Material,
 ) -> list[dict[str, object]]:
-    """A row a place: the three measures of the record's edit by ROME there.
+    """One row per place: the three measures of the record's edit by ROME there.
 
     Places whose token the request does not have are left out.
     """
@@ -91,7 +91,7 @@ def _mean(values: list[float]) -> float:
 
 
 def summarise(rows: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A row a token, layer and clamp: the measures' means with intervals, score, and n records."""
+    """One row per token, layer and clamp: the measures' means with intervals, score, and n records."""
     found = []
     for (token, layer, clamp), group in rows.groupby(["token", "layer", "clamp"], sort=False):
         row: dict[str, object] = {"model": model, "token": token, "layer": layer, "clamp": clamp}

@@ -30,7 +30,7 @@ class Answer:
 
 
 def read_answers(logits: Float[Tensor, "batch vocab"], prompts: Sequence[Prompt]) -> list[Answer]:
-    """The answers that next-token logits give, a row a prompt.
+    """The answers that next-token logits give, one row per prompt.
 
     Raises:
         ValueError: naming the prompt, if a logit is not finite.

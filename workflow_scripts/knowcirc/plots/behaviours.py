@@ -36,7 +36,7 @@ LINES = {"right_answer": (BLUE, "-", "o"), "wrong_answer": (VERMILION, "--", "s"
 def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], model: str) -> Figure:
     """A wrongly answered fact beside a rightly answered one: logit lens by layer, and the mover head (KC Fig. 5 left).
 
-    `ranks` has a row a case (wrong, right), layer (0 = embedding) and token (right_answer, wrong_answer), with rank
+    `ranks` has one row per case (wrong, right), layer (0 = embedding) and token (right_answer, wrong_answer), with rank
     (from 1) and probability (0 to 1). `heads`, one a case: {case, name, layer, tokens, attention (from the last
     position), top_tokens, right_rank, wrong_rank, is_mover (on this prompt), of_relation (whether it is the mover head
     of the relation)}. `meta`, one a case: {case, prompt, right, wrong, relation, p_right, p_wrong}, and right_token,
@@ -119,9 +119,9 @@ def _crossing(rows: pd.DataFrame) -> str:
 def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
     """Attention of the heads that demonstrations add to a relation's circuit, on one prompt (KC Fig. 5 right).
 
-    `attention` has a row a head and position: attention from the last position to that token (0 to 1), token (decoded),
-    in_demonstration, and the head's share_on_demonstration (0 to 1). Heads are drawn in the order in which they come.
-    `meta` holds prompt_zero, prompt_icl, relation, answer, p_zero, p_icl, n_new_heads, method and n_edges.
+    `attention` has one row per head and position: attention from the last position to that token (0 to 1), token
+    (decoded), in_demonstration, and the head's share_on_demonstration (0 to 1). Heads are drawn in the order in which
+    they come. `meta` holds prompt_zero, prompt_icl, relation, answer, p_zero, p_icl, n_new_heads, method and n_edges.
     """
     heads = list(dict.fromkeys(attention["head"]))
     if not heads:

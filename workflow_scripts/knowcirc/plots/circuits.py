@@ -46,9 +46,10 @@ TOP_HEADS = 4
 
 @styled
 def component_distribution(components: pd.DataFrame, model: str, method: str) -> Figure:
-    """How much of each relation's circuit lies in each layer: heads above, MLPs below, a column a category (KC Fig. 2).
+    """How much of each relation's circuit lies in each layer: heads above, MLPs below, one column per category (KC
+    Fig. 2).
 
-    `components` has a row a relation, component (head, mlp) and layer, with category, edge_share (0 to 1, of the
+    `components` has one row per relation, component (head, mlp) and layer, with category, edge_share (0 to 1, of the
     possible edges out of the layer's heads or MLP) and n_relations (of the category).
     """
     present = list(dict.fromkeys(components["category"]))
@@ -95,7 +96,7 @@ def circuit_graph(drawing: Plain, model: str) -> Figure:
     `drawing` holds prompt, answer, method, n_edges, edge_share, p_model, p_circuit, tokens (of the prompt, decoded);
     nodes: {name, layer, kind (head, mlp, input, logits), shown}; edges: {src, dst, kind (q, k, v, None), score, flow};
     whole: {layer_edges: [{src_layer, dst_layer, weight, count}]} with layer -1 for the input and n_layers for the
-    logits; heads (at most 4): {name, layer, role, attention (from the last position, a value a token), top_tokens,
+    logits; heads (at most 4): {name, layer, role, attention (from the last position, one value per token), top_tokens,
     answer_rank (1 = top)}. Where the answer has several tokens, `answer_token` says which one to highlight.
     """
     nodes = place(drawing["nodes"], drawing["edges"])

@@ -18,7 +18,7 @@ LAYER = re.compile(r"^[am](\d+)")
 def circuit_differences(differences: pd.DataFrame, n_layers: int, names: tuple[str, str]) -> Figure:
     """Shared, lost and new nodes and edges by layer; an edge counts for the layer of its receiver.
 
-    `differences` has a row a node or edge: kind (node, edge), name (`a5.h3`, `m4->a5.h3<q>`), status (shared, lost,
+    `differences` has one row per node or edge: kind (node, edge), name (`a5.h3`, `m4->a5.h3<q>`), status (shared, lost,
     new). `names` are the two circuits'. The input stands left of layer 0, the logits right of the last.
     """
     figure = new_figure(10.5, 4.2)

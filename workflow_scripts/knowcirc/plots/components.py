@@ -49,8 +49,8 @@ MODEL_STYLES: tuple[tuple[str, LineStyleType], ...] = (
 def head_ablation_tokens(tokens: pd.DataFrame, meta: Plain, model: str) -> Figure:
     """The likeliest next tokens of the model, and without its mover or its relation head (KC appendix).
 
-    `tokens` has a row a run (original, mover, relation) and place (1 = likeliest): head, has_role, token, is_answer,
-    probability, p_answer (0 to 1). `meta` holds prompt and answer.
+    `tokens` has one row per run (original, mover, relation) and place (1 = likeliest): head, has_role, token,
+    is_answer, probability, p_answer (0 to 1). `meta` holds prompt and answer.
     """
     runs = [run for run in RUNS if (tokens["run"] == run).any()]
     figure = new_figure(3.6 * len(runs) + 0.6, 3.9)
@@ -90,9 +90,9 @@ def _token_bars(axis: Axes, rows: pd.DataFrame, run: str, limit: float) -> None:
 def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
     """The answer's rank, what brings it down, and whether it leads its rivals, by layer and position (KC appendix).
 
-    `ranks` has a row a category (and `all`), position (subject, last) and layer (0 = embedding): rank (geometric mean),
-    fall_attention and fall_mlp (decades of rank that the layer before takes off), outranks (share of other objects of
-    the relation that rank lower, 0 to 1), each with _low and _high; n facts and n_relations.
+    `ranks` has one row per category (and `all`), position (subject, last) and layer (0 = embedding): rank (geometric
+    mean), fall_attention and fall_mlp (decades of rank that the layer before takes off), outranks (share of other
+    objects of the relation that rank lower, 0 to 1), each with _low and _high; n facts and n_relations.
     """
     figure = new_figure(11.5, 8.6)
     axes = figure.subplots(3, 2, sharex=True, sharey="row", squeeze=False)
@@ -151,7 +151,7 @@ def _fall_bars(axis: Axes, rows: pd.DataFrame) -> None:
 
 @styled
 def average_rank_of_models(ranks: pd.DataFrame) -> Figure:
-    """The answer's average rank by share of the depth, a line a model (KC appendix).
+    """The answer's average rank by share of the depth, one line per model (KC appendix).
 
     `ranks` has the rows of `average_rank_by_layer` for category `all`, of one or more models (column model).
     """

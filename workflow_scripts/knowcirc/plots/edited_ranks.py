@@ -29,10 +29,11 @@ POSITIONS = {"last": "at the last position", "subject": "at the subject's last t
 
 @styled
 def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
-    """The new object's rank through the layers (KC appendix): a row a position, a column an editor, a line a layer.
+    """The new object's rank through the layers (KC appendix): one row per position, one column per editor, one line
+    per layer.
 
-    `ranks` has a row an editor (none: the original weights), layer (edited; -1 for none), position (last, subject) and
-    passed (layers passed, 0 = embedding): rank_new (geometric mean) with _low and _high, and n records.
+    `ranks` has one row per editor (none: the original weights), layer (edited; -1 for none), position (last, subject)
+    and passed (layers passed, 0 = embedding): rank_new (geometric mean) with _low and _high, and n records.
     """
     editors = [name for name in dict.fromkeys(ranks["editor"]) if name != "none"]
     layers = sorted(layer for layer in set(ranks["layer"]) if layer >= 0)

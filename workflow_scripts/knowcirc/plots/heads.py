@@ -19,8 +19,8 @@ MAIN = 4
 def special_heads(heads: pd.DataFrame, prompt: str, answer: str, model: str) -> Figure:
     """A map of all heads by attribution with their roles, and the four that add most to the answer's logit.
 
-    `heads` has a row a prompt and head (`a5.h3`): layer, role (or empty), attribution (logits), answer_rank (1 = top),
-    top_tokens, attention and tokens (JSON lists as text).
+    `heads` has one row per prompt and head (`a5.h3`): layer, role (or empty), attribution (logits), answer_rank (1 =
+    top), top_tokens, attention and tokens (JSON lists as text).
     """
     figure = new_figure(13.0, 9.0)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(7.4, 5.6))[0]

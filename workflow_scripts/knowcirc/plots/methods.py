@@ -1,4 +1,5 @@
-"""Figure of the methods that find circuits: what a circuit of each size does, a panel an ablation, a line a method."""
+"""Figure of the methods that find circuits: what a circuit of each size does, one panel per ablation, one line per
+method."""
 
 from typing import Any
 
@@ -47,11 +48,11 @@ PANELS = {
 
 @styled
 def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
-    """hit@k alone and faithfulness against circuit size, a line a method: all relations together, then each.
+    """hit@k alone and faithfulness against circuit size, one line per method: all relations together, then each.
 
-    `points` has a row an ablation (`zero` and `mean`: measure hit_at_K; `patch`: faithfulness), method, relation (`all`
-    for all together) and size (share of the edges asked for, 0 to 1; none for the method's own circuit, drawn as a
-    marker at its edge_share), with value, low, high, n prompts and n_relations. The mean over relations leaves out
+    `points` has one row per ablation (`zero` and `mean`: measure hit_at_K; `patch`: faithfulness), method, relation
+    (`all` for all together) and size (share of the edges asked for, 0 to 1; none for the method's own circuit, drawn
+    as a marker at its edge_share), with value, low, high, n prompts and n_relations. The mean over relations leaves out
     methods that lack some of them.
     """
     relations = [name for name in points["relation"].unique() if name != POOLED]

@@ -18,9 +18,9 @@ QUANTITIES = {
 def answer_rank_by_layer(ranks: pd.DataFrame, meta: Plain, model: str) -> Figure:
     """Rank (logarithmic, 1 on top) and probability of answer and subject through the layers (KC Fig. 3).
 
-    `ranks` has a row a layer (0 = embedding, then the residual stream after each layer) and quantity (answer_at_last,
-    answer_at_subject, subject_at_last), with rank (from 1) and probability (0 to 1) under the logit lens. `meta` holds
-    prompt, answer and, where there is one, subject.
+    `ranks` has one row per layer (0 = embedding, then the residual stream after each layer) and quantity
+    (answer_at_last, answer_at_subject, subject_at_last), with rank (from 1) and probability (0 to 1) under the logit
+    lens. `meta` holds prompt, answer and, where there is one, subject.
     """
     figure = new_figure(10.0, 4.3)
     left, right = figure.subplots(1, 2)

@@ -35,9 +35,9 @@ LINES: dict[str, tuple[str, str, LineStyleType]] = {
 
 @styled
 def editing_sweep(sweep: pd.DataFrame, layer: int, clamp: float, model: str) -> Figure:
-    """Three measures of edits by ROME by edited layer, a line a token; a panel each, bands are 95 % intervals.
+    """Three measures of edits by ROME by edited layer, one line per token; a panel each, bands are 95 % intervals.
 
-    `sweep` has a row a token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
+    `sweep` has one row per token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
     clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and base:
     true for rows at the clamp that the lines are drawn of. The study edits at `layer` with `clamp`.
     """

@@ -55,7 +55,7 @@ LINES: dict[str, tuple[str, LineStyleType]] = {
 def causal_trace(effects: pd.DataFrame, model: str, window: int) -> Figure:
     """Average indirect effects by layer and token role: heatmaps above, lines with 95 % intervals below.
 
-    ROME Fig. 2 and 7. `effects` has a row a kind (state, mlp, attention), role and layer, with effect, effect_low,
+    ROME Fig. 2 and 7. `effects` has one row per kind (state, mlp, attention), role and layer, with effect, effect_low,
     effect_high (differences of probability, 0 to 1) and n facts, and rows of kind `total` (the average total effect).
     Roles and kinds may be absent. `window` is the number of layers restored together for MLPs and attention.
     """
@@ -165,7 +165,7 @@ def _layer_axis(axis: Axes, rows: pd.DataFrame) -> None:
 def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
     """Average indirect effect of single states at the subject's last token by layer, three lines (ROME Fig. 3).
 
-    `effects` has a row a layer and `severed` (none, mlp, attention: what keeps its corrupted values at that token
+    `effects` has one row per layer and `severed` (none, mlp, attention: what keeps its corrupted values at that token
     above the restored layer; all but none may be absent), with kind, effect, effect_low, effect_high (differences of
     probability, 0 to 1) and n facts.
     """
@@ -195,11 +195,11 @@ def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
 
 @styled
 def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
-    """Causal traces of single facts, token x layer: a row of panels a fact, a column a kind (ROME Fig. 1).
+    """Causal traces of single facts, token x layer: one row of panels per fact, one column per kind (ROME Fig. 1).
 
-    `traces` has a row a case, kind, layer and position, with token (decoded), in_subject, and effect; and, the same in
-    all rows of a case, prompt, subject, answer, p_clean and p_corrupted. The colour is the probability of the answer
-    once that activation is restored (p_corrupted + effect). Kinds may be the severed ones, too (ROME Fig. 3).
+    `traces` has one row per case, kind, layer and position, with token (decoded), in_subject, and effect; and, the
+    same in all rows of a case, prompt, subject, answer, p_clean and p_corrupted. The colour is the probability of the
+    answer once that activation is restored (p_corrupted + effect). Kinds may be the severed ones, too (ROME Fig. 3).
     """
     cases = sorted(int(case) for case in traces["case"].unique())
     lengths = [int(traces.loc[traces["case"] == case, "position"].nunique()) for case in cases]

@@ -95,7 +95,7 @@ def restore(
 ) -> Float[Tensor, "site draw"]:
     """Probability of the answer with each site restored at `position`, draw by draw.
 
-    `clean` is a run of one row, `corrupted` has a row a draw; `memory` bounds the bytes that a pass takes (one site
+    `clean` is a run of one row, `corrupted` has one row per draw; `memory` bounds the bytes that a pass takes (one site
     is run whatever it takes).
     """
     draws, length = corrupted.entering[0].shape[:2]

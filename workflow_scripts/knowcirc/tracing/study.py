@@ -60,7 +60,7 @@ def causal_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def causal_effects_severed(traces: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Table causal_effects_severed: average effects of restored states at the subject's last token, a row a layer.
+    """Table causal_effects_severed: average effects of restored states at the subject's last token, one row per layer.
 
     `severed` says what keeps its corrupted values at that token above the restored layer: none, mlp or attention.
     Parts that the traces do not sever have no rows.
