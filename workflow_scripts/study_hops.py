@@ -25,7 +25,10 @@ def main(job: Job) -> None:
     weights = read_json(job.input.model)["weights_sha256"]
     identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
     parts = Parts(job.output.hops, fingerprint(*identity))
-    finder, own = KeptCircuits(model, graph, settings, parts), load_circuits(Path(job.input.circuits), settings.method)
+    finder, own = (
+        KeptCircuits(model, graph, settings, parts),
+        load_circuits(Path(job.input.circuits[0]), settings.method),
+    )
     counts = {"most": params.hops["facts"], "d_val": params.hops["d_val"], "seed": params.seed}
     studies = []
     for each in progress(params.hops["compositions"], "hops: compositions"):

@@ -32,7 +32,10 @@ def main(job: Job) -> None:
     weights = read_json(job.input.model)["weights_sha256"]
     identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
     parts = Parts(job.output.both_ways, fingerprint(*identity))
-    finder, own = KeptCircuits(model, graph, settings, parts), load_circuits(Path(job.input.circuits), settings.method)
+    finder, own = (
+        KeptCircuits(model, graph, settings, parts),
+        load_circuits(Path(job.input.circuits[0]), settings.method),
+    )
     counts = {"most": wanted["facts"], "d_val": wanted["d_val"], "seed": params.seed}
     studies = [study_both_ways(finder, relation, **counts) for relation in progress(asked, "reverse relations")]
     write_table(job.output.both_ways, reverse_rows(graph, studies, own, params.hits))

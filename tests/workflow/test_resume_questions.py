@@ -60,7 +60,7 @@ def inputs(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyP
     circuits = tmp_path / "circuits.npz"
     save_circuits(circuits, {"country_capital": Circuit("eap", random_circuit(graph, 40, 0), None)})
     paths = [str(write_relation(tmp_path, name)) for name in RELATIONS]
-    return SimpleNamespace(model=str(provenance), relations=paths, circuits=str(circuits))
+    return SimpleNamespace(model=str(provenance), relations=paths, circuits=[str(circuits)])
 
 
 def job(inputs: SimpleNamespace, name: str, output: Path) -> Any:
