@@ -1,6 +1,5 @@
 """Many facts edited at several layers: their circuits before and after, and the new object's rank (KC section 5)."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pandas as pd
 
 from knowcirc.analysis.followed import Finders, depth_layers, follow
 from knowcirc.analysis.heads import Thresholds
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.registry import make_edit
@@ -30,35 +29,24 @@ def main(job: Job) -> None:
     n_layers = model.transformer.shape.n_layers
     settings = {name: placed(name, given, inputs[-1], n_layers) for name, given in params.settings.items()}
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
-    single = CircuitSettings(**params.circuits)
-    stand = [finder(graph, CircuitSettings(**params.standing), seed) for seed in (0, 1)]
-    plain = Finders(single.method, finder(graph, single))
+    ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 
     def make(editor: str, layer: int, wanted: Request) -> Edit:
         return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, stuff)
 
-    identity = (
-        settings,
-        places,
-        params.circuits,
-        params.standing,
-        params.standing_records,
-        params.heads,
-        params.kv,
-        params.numerics,
-        params.code,
-    )
-    parts = Parts(job.output.circuits, fingerprint(*identity, *inputs))
+    identity = (settings, places, *(params.circuits, params.standing, params.heads, params.kv, params.numerics))
+    parts = Parts(job.output.circuits, fingerprint(*identity, params.code, *inputs))
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
     for i, record in enumerate(progress(records[: params.records], "followed edits: records")):
-        found: Any = parts.get(record.case)
+        stands = i < params.standing_records
+        found: Any = parts.get(f"{record.case} {stands}")
         if found is None:
             wanted = request(model, record.template, record.subject, record.target_new)
-            finders = replace(plain, standing=(stand[0], stand[1])) if i < params.standing_records else plain
+            finders = Finders.by(graph, *ways[: 1 + stands])
             done = follow(model, graph, record, wanted, places, make, finders, Thresholds(**params.heads))
             found = {"circuits": done.circuits, "ranks": done.ranks}
-            parts.put(record.case, found)
+            parts.put(f"{record.case} {stands}", found)
         circuits += found["circuits"]
         ranks += found["ranks"]
     write_table(job.output.circuits, pd.DataFrame(circuits))

@@ -17,7 +17,7 @@ from knowcirc.analysis.edited import EditedView, read_view
 from knowcirc.analysis.heads import Thresholds, find_head
 from knowcirc.analysis.lens import by_layer, falls, step_ranks
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.finding import Find
+from knowcirc.circuits.finding import CircuitSettings, Find, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import Edit, Request, applied
 from knowcirc.facts.prompts import Prompt, tokenise
@@ -44,6 +44,12 @@ class Finders:
     method: str
     find: Find
     standing: tuple[Find, Find] | None = None
+
+    @classmethod
+    def by(cls, graph: Graph, single: CircuitSettings, standing: CircuitSettings | None = None) -> "Finders":
+        """What finds circuits by the settings."""
+        seeds = None if standing is None else (finder(graph, standing, 0), finder(graph, standing, 1))
+        return cls(single.method, finder(graph, single), seeds)
 
 
 def depth_layers(depths: list[float], n_layers: int) -> list[int]:
