@@ -27,7 +27,7 @@ from knowcirc.plots.style import (
 )
 
 METHODS: dict[str, tuple[str, LineStyleType, str]] = {
-    "standing": (BLACK, "-", "*"),
+    "standing": (BLACK, "-", "p"),
     "eap": (ORANGE, "--", "s"),
     "eap-ig": (BLUE, "-", "o"),
     "eap-ig-zero": (SKY, (0, (3, 1)), "v"),
@@ -93,7 +93,7 @@ def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
 
 
 def _panel(axis: Axes, points: pd.DataFrame, title: str, *, small: bool = False) -> None:
-    """One panel: a line and band a method, its own circuit as a marker, lines at nothing and the whole (hit@k: %)."""
+    """One panel: each method has a line, a band, and a marker of its own circuit; hit@k is in %."""
     scale = 1.0 if (points["measure"] == "faithfulness").all() else 100.0
     for level in (0.0, scale):
         axis.axhline(level, color=BLACK, linewidth=0.7, zorder=1)
