@@ -4,13 +4,10 @@ from pathlib import Path
 
 from knowcirc.analysis.hops import Composition, hops_rows, study_chains
 from knowcirc.circuits.export import load_circuits
-from knowcirc.circuits.finding import CircuitSettings
-from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import READERS
-from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
-from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
@@ -18,25 +15,18 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, settings = job.params, CircuitSettings(**job.params.circuits)
+    params = job.params
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    graph = Graph.of(model.transformer.shape, params.kv)
-    weights = read_json(job.input.model)["weights_sha256"]
-    identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
-    parts = Parts(job.output.hops, fingerprint(*identity))
-    finder, own = (
-        KeptCircuits(model, graph, settings, parts),
-        load_circuits(Path(job.input.circuits[0]), settings.method),
-    )
+    finder = KeptCircuits.of(params, job.input.model, job.output.hops)
+    own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": params.hops["facts"], "d_val": params.hops["d_val"], "seed": params.seed}
     studies = []
     for each in progress(params.hops["compositions"], "hops: compositions"):
         composition = Composition(**each)
         pair = relations[composition.first], relations[composition.second]
         studies.append(study_chains(finder, composition, pair, **counts))
-    write_table(job.output.hops, hops_rows(graph, studies, own, params.hits))
-    parts.clear()
+    write_table(job.output.hops, hops_rows(finder.graph, studies, own, params.hits))
+    finder.parts.clear()
 
 
 if __name__ == "__main__":

@@ -6,13 +6,10 @@ import pandas as pd
 
 from knowcirc.analysis.in_context_study import IclSettings, enough, showcase_attention, study_relation
 from knowcirc.circuits.export import load_circuits
-from knowcirc.circuits.finding import CircuitSettings
-from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import READERS
-from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json, write_table
+from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
-from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
@@ -20,16 +17,12 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, method = job.params, CircuitSettings(**job.params.circuits)
+    params = job.params
     survey = read_table(job.input.facts)
     asked = survey[survey.template == 0]
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    graph = Graph.of(model.transformer.shape, params.kv)
-    weights = read_json(job.input.model)["weights_sha256"]
-    identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
-    parts = Parts(job.output.ablation, fingerprint(*identity))
-    finder, own = KeptCircuits(model, graph, method, parts), load_circuits(Path(job.input.circuits[0]), method.method)
+    finder = KeptCircuits.of(params, job.input.model, job.output.ablation)
+    own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {key: value for key, value in params.icl.items() if key != "relations"}
     settings = IclSettings(**counts, hits=params.hits, seed=params.seed)
     studied = []
@@ -37,10 +30,10 @@ def main(job: Job) -> None:
         rows = asked[asked.relation == name]
         studied.append(study_relation(finder, relations[name], rows, own.get(name), settings))
     write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
-    attention, meta = showcase_attention(model, studied)
+    attention, meta = showcase_attention(finder.model, studied)
     write_table(job.output.attention, attention)
     write_json(job.output.meta, meta)
-    parts.clear()
+    finder.parts.clear()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ from pathlib import Path
 
 from knowcirc.analysis.reverse import reverse_rows, reverse_wording, study_both_ways
 from knowcirc.circuits.export import load_circuits
-from knowcirc.circuits.finding import CircuitSettings
-from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import READERS
-from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
-from knowcirc.models.loading import load
 
 
 def main(job: Job) -> None:
@@ -19,7 +16,7 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, wanted, settings = job.params, job.params.asked, CircuitSettings(**job.params.circuits)
+    params, wanted = job.params, job.params.asked
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
     asked = [
         replace(relations[name], reverse_template=wanted["templates"].get(name, relations[name].reverse_template))
@@ -27,19 +24,12 @@ def main(job: Job) -> None:
     ]
     for relation in asked:
         reverse_wording(relation)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    graph = Graph.of(model.transformer.shape, params.kv)
-    weights = read_json(job.input.model)["weights_sha256"]
-    identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
-    parts = Parts(job.output.both_ways, fingerprint(*identity))
-    finder, own = (
-        KeptCircuits(model, graph, settings, parts),
-        load_circuits(Path(job.input.circuits[0]), settings.method),
-    )
+    finder = KeptCircuits.of(params, job.input.model, job.output.both_ways)
+    own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": wanted["facts"], "d_val": wanted["d_val"], "seed": params.seed}
     studies = [study_both_ways(finder, relation, **counts) for relation in progress(asked, "reverse relations")]
-    write_table(job.output.both_ways, reverse_rows(graph, studies, own, params.hits))
-    parts.clear()
+    write_table(job.output.both_ways, reverse_rows(finder.graph, studies, own, params.hits))
+    finder.parts.clear()
 
 
 if __name__ == "__main__":

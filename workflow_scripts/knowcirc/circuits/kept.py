@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from knowcirc.circuits.discovery import Circuit, choose_partners
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.prompts import Prompt
-from knowcirc.files import Parts, fingerprint
+from knowcirc.files import Parts, fingerprint, read_json
 from knowcirc.job import Ticker
-from knowcirc.models.loading import LanguageModel
+from knowcirc.models.loading import LanguageModel, load
 from knowcirc.seeding import derive
 
 
@@ -22,6 +24,15 @@ class KeptCircuits:
     ) -> None:
         self.model, self.graph, self.settings, self.parts, self.sizes = model, graph, settings, parts, sizes
         self.seconds: dict[str, float] = {}
+
+    @classmethod
+    def of(cls, params: Any, provenance: str, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
+        """With the model of a provenance file and the `params` of a job; what is found is kept beside an output."""
+        model = load(Path(provenance).parent, **params.numerics, fast=True)
+        graph = Graph.of(model.transformer.shape, params.kv)
+        weights = read_json(provenance)["weights_sha256"]
+        identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
+        return cls(model, graph, CircuitSettings(**params.circuits), Parts(output, fingerprint(*identity)), sizes)
 
     def find(
         self, name: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None] | None = None, *, seed: int = 0
