@@ -185,7 +185,9 @@ rule follow_edits:
         settings=settings_of_seen_editors,
         circuits=single_settings,
         standing=standing_settings,
-        standing_records=lookup(within=config, dpath="editing/circuits/standing_records"),
+        standing_records=lookup(
+            within=config, dpath="editing/circuits/standing_records"
+        ),
         records=lookup(within=config, dpath="editing/circuits/records"),
         depths=lookup(within=config, dpath="editing/circuits/depths"),
         heads=lookup(within=config, dpath="heads"),
