@@ -5,7 +5,9 @@ attributes. Everything is logged to the rule's log; what a user should see while
 """
 
 import contextlib
+import ctypes
 import logging
+import platform
 import sys
 import time
 import traceback
@@ -17,6 +19,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 T = TypeVar("T")
 STEP = 10.0  # seconds between two lines of progress
 MARK = 1.0  # seconds between two remembered states of a work
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 MEASURED = 0.1  # share of a work after which the time that is left is told
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        keep_pages()
         with threads(job.threads):
             main(job)
     except ValueError as error:
@@ -59,6 +63,17 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         with path.open("a", encoding="utf-8") as handle:
             handle.write(traceback.format_exc())
         raise
+
+
+def keep_pages() -> None:
+    """Let the C library reuse the memory of freed tensors up to 32 MB, where it would hand each back to the system.
+
+    Every new page costs more than a sum that is written to it: circuits' searches take a tenth less time so.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ Only heads with an edge out of them are computed: in a connected circuit the oth
 What an absent edge delivers is the ablation, as in `patched.py`.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import Outputs
 from knowcirc.models.token_tree import TokenTree
 from knowcirc.models.transformer import Transformer, rotate
+
+SPAN = 8  # layers whose changes are summed by one product
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,37 +189,48 @@ class MaskedModel:
     def _measure(
         self, run: Run, circuits: Bool[ndarray, "row src dst"], starts: Sequence[int], part: Part
     ) -> Float[Tensor, "src row prompt d_model"]:
-        """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers."""
+        """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers.
+
+        Below its first layer a row is the run. Above, receivers hear what they do in the run, what the run's edges
+        carry of the senders' changes, and what the row's own edges add or take.
+        """
         graph, base = self.graph, self._weights(run.edges)
         united = np.asarray(run.edges | circuits.any(0))
-        moved = circuits.astype(np.int8) - run.edges.astype(np.int8)
-        given = run.delivered[:, torch.searchsorted(run.part.nodes, part.nodes)]
-        delivered = given[:, None].expand(-1, len(circuits), -1, -1).contiguous()
-        size = delivered.shape[2:]
+        rows_of = _Rows(graph, run, circuits, starts, torch.searchsorted(run.part.nodes, part.nodes))
         for layer in range(min(starts), graph.n_layers):
-            rows = sum(start <= layer for start in starts)
-            heads, receivers = self._live(united, layer)
-            before, senders = graph.before(layer), [graph.head(layer, head) for head in heads]
-            # a product for all rows with the run's edges, then for each row the few that are its own
-            flat = delivered[before].flatten(1)[:, : rows * size.numel()]
-            heard = (base[before][:, receivers].T @ flat).unflatten(1, (rows, *size))
-            for row in range(rows):
-                own = moved[row, before][:, receivers.cpu().numpy()]
-                changed = np.flatnonzero(own.any(1))
-                if len(changed):
-                    weights = torch.from_numpy(own[changed]).to(heard)
-                    heard[:, row] += torch.einsum("sr,snd->rnd", weights, delivered[changed, row])
-            mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
+            (heads, receivers), own = self._live(united, layer), graph.heads(layer)
+            rows = rows_of.begin(layer)
+            heard = self._heard(run, layer, receivers, rows_of.nodes)[:, None].repeat(1, rows, 1, 1)
+            rows_of.add_changes(heard, base[:, receivers], layer)
+            rows_of.add_own(heard[:-1], receivers[:-1])
             if heads:
-                reads = heard[:-1] + self._constant(2 * layer, part)
-                written = self._attend(layer, heads, reads, part) - self._absent(senders, part)[:, None]
-                delivered[senders, :rows] = written
-                own_heads = torch.from_numpy(circuits[:rows][:, senders, graph.mlp_in(layer)]).to(heard)
-                mlp_in = mlp_in + torch.einsum("rh,hrnd->rnd", own_heads, written)
-            sender = graph.mlp(layer)
-            absent = self._absent(slice(sender, sender + 1), part)[0]
-            delivered[sender, :rows] = self.model.mlp(layer, mlp_in) - absent
-        return delivered[:, :, part.ends]
+                written = self._attend(layer, heads, heard[:-1], part)
+                senders = [graph.head(layer, head) for head in heads]
+                rows_of.deliver(senders, written, self._absent(senders, part))
+            mlp_in, sender = heard[-1:], graph.mlp(layer)
+            changes = rows_of.beyond[own, :rows].flatten(1)
+            mlp_in.view(1, -1).addmm_(base[own, graph.mlp_in(layer)][None], changes)
+            rows_of.add_own(mlp_in, receivers[-1:])
+            written = self.model.mlp(layer, mlp_in)
+            rows_of.deliver([sender], written, self._absent(slice(sender, sender + 1), part))
+        return rows_of.delivered(part.ends)
+
+    def _heard(
+        self, run: Run, layer: int, receivers: Int[Tensor, " dst"], nodes: Int[Tensor, " node"]
+    ) -> Float[Tensor, "dst node d_model"]:
+        """What receivers of a layer hear in a run at some of its nodes, those of heads that it left out included."""
+        made, before = run.layers[layer], self.graph.before(layer)
+        known = torch.isin(receivers[:-1], made.receivers[:-1])
+        heard = made.mlp_in.new_empty(len(receivers), len(nodes), made.mlp_in.shape[-1])
+        heard[-1] = made.mlp_in[nodes]
+        if made.heard is not None:
+            heard[:-1][known] = made.heard[:, nodes]
+        if not known.all():
+            weights = self._weights(run.edges)[before][:, receivers[:-1][~known]]
+            given = run.delivered[before][:, nodes]
+            heard[:-1][~known] = (weights.T @ given.flatten(1)).unflatten(1, given.shape[1:])
+            heard[:-1][~known] += self._constant(2 * layer, run.part, nodes)
+        return heard
 
     def _attend(
         self, layer: int, heads: Sequence[int], heard: Float[Tensor, "dst row node d_model"], part: Part
@@ -288,3 +302,75 @@ class MaskedModel:
             places.append(total)
             add(slice(graph.mlp(layer), graph.mlp(layer) + 1))
         return torch.stack([*places, total])
+
+
+class _Rows:
+    """What the senders of many changed circuits deliver beyond the run that they are changes of.
+
+    `beyond` is theirs less the run's; a row has none below its first layer. Layers are summed in spans: a span holds
+    the rows that have begun by its end.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        run: Run,
+        circuits: Bool[ndarray, "row src dst"],
+        starts: Sequence[int],
+        nodes: Int[Tensor, " node"],
+    ) -> None:
+        self.graph, self.run, self.starts, self.nodes = graph, run, starts, nodes
+        self.moved = circuits.astype(np.int8) - run.edges.astype(np.int8)
+        self.beyond = run.delivered.new_empty(graph.n_src, len(circuits), len(nodes), run.delivered.shape[-1])
+        self.width = self.beyond[0, 0].numel()
+        bounds = [*range(min(starts), graph.n_layers, SPAN), graph.n_layers]
+        self.spans = [
+            (first, last, sum(start < last for start in starts)) for first, last in itertools.pairwise(bounds)
+        ]
+
+    def begin(self, layer: int) -> int:
+        """How many rows have begun by a layer; its senders deliver no change until they say so."""
+        most = next(most for first, last, most in self.spans if first <= layer < last)
+        self.beyond[self.graph.head(layer, 0) : self.graph.mlp(layer) + 1, :most] = 0.0
+        return sum(start <= layer for start in self.starts)
+
+    def deliver(self, senders: Sequence[int], written: Sequence[Tensor] | Tensor, absent: Tensor) -> None:
+        """Note what senders write in the rows that have begun."""
+        usual = self.run.delivered[torch.tensor(senders)[:, None], self.nodes] + absent
+        for sender, of_rows, of_run in zip(senders, written, usual, strict=True):
+            torch.sub(of_rows, of_run, out=self.beyond[sender, : len(of_rows)])
+
+    def add_changes(
+        self, heard: Float[Tensor, "dst row node d_model"], weights: Float[Tensor, "src dst"], layer: int
+    ) -> None:
+        """Add what the run's edges carry of the changes of earlier layers' senders."""
+        flat, arriving = self.beyond.view(len(self.beyond), -1), heard.view(len(heard), -1)
+        for first, last, most in self.spans:
+            senders = slice(self.graph.before(first).stop, self.graph.before(min(last, layer)).stop)
+            if senders.start < senders.stop:
+                some = min(heard.shape[1], most) * self.width
+                arriving[:, :some].addmm_(weights[senders].T, flat[senders, :some])
+
+    def add_own(self, heard: Float[Tensor, "dst row node d_model"], receivers: Int[Tensor, " dst"]) -> None:
+        """Add to each row what its own edges bring, or take what they would have brought."""
+        if not len(receivers):
+            return
+        for row in range(heard.shape[1]):
+            own = self.moved[row][:, receivers.cpu().numpy()]
+            src = np.flatnonzero(own.any(1))
+            late = src[src >= self.graph.before(self.starts[row]).stop]
+            arriving = heard[:, row].view(len(heard), -1)
+            if len(src):
+                given = self.run.delivered[torch.from_numpy(src)[:, None], self.nodes].flatten(1)
+                arriving.addmm_(torch.from_numpy(own[src]).to(given).T, given)
+            if len(late):
+                changes = self.beyond[late, row].flatten(1)
+                arriving.addmm_(torch.from_numpy(own[late]).to(changes).T, changes)
+
+    def delivered(self, ends: Int[Tensor, " prompt"]) -> Float[Tensor, "src row prompt d_model"]:
+        """What senders deliver in every row at the ends of the prompts."""
+        result = self.run.delivered[:, None, self.nodes[ends]].repeat(1, len(self.starts), 1, 1)
+        for first, last, most in self.spans:
+            senders = slice(self.graph.before(first).stop, self.graph.before(last).stop)
+            result[senders, :most] += self.beyond[senders, :most][:, :, ends]
+        return result

@@ -18,6 +18,7 @@ from torch import Tensor
 from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
 
 ROWS = 64  # the layout suits batches of about so many rows
+FEW = 160  # of fewer rows, one batched product over a layer's heads is faster than one packed product for each
 log = logging.getLogger(__name__)
 
 
@@ -104,19 +105,18 @@ class PackedMlp(Mlp):
 
 @dataclass(frozen=True, slots=True)
 class PackedAttention(Attention):
-    """An attention layer whose heads' maps are packed one by one, and all heads' together (`whole`)."""
+    """An attention layer whose heads' input maps are packed one by one, and all heads' maps together (`whole`)."""
 
     q: tuple[Packed, ...]
     k: tuple[Packed, ...]
     v: tuple[Packed, ...]
-    o: tuple[Packed, ...]
     whole: dict[str, Packed]
 
     @classmethod
     def of(cls, att: Attention) -> "PackedAttention":
         """The layer with packed copies beside its weights."""
 
-        def each(weight: Tensor, bias: Tensor | None = None) -> tuple[Packed, ...]:
+        def each(weight: Tensor, bias: Tensor | None) -> tuple[Packed, ...]:
             return tuple(Packed.of(head, None if bias is None else bias[i]) for i, head in enumerate(weight))
 
         def together(weight: Tensor, bias: Tensor | None) -> Packed:
@@ -127,7 +127,6 @@ class PackedAttention(Attention):
             q=each(att.w_q, att.b_q),
             k=each(att.w_k, att.b_k),
             v=each(att.w_v, att.b_v),
-            o=each(att.w_o),
             whole={
                 "q": together(att.w_q, att.b_q),
                 "k": together(att.w_k, att.b_k),
@@ -140,12 +139,10 @@ class PackedAttention(Attention):
         self, kind: Literal["q", "k", "v"], heads: Sequence[int], x: Float[Tensor, "n *rows d_model"]
     ) -> Float[Tensor, "n *rows d_head"]:
         """Queries, keys or values of heads that read a normed input each."""
+        if x[0].numel() < FEW * x.shape[-1]:
+            return Attention.read(self, kind, heads, x)  # slots: super() does not know the class
         maps = {"q": self.q, "k": self.k, "v": self.v}[kind]
         return torch.stack([maps[head](part) for head, part in zip(heads, x, strict=True)])
-
-    def write(self, heads: Sequence[int], mixed: Float[Tensor, "n *rows d_head"]) -> Float[Tensor, "n *rows d_model"]:
-        """What heads add to the residual stream, each from its own mixed values."""
-        return torch.stack([self.o[head](part) for head, part in zip(heads, mixed, strict=True)])
 
     def read_all(self, kind: Literal["q", "k", "v"], x: Float[Tensor, "*rows d_model"]) -> Tensor:
         """Queries, keys or values of all heads, *rows x head x d_head, from one shared normed input."""
