@@ -16,6 +16,7 @@ SNAKEMAKE := $(BIN)/snakemake
 RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml
+FULL_CONFIG := --configfile config/full.yaml
 
 # Passed to the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_ARGS ?=
@@ -30,6 +31,10 @@ export PATH := $(CURDIR)/$(BIN):$(OUTER_PATH)
 .PHONY: study
 study: $(STAMP) ## the whole study: results/report.html (the default)
 	$(RUN) $(SNAKEMAKE_ARGS)
+
+.PHONY: full
+full: $(STAMP) ## the study of every relation: results-full/report.html
+	$(RUN) $(SNAKEMAKE_ARGS) $(FULL_CONFIG)
 
 .PHONY: quick
 quick: $(STAMP) ## the small study: results-test/report.html
@@ -81,20 +86,20 @@ format: $(STAMP) ## format the code and the rules
 	$(BIN)/snakefmt Snakefile rules
 
 .PHONY: reference
-reference: study ## copy the study's tables and figures into results/reference/
-	@cd results
-	rm -rf reference/$(MODEL) reference/all
+reference: full ## copy that study's tables and figures into results/reference/
+	@cd results-full
+	rm -rf ../results/reference/{$(MODEL),all}
 	for folder in {$(MODEL),all}/{tables,figures}; do
 	    [[ -d $$folder ]] || continue
-	    mkdir -p reference/$$folder
-	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} reference/$$folder/ \;
+	    mkdir -p ../results/reference/$$folder
+	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} ../results/reference/$$folder/ \;
 	done
-	cp checks.json manifest.json reference/
-	cp $(MODEL)/findings.json reference/$(MODEL)/
+	cp checks.json manifest.json ../results/reference/
+	cp $(MODEL)/findings.json ../results/reference/$(MODEL)/
 
 .PHONY: clean
-clean: ## remove results, results-test and results-bench (downloaded models too); results/reference stays
-	rm -rf results-test results-bench
+clean: ## remove all results (downloaded models too); results/reference stays
+	rm -rf results-*
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 .PHONY: setup

@@ -55,7 +55,7 @@ class StandingSettings:
     """
 
     size: float = 0.1
-    first: float = 0.16
+    first: float = 0.25
     later: float = 0.07
     turn: float = 0.3
     ease: float = 0.2
@@ -67,7 +67,7 @@ class StandingSettings:
     price: float = 1e-5
     raised: float = 0.1
     prompts: int = 6
-    probes: int = 3
+    probes: int = 2
     polish: int = 8
     steps: int = 400
     seed: int = 0
