@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
 from knowcirc.models.loading import LanguageModel, load
-from knowcirc.models.packing import PackedTransformer, packed, repacked
+from knowcirc.models.packing import FEW, PackedTransformer, packed, repacked
 from knowcirc.models.transformer import Transformer
 from unit.test_acdc import decisions
 
@@ -24,6 +25,20 @@ def test_a_packed_model_computes_the_same(name: str, load_tiny: Loader) -> None:
     model = load_tiny(name, dtype="float32").transformer
     torch.testing.assert_close(packed(model).logits(IDS), model.logits(IDS), rtol=1e-5, atol=1e-5)
     assert packed(packed(model)).mlp_out_names == model.mlp_out_names
+
+
+@pytest.mark.parametrize("rows", [3, FEW + 1])
+@pytest.mark.parametrize("kind", ["q", "k", "v"])
+def test_heads_that_read_inputs_of_their_own(
+    name: str, load_tiny: Loader, rows: int, kind: Literal["q", "k", "v"]
+) -> None:
+    plain = load_tiny(name, dtype="float32").transformer
+    attention, fast = plain.blocks[1].attention, packed(plain).blocks[1].attention
+    heads = [1, 0][: len(attention.w_k)]
+    x = torch.randn(len(heads), rows, plain.shape.d_model, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([attention.read_all(kind, part)[:, head] for head, part in zip(heads, x, strict=True)])
+    for each in (attention, fast):
+        torch.testing.assert_close(each.read(kind, heads, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_other_precisions_are_not_packed(load_tiny: Loader) -> None:
