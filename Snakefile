@@ -26,8 +26,7 @@ include: "rules/comparison.smk"
 include: "rules/components.smk"
 include: "rules/editing.smk"
 include: "rules/behaviours.smk"
-include: "rules/figures.smk"
-include: "rules/tables.smk"
+include: "rules/items.smk"
 include: "rules/checks.smk"
 
 

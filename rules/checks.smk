@@ -41,9 +41,11 @@ rule write_manifest:
         "<logs>/write_manifest.log",
     params:
         models=lookup(within=config, dpath="models"),
-        figures=FIGURES,
-        figures_of_all=FIGURES_OF_ALL,
-        tables=TABLES,
+        figures=[item.name for item in FIGURES if not item.together],
+        figures_of_all=[
+            item.name.removeprefix("all_") for item in FIGURES if item.together
+        ],
+        tables=[item.name for item in TABLES],
         methods=lookup(within=config, dpath="circuits/methods"),
         compared=METHODS,
         editors=lookup(within=config, dpath="editing/editors"),

@@ -3,51 +3,21 @@
 import csv
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.digest import code_digest as digest_of
+from knowcirc.items.contract import Figure, Item
+from knowcirc.items.figures import FIGURES
+from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow, read_models
 
 ROOT = Path(workflow.basedir)
+PART = re.compile(r"\{(editor|method)\}")  # of an item's input: one file for each
 SEARCHES = ("standing", "acdc", "eap-ig+acdc")  # minutes for each relation
-FIGURES = (
-    "causal_trace",
-    "causal_trace_facts",
-    "causal_trace_severed",
-    "circuit_graph",
-    "component_distribution",
-    "faithfulness_curves",
-    "answer_rank_by_layer",
-    "average_rank_by_layer",
-    "head_ablation_tokens",
-    "editing_sweep",
-    "edited_circuits",
-    "edited_rank_by_layer",
-    "hallucination",
-    "icl_attention",
-)
-TABLES = (
-    "known_facts",
-    "causal_effects",
-    "causal_effects_severed",
-    "circuit_hit_at_10",
-    "method_comparison",
-    "special_components",
-    "head_ablation",
-    "editing_scores",
-    "zsre_scores",
-    "editing_generations",
-    "edited_circuit_overlap",
-    "hallucination_heads",
-    "icl_head_ablation",
-    "hops",
-    "reverse_relations",
-    "claims",
-)
-FIGURES_OF_ALL = ("average_rank_by_layer",)  # all models together
 
 
 def read_datasets(path: Path) -> dict[str, dict[str, str]]:
@@ -111,6 +81,85 @@ wildcard_constraints:
 def code_digest(rule_name: str) -> str:
     """Hash of the library modules that a rule's script uses."""
     return digest_of(ROOT / f"workflow_scripts/{rule_name}.py")
+
+
+def item_digest(script: str, item: Item) -> str:
+    """Hash of the library modules that an item's script and its functions use."""
+    names = [item.function, getattr(item, "prepare", None) or item.function]
+    modules = [f"knowcirc.{name.partition(':')[0]}" for name in names]
+    return digest_of(ROOT / f"workflow_scripts/{script}.py", *modules)
+
+
+def names_of(item: Item) -> dict[str, list[str]]:
+    """Of the inputs that are many files, what each file is of: editors, methods or models."""
+    of = {
+        "{editor}": ["none", *config["editing"]["editors"]],
+        "{method}": METHODS,
+        "{model}": config["models"],
+    }
+    found = {
+        name: of[part]
+        for name, path in item.inputs.items()
+        for part in ("{editor}", "{method}")
+        if part in path
+    }
+    if getattr(item, "together", False):
+        found |= {name: of["{model}"] for name in item.inputs}
+    return found
+
+
+def inputs_of(item: Item) -> dict[str, str | list[str]]:
+    """The input files of an item by name."""
+    names = names_of(item)
+    found = {}
+    for name, path in item.inputs.items():
+        whole = "<results>/{model}/" + path
+        if name in names:
+            part = "model" if getattr(item, "together", False) else PART.search(path)[1]
+            whole = [whole.replace(f"{{{part}}}", each) for each in names[name]]
+        found[name] = whole
+    return found
+
+
+def figure_png(item: Figure) -> str:
+    """Where a figure lies: in the model's folder, or that of all models."""
+    folder = "all" if item.together else "{model}"
+    return f"<results>/{folder}/figures/{item.name.removeprefix('all_')}.png"
+
+
+def figure_files(item: Figure) -> dict[str, str]:
+    """The files of a figure beside its PNG."""
+    ends = {"pdf": "pdf"} | ({"data": "csv"} if item.data else {})
+    return {
+        key: figure_png(item).removesuffix("png") + end for key, end in ends.items()
+    }
+
+
+def log_of(item: Item) -> str:
+    """The log of an item's rule."""
+    verb = "plot" if isinstance(item, Figure) else "tabulate"
+    end = "" if getattr(item, "together", False) else "/{model}"
+    return f"<logs>/{verb}_{item.name}{end}.log"
+
+
+def functions_of(item: Item) -> dict[str, str | None]:
+    """What makes an item, and what its figure writes beside itself."""
+    keys = ("function", "data", "prepare")
+    return {key: getattr(item, key, None) for key in keys}
+
+
+def settings_of(item: Item, wildcards) -> dict[str, object]:
+    """The settings that an item reads, from the configuration or the model's row."""
+    found = {}
+    for name, place in item.settings.items():
+        if place.startswith("models.tsv:"):
+            found[name] = getattr(MODELS[wildcards.model], place.partition(":")[2])
+            continue
+        value = config
+        for key in place.split("/"):
+            value = value[int(key) if key.isdigit() else key]
+        found[name] = value
+    return found
 
 
 def relations_of_study(wildcards) -> list[str]:
@@ -348,38 +397,33 @@ def sweep_of_new_model(wildcards) -> list[str]:
     return [] if known else [f"<results>/{wildcards.model}/edits/sweep.csv"]
 
 
-def n_layers(wildcards) -> int:
-    """How many layers the model has."""
-    return MODELS[wildcards.model].n_layers
-
-
 def tables_of_study(wildcards) -> list[str]:
     """All tables of the study, as CSV and LaTeX."""
     return expand(
         "<results>/{model}/tables/{name}.{end}",
         model=config["models"],
-        name=TABLES,
+        name=[item.name for item in TABLES],
         end=["csv", "tex"],
     )
 
 
 def figures_of_study(wildcards) -> list[str]:
     """All figures of the study, of each model and of all together, as PNG and PDF."""
-    one = expand(
-        "<results>/{model}/figures/{name}.{end}",
-        model=config["models"],
-        name=FIGURES,
-        end=["png", "pdf"],
-    )
-    return one + expand(
-        "<results>/all/figures/{name}.{end}", name=FIGURES_OF_ALL, end=["png", "pdf"]
-    )
+    files = []
+    for item in FIGURES:
+        png = figure_png(item).removesuffix(".png")
+        files += expand(
+            png + ".{end}",
+            model=config["models"],
+            end=["png", "pdf"],
+            allow_missing=True,
+        )
+    return files
 
 
 def captions_of_study(wildcards) -> list[str]:
     """The captions of all figures and tables."""
-    names = [*FIGURES, *TABLES, *(f"all_{name}" for name in FIGURES_OF_ALL)]
-    return expand("rules/captions/{name}.rst", name=names)
+    return [f"rules/captions/{item.name}.rst" for item in (*FIGURES, *TABLES)]
 
 
 def counterfact_file(wildcards) -> list[str]:

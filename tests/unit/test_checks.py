@@ -11,42 +11,47 @@ from PIL import Image
 
 from knowcirc.checks import check_results
 from knowcirc.files import read_json, read_table, write_json, write_latex, write_table
+from knowcirc.items.tables import TABLES
 
 MODEL = "tiny"
 FIGURES = ["causal_trace", "circuit_graph"]
 OF_ALL = ["average_rank_by_layer"]
-SIDES = ("original", "circuit", "random", "kept")
-CONTROLS = ("hit_at_1_circuit", "p_circuit", "among_circuit", "others_original", "others_circuit")
-D_SCORES = tuple(f"{split}_{name}" for split in ("d_val", "d_test") for name in (*SIDES, *CONTROLS))
 
 
 def tables() -> dict[str, pd.DataFrame]:
-    """Small sound tables with every column that the checks promise."""
-    known = {"model": MODEL, "category": "factual", "relation": ["capital", "language"], "n": [4, 5]}
-    known |= {"hit_at_1": [0.5, 0.8], "hit_at_1_low": [0.2, 0.4], "hit_at_1_high": [0.8, 1.0], "p_answer": [0.3, 0.4]}
+    """Small sound tables."""
+    relations = {"relation": ["capital", "language"]}
     sites = [("mlp", "subject_last", 0), ("mlp", "subject_last", 1), ("state", "last", 1), ("total", None, None)]
     effects = pd.DataFrame(sites, columns=["kind", "role", "layer"]).astype({"layer": "Int64"})
     cuts = [("none", 0), ("none", 1), ("mlp", 0), ("attention", 0)]
     severed = pd.DataFrame(cuts, columns=["severed", "layer"]).assign(kind="state", role="subject_last")
-    circuits = {"model": MODEL, "category": "factual", "relation": ["capital", "language"], "method": "eap"}
-    circuits |= {"ablation": "zero", "tau": np.nan, "n_edges": 50, "n_edges_merged": 60, "edge_share": 0.05}
-    circuits |= {**dict.fromkeys(D_SCORES, 0.4), "constant": 0, "n_objects": 12, "n_relations": 1}
-    compared = {"model": MODEL, "method": ["eap", "random"], "relation": "all", "n_edges": 50, "edge_share": 0.05}
-    compared |= {"ablation": "patch"}
-    compared |= {"faithfulness": [0.9, np.nan], "completeness": 0.0, "cpr": 0.9, "cmd": 0.1, "seconds": [1.5, np.nan]}
-    compared |= {"n_dropped": 0.0, "n_constant": 0}
-    editing = {"model": MODEL, "editor": ["none", "rome"], "layer": pd.array([pd.NA, 3], dtype="Int64")}
-    editing |= {name: [0.5, 0.9] for name in ("S", "ES", "EM", "PS", "PM", "NS", "NM", "RS")}
-    asked = {"model": MODEL, "editor": ["none", "rome"], "efficacy": [0.0, 1.0], "paraphrase": 0.5}
+    interval = {"effect": 0.1, "effect_low": -0.1, "effect_high": 0.2}
+    unmeasured = {"faithfulness": [0.9, np.nan], "seconds": [1.5, np.nan]}
+    editors = {"editor": ["none", "rome"]}
+    layers = {"layer": pd.array([pd.NA, 3], dtype="Int64"), "seconds_per_edit": [np.nan, 2.0]}
     return {
-        "known_facts": pd.DataFrame({**known, "n_val": 1, "n_test": 2}),
-        "causal_effects": effects.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
-        "causal_effects_severed": severed.assign(model=MODEL, effect=0.1, effect_low=-0.1, effect_high=0.2, n=3),
-        "circuit_hit_at_10": pd.DataFrame({**circuits, "n_val": 1, "n_test": 2}),
-        "method_comparison": pd.DataFrame({**compared, "n": 3, "n_test": 5, "n_relations": 1}),
-        "editing_scores": pd.DataFrame({**editing, "GE": [5.0, 4.9], "seconds_per_edit": [np.nan, 2.0], "n": 3}),
-        "zsre_scores": pd.DataFrame({**asked, "specificity": np.nan, "n": 3}),
+        "known_facts": sound("known_facts", **relations, hit_at_1=[0.5, 0.8], hit_at_1_low=0.2, hit_at_1_high=0.9),
+        "causal_effects": sound("causal_effects", **{name: effects[name] for name in effects}, **interval),
+        "causal_effects_severed": sound("causal_effects_severed", **{n: severed[n] for n in severed}, **interval),
+        "circuit_hit_at_10": sound("circuit_hit_at_10", **relations, method="eap", tau=np.nan),
+        "method_comparison": sound("method_comparison", method=["eap", "random"], **unmeasured),
+        "editing_scores": sound("editing_scores", **editors, **layers),
+        "zsre_scores": sound("zsre_scores", **editors, specificity=np.nan),
     }
+
+
+def sound(name: str, **values: object) -> pd.DataFrame:
+    """A table with every column of its contract, and a value in range where none is given."""
+    table = next(table for table in TABLES if table.name == name)
+    usual: dict[str, object] = {}
+    for column in table.columns:
+        numbers = zip(column.names, (0.5, 0.2, 0.9), strict=False)
+        usual |= {name.replace("*", "10"): value if column.numeric else "a word" for name, value in numbers}
+    return pd.DataFrame({**usual, "model": MODEL, **values}, index=pd.RangeIndex(_rows(values)))
+
+
+def _rows(values: dict[str, object]) -> int:
+    return max(len(value) for value in values.values() if isinstance(value, list | pd.Series))
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.readings import read_prompts
-from knowcirc.circuits.study import Asked, kept_share, score_relation, summaries
+from knowcirc.circuits.relation_table import summaries
+from knowcirc.circuits.study import Asked, kept_share, score_relation
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import wilson

@@ -1,8 +1,9 @@
 """Check a finished study: every promised figure and table exists, opens, has its columns, is finite and in range.
 
-What a study promises stands in its `manifest.json`; the columns that readers and other tools rely on stand here.
+What a study promises stands in its `manifest.json`; what a table's columns hold, in the registry of items.
 """
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -13,132 +14,13 @@ import pandas as pd
 from PIL import Image
 
 from knowcirc.files import read_json, read_table
+from knowcirc.items.contract import Column, Table
+from knowcirc.items.tables import TABLES
 
+CONTRACTS = {table.name: table for table in TABLES}
 MIN_PIXELS = 300
 KEYS = ("models", "figures", "figures_of_all", "tables", "methods", "compared", "editors")
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "known_facts": ("model", "category", "relation", "n", "hit_at_1", "p_answer", "n_val", "n_test"),
-    "causal_effects": ("model", "kind", "role", "layer", "effect", "effect_low", "effect_high", "n"),
-    "causal_effects_severed": (
-        *("model", "kind", "severed", "role", "layer", "effect", "effect_low", "effect_high", "n"),
-    ),
-    "circuit_hit_at_10": (
-        *("model", "category", "relation", "method", "ablation", "tau", "n_edges", "n_edges_merged", "edge_share"),
-        *("d_val_original", "d_val_circuit", "d_val_random", "d_val_kept", "d_val_among_circuit"),
-        *("d_test_original", "d_test_random", "d_test_circuit", "d_test_kept", "d_test_among_circuit"),
-        *("d_test_hit_at_1_circuit", "d_test_p_circuit", "d_test_others_original", "d_test_others_circuit"),
-        *("constant", "n_objects", "n_val", "n_test", "n_relations"),
-    ),
-    "method_comparison": (
-        *("model", "method", "relation", "ablation", "n_edges", "edge_share", "faithfulness", "completeness"),
-        *("cpr", "cmd"),
-        *("n_dropped", "n_constant", "seconds", "n", "n_test", "n_relations"),
-    ),
-    "editing_scores": (
-        *("model", "editor", "layer", "S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"),
-        *("seconds_per_edit", "n"),
-    ),
-    "zsre_scores": ("model", "editor", "efficacy", "paraphrase", "specificity", "n"),
-    "editing_generations": ("model", "editor", "edit", "prompt", "sample", "text"),
-    "hallucination_heads": (
-        *("model", "relation", "overtaken_from", "right_ever_on_top", "attends_wrong", "attends_right"),
-        *(
-            "writes_said_wrong",
-            "writes_right_wrong",
-            "writes_said_right",
-            "said_by_wrong",
-            "right_by_wrong",
-            "same_head",
-        ),
-        *("n_right", "n_mover", "n"),
-    ),
-    "hops": (
-        *("model", "composition", "hit_first", "hit_second", "hit_integrated", "hit_left_out"),
-        *("nodes_integrated_first", "edges_integrated_first", "edges_integrated_second", "edges_first_second"),
-        *("edges_integrated_unrelated", "edges_first_again", "edges_second_again", "n_prompts", "n_known", "n"),
-    ),
-    "reverse_relations": (
-        *("model", "relation", "hit_forward", "hit_reverse", "nodes_both_ways", "edges_both_ways", "edges_unrelated"),
-        *("edges_same_way", "n_prompts", "n_known", "n"),
-    ),
-    "special_components": ("model", "category", "relation", "head", "layer", "role", "role_share", "facts", "n"),
-    "head_ablation": (
-        *("model", "relation", "role", "original", "ablated", "random", "p_original", "p_ablated", "p_random"),
-        *("n_heads", "n"),
-    ),
-    "edited_circuit_overlap": (
-        *("model", "method", "editor", "layer", "prompt", "jaccard_edges", "jaccard_nodes", "kept_share", "n"),
-    ),
-    "claims": ("model", "claim", "section", "measure", "value", "low", "high", "bound", "holds", "n"),
-    "icl_head_ablation": (
-        *("model", "relation", "original", "icl_heads_ablated", "random_heads_ablated", "n_heads"),
-        *("n_heads_again", "n"),
-    ),
-}
-SHARES = {
-    *("efficacy", "paraphrase", "specificity"),
-    *("hit_at_1", "hit_at_10", "p_answer", "edge_share", "original", "icl_heads_ablated", "random_heads_ablated"),
-    *(f"{split}_{name}" for split in ("d_val", "d_test") for name in ("original", "circuit", "random", "kept")),
-    *(
-        f"{split}_{measure}_{side}"
-        for split in ("d_val", "d_test")
-        for measure in ("hit_at_1", "p", "among", "others")
-        for side in ("original", "circuit")
-    ),
-    "constant",
-    *("role_share", "to_subject", "to_relation", "ablated", "random", "p_original", "p_ablated", "p_random"),
-    *("jaccard_edges", "jaccard_nodes", "kept_share"),
-    *("overtaken_from", "leads_from", "right_ever_on_top", "attends_wrong", "attends_right", "writes_said_wrong"),
-    *("hit_first", "hit_second", "hit_integrated", "hit_left_out", "hit_forward", "hit_reverse"),
-    *(
-        f"{kind}_{name}"
-        for kind in ("nodes", "edges")
-        for name in (
-            *("integrated_first", "integrated_second", "first_second", "integrated_unrelated", "first_again"),
-            *("second_again", "both_ways", "unrelated", "same_way"),
-        )
-    ),
-    *("attention_new", "attention_others"),
-    *("S", "ES", "PS", "NS", "RS", "zero_shot"),
-}
-ONE_ROW_FOR: dict[str, tuple[str, ...]] = {
-    "circuit_hit_at_10": ("relation", "method", "ablation"),
-    "method_comparison": ("relation", "method", "ablation"),
-    "special_components": ("relation", "head"),
-    "edited_circuit_overlap": ("method", "editor", "layer", "prompt"),
-    "claims": ("claim",),
-    "hallucination_heads": ("relation",),
-    "hops": ("composition",),
-    "reverse_relations": ("relation",),
-    "causal_effects": ("kind", "role", "layer"),
-    "causal_effects_severed": ("kind", "severed", "role", "layer"),
-}
-SIGNED = {"effect", "EM", "PM", "NM"}
-MAY_BE_EMPTY = {
-    "causal_effects": {"role", "layer"},
-    "circuit_hit_at_10": {
-        *("tau", "faithfulness", "faithfulness_random", "d_val_kept", "d_test_kept"),
-        *(f"{split}_others_{side}" for split in ("d_val", "d_test") for side in ("original", "circuit")),
-    },
-    "method_comparison": {"faithfulness", "completeness", "cpr", "cmd", "seconds", "hit_at_10"},
-    "editing_scores": {"layer", "seconds_per_edit"},
-    "zsre_scores": {"paraphrase", "specificity"},
-    "edited_circuit_overlap": {"to_subject", "writes_new", "writes_true"},
-    "claims": {"value", "low", "high"},
-    "hallucination_heads": {
-        *("to_subject_wrong", "to_subject_right", "attends_wrong", "attends_right", "writes_said_wrong", "head"),
-        *("writes_right_wrong", "prefers_said_wrong", "writes_said_right", "said_by_right", "said_by_right_share"),
-    },
-    "hops": {
-        f"{kind}_{name}"
-        for kind in ("nodes", "edges")
-        for name in ("integrated_unrelated", "first_again", "second_again")
-    },
-    "reverse_relations": {f"{kind}_{name}" for kind in ("nodes", "edges") for name in ("unrelated", "same_way")},
-    "icl_head_ablation": {"attention_new", "attention_others", "n_heads_again"},
-}
-
-
+TOLERANCE = 1e-9
 OUTSIDE = re.compile(r"<(?:link|script|iframe)\b[^>]*(?:href|src)=|src=[\"']?https?:|url\(\s*[\"']?https?:|@import")
 
 
@@ -220,7 +102,7 @@ def _exists(path: Path) -> None:
 
 
 def check_table(path: Path) -> None:
-    """Check a table's columns, and that its numbers are finite, in range, and inside their intervals.
+    """Check that a table holds what its contract says: its columns, finite numbers in range, inside their intervals.
 
     Raises:
         ArtifactError: saying what is wrong.
@@ -229,33 +111,45 @@ def check_table(path: Path) -> None:
     frame = read_table(path)
     if frame.empty:
         raise ArtifactError("no rows")
-    if missing := [name for name in COLUMNS.get(path.stem, ("model",)) if name not in frame]:
-        raise ArtifactError(f"columns missing: {', '.join(missing)}")
-    optional = MAY_BE_EMPTY.get(path.stem, set())
-    bases = {name: name.removesuffix("_low").removesuffix("_high") for name in map(str, frame.columns)}
-    numeric = set(frame.select_dtypes("number").columns)
-    if words := [
-        n for n, b in bases.items() if (b in SHARES | SIGNED or b != n) and n not in numeric and b not in optional
-    ]:
-        raise ArtifactError(f"column {words[0]}: a value is no number")
-    for name in frame.select_dtypes("number"):
-        base = name.removesuffix("_low").removesuffix("_high")
-        values = frame[name].to_numpy(dtype=float, na_value=np.nan)
-        if base not in optional and not np.isfinite(values).all():
-            raise ArtifactError(f"column {name}: {int((~np.isfinite(values)).sum())} values are missing or not finite")
-        low, high = (0.0, 1.0) if base in SHARES else (-1.0, 1.0) if base in SIGNED else (-np.inf, np.inf)
-        if (values < low - 1e-9).any() or (values > high + 1e-9).any():
-            raise ArtifactError(f"column {name}: a value is outside {low:g} to {high:g}")
+    contract = CONTRACTS.get(path.stem)
+    if contract is None:
+        raise ArtifactError(f"the registry of items has no table {path.stem}")
+    _check_names(frame, contract)
+    for name in frame.columns:
+        _check_column(frame, name, next(column for column in contract.columns if column.covers(name)))
     _check_intervals(frame)
-    if (keys := ONE_ROW_FOR.get(path.stem)) and frame.duplicated(list(keys)).any():
-        raise ArtifactError(f"more than one row for a {', '.join(keys[:-1])} and {keys[-1]}")
+    keys = list(contract.one_row_for)
+    if frame.duplicated(keys).any():
+        raise ArtifactError(f"more than one row for a {' and '.join(filter(None, (', '.join(keys[:-1]), keys[-1])))}")
+
+
+def _check_names(frame: pd.DataFrame, contract: Table) -> None:
+    promised = [name for column in contract.columns for name in column.names]
+    if missing := [name for name in promised if not fnmatch.filter(frame.columns, name)]:
+        raise ArtifactError(f"columns missing: {', '.join(missing)}")
+    if unknown := [name for name in frame.columns if not any(column.covers(name) for column in contract.columns)]:
+        raise ArtifactError(f"columns that nothing says the meaning of: {', '.join(unknown)}")
+
+
+def _check_column(frame: pd.DataFrame, name: str, column: Column) -> None:
+    if not column.numeric:
+        if frame[name].isna().any() and not column.empty:
+            raise ArtifactError(f"column {name}: a value is missing")
+        return
+    if name not in frame.select_dtypes("number"):
+        raise ArtifactError(f"column {name}: a value is no number")
+    values = frame[name].to_numpy(dtype=float, na_value=np.nan)
+    if not column.empty and not np.isfinite(values).all():
+        raise ArtifactError(f"column {name}: {int((~np.isfinite(values)).sum())} values are missing or not finite")
+    if (values < column.low - TOLERANCE).any() or (values > column.high + TOLERANCE).any():
+        raise ArtifactError(f"column {name}: a value is outside {column.low:g} to {column.high:g}")
 
 
 def _check_intervals(frame: pd.DataFrame) -> None:
     for name in frame.columns:
         if not {f"{name}_low", f"{name}_high"} <= set(frame.columns):
             continue
-        inside = frame[f"{name}_low"].le(frame[name] + 1e-9) & frame[name].le(frame[f"{name}_high"] + 1e-9)
+        inside = frame[f"{name}_low"].le(frame[name] + TOLERANCE) & frame[name].le(frame[f"{name}_high"] + TOLERANCE)
         if not inside[frame[name].notna()].all():
             raise ArtifactError(f"column {name}: a value lies outside its own interval")
 

@@ -14,10 +14,13 @@ PACKAGE = "knowcirc"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def code_digest(script: Path) -> str:
-    """A short hash of all `knowcirc` modules that the script uses (not of the script: Snakemake watches that)."""
+def code_digest(script: Path, *modules: str) -> str:
+    """A short hash of all `knowcirc` modules that the script uses (not of the script: Snakemake watches that).
+
+    `modules` are those that it imports by name while it runs.
+    """
     seen: dict[str, str] = {}
-    todo = list(_imports(ast.parse(script.read_text("utf-8"))))
+    todo = [*_imports(ast.parse(script.read_text("utf-8"))), *modules]
     while todo:
         module = todo.pop()
         path = _file(module)

@@ -29,6 +29,12 @@ def average_ranks(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def ranks_of_models(averages: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Figure all_average_rank_by_layer: the rows over all categories of every model's average ranks."""
+    rows = pd.concat(averages.values(), ignore_index=True)
+    return rows[rows["category"] == ALL]
+
+
 def _geometric(decades: Interval) -> Interval:
     """Ranks, of the mean of their decimal logarithms."""
     return Interval(10**decades.value, 10**decades.low, 10**decades.high, decades.n)

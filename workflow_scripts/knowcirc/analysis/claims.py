@@ -7,6 +7,7 @@ above the bound, does not where it lies below, and is unclear otherwise.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -53,6 +54,11 @@ def claims_table(evidence: Evidence, model: str) -> pd.DataFrame:
         row |= {"measure": claim.measure, **columns("value", interval), "bound": claim.bound}
         rows.append({**row, "holds": verdict(interval, claim.bound), "n": interval.n})
     return pd.DataFrame(rows).rename(columns={"value_low": "low", "value_high": "high"})
+
+
+def claims_of_study(model: str, **tables: Any) -> pd.DataFrame:
+    """Table claims from the tables of a run, named as `Evidence` names them."""
+    return claims_table(Evidence(**tables), model)
 
 
 CLAIMS = (

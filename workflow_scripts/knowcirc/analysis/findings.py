@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from knowcirc.circuits.study import ALL, MANY, OPEN
+from knowcirc.circuits.relation_table import ALL, MANY, OPEN
 from knowcirc.statistics import bootstrap
 from knowcirc.tracing.study import peaks
 

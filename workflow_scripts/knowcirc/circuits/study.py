@@ -23,8 +23,6 @@ ABLATIONS = ("zero", "mean")
 SPLITS = ("d_val", "d_test")
 MEASURES = {"hit_at_1": "first", "p": "p", "among": "among", "others": "others"}
 """Columns of model and circuit beside hit@k, with the measure of a reading that each is the mean of."""
-ALL, OPEN, MANY = "all", "over 10 objects", 10
-"""Relations of the summary rows, and how many objects a relation of the second has more than."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,6 @@ class Asked:
     def split(self, rows: Sequence[T]) -> dict[str, Sequence[T]]:
         """What was found on all prompts, by split."""
         return dict(zip(SPLITS, (rows[: len(self.val)], rows[len(self.val) :]), strict=True))
-
-
-def against_random(table: pd.DataFrame, found: str, random: str) -> list[str]:
-    """Whether a circuit's measure lies above that of random circuits: yes or no where the intervals do not overlap.
-
-    Where they do, `unclear`; where there is no value, empty.
-    """
-    lows, highs = (table[[f"{found}{end}", f"{random}{end}"]].to_numpy(dtype=float) for end in ("_low", "_high"))
-    above, below = lows[:, 0] > highs[:, 1], highs[:, 0] < lows[:, 1]
-    verdicts = np.where(above, "yes", np.where(below, "no", "unclear"))
-    return np.where(np.isnan(lows).any(1), "", verdicts).tolist()
 
 
 def score_relation(
@@ -152,24 +139,3 @@ def kept_share(original: Interval, circuit: Interval) -> Interval:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     value, low, high = (min(1.0, end / original.value) for end in circuit[:3])
     return Interval(value, low, high, circuit.n)
-
-
-def summaries(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over relations, which are resampled for the intervals: one row per method and ablation, twice.
-
-    Relation `all` is all of the table's, `over 10 objects` those with more than ten objects: where there are fewer, ten
-    tokens hold them all and hit@10 says little. Counts of prompts are sums, n_relations counts the relations.
-    """
-    rows = []
-    for name, chosen in ((ALL, table), (OPEN, table[table["n_objects"] > MANY])):
-        for (method, ablation), part in chosen.groupby(["method", "ablation"], sort=False):
-            row: dict[str, object] = {"category": ALL, "relation": name, "method": method, "ablation": ablation}
-            for column in part.columns.difference(list(row), sort=False):
-                if column in ("n_val", "n_test", "n_pairs", "n_relations"):
-                    row[column] = int(part[column].sum())
-                elif f"{column}_low" in part:
-                    row |= columns(column, bootstrap(part[column].dropna().tolist()))
-                elif not column.endswith(("_low", "_high")):
-                    row[column] = part[column].mean()
-            rows.append(row)
-    return pd.DataFrame(rows, columns=table.columns)

@@ -82,6 +82,13 @@ def edit_record(
     return row
 
 
+def editing_table(scores: dict[str, pd.DataFrame], place: dict[str, object], n_layers: int, model: str) -> pd.DataFrame:
+    """Table editing_scores, the edited layers as `place` and the editors have them."""
+    rome_layer = int(str(place["layer"]))
+    layers = {editor: default_layer(editor, rome_layer, n_layers) for editor in scores if editor != UNEDITED}
+    return editing_scores(scores, layers, model)
+
+
 def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], model: str) -> pd.DataFrame:
     """Table editing_scores: one row per editor, the unedited model first.
 
@@ -103,10 +110,10 @@ def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], mode
     return result
 
 
-def zsre_scores(frames: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
+def zsre_scores(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
     """Table zsre_scores (ROME Table 1): one row per editor, the unedited model first; n counts records."""
     rows = []
-    for editor, frame in frames.items():
+    for editor, frame in scores.items():
         row: dict[str, object] = {"model": model, "editor": editor}
         for name in QUESTIONS:
             row |= columns(name, bootstrap(frame[f"zsre_{name}"].dropna().tolist()))

@@ -57,10 +57,10 @@ def survey_relation(
     return frame
 
 
-def known_facts_table(frame: pd.DataFrame, model: str, hits: int) -> pd.DataFrame:
+def known_facts_table(facts: pd.DataFrame, model: str, hits: int) -> pd.DataFrame:
     """Table known_facts: hit@1, hit@k and mean p(answer) of the whole model, one row per relation (first wording)."""
     rows = []
-    for (category, relation), group in frame[frame.template == 0].groupby(["category", "relation"], sort=True):
+    for (category, relation), group in facts[facts.template == 0].groupby(["category", "relation"], sort=True):
         first, among = (wilson(int((group["rank"] < k).sum()), len(group)) for k in (1, hits))
         rows.append(
             {

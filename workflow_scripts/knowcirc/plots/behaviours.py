@@ -33,17 +33,17 @@ LINES = {"right_answer": (BLUE, "-", "o"), "wrong_answer": (VERMILION, "--", "s"
 
 
 @styled
-def hallucination(ranks: pd.DataFrame, heads: list[Plain], meta: list[Plain], model: str) -> Figure:
+def hallucination(ranks: pd.DataFrame, meta: dict[str, list[Plain]], model: str) -> Figure:
     """A wrongly answered fact beside a rightly answered one: logit lens by layer, and the mover head (KC Fig. 5 left).
 
     `ranks` has one row per case (wrong, right), layer (0 = embedding) and token (right_answer, wrong_answer), with rank
-    (from 1) and probability (0 to 1). `heads`, one a case: {case, name, layer, tokens, attention (from the last
+    (from 1) and probability (0 to 1). `meta` has two lists, one entry per case. heads: {case, name, layer, tokens, attention (from the last
     position), top_tokens, right_rank, wrong_rank, is_mover (on this prompt), of_relation (whether it is the mover head
-    of the relation)}. `meta`, one a case: {case, prompt, right, wrong, relation, p_right, p_wrong}, and right_token,
+    of the relation)}. meta: {case, prompt, right, wrong, relation, p_right, p_wrong}, and right_token,
     wrong_token (to highlight) where an answer has several tokens.
     """
-    facts = {str(one["case"]): one for one in meta}
-    movers = {str(one["case"]): one for one in heads}
+    facts = {str(one["case"]): one for one in meta["meta"]}
+    movers = {str(one["case"]): one for one in meta["heads"]}
     cases = [case for case in CASES if case in facts]
     figure = new_figure(6.1 * max(len(cases), 1.4), 9.4)
     panels = figure.subfigures(1, len(cases), squeeze=False)[0]

@@ -13,6 +13,7 @@ from knowcirc.plots.style import (
     GREEN,
     ORANGE,
     VERMILION,
+    Plain,
     banded_line,
     heading,
     layer_ticks,
@@ -34,13 +35,15 @@ LINES: dict[str, tuple[str, str, LineStyleType]] = {
 
 
 @styled
-def editing_sweep(sweep: pd.DataFrame, layer: int, clamp: float, model: str) -> Figure:
+def editing_sweep(sweep: pd.DataFrame, place: Plain, model: str) -> Figure:
     """Three measures of edits by ROME by edited layer, one line per token; a panel each, bands are 95 % intervals.
 
     `sweep` has one row per token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
     clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and base:
-    true for rows at the clamp that the lines are drawn of. The study edits at `layer` with `clamp`.
+    true for rows at the clamp that the lines are drawn of. `place` has the layer and the clamp that the
+    study edits with.
     """
+    layer, clamp = int(str(place["layer"])), float(str(place["clamp"]))
     figure = new_figure(11.5, 4.0)
     axes = figure.subplots(1, len(PANELS), sharex=True, squeeze=False)[0]
     sweep = sweep[sweep["base"]]

@@ -193,6 +193,11 @@ def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
     return figure
 
 
+def shown_traces(traces: pd.DataFrame, examples: int) -> pd.DataFrame:
+    """The rows that figure causal_trace_facts shows: the first `examples` cases, nothing severed."""
+    return traces[(traces["case"] < examples) & traces["kind"].isin(KINDS)]
+
+
 @styled
 def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
     """Causal traces of single facts, token x layer: one row of panels per fact, one column per kind (ROME Fig. 1).

@@ -1,13 +1,13 @@
-"""Facts asked forward and backward, one row per relation (KC appendix)."""
+"""Make one table of the registry of items (knowcirc/items/tables.py)."""
 
-from knowcirc.files import read_table, write_latex, write_table
+from knowcirc.files import write_latex, write_table
+from knowcirc.items.make import call, values_of
 from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
     """Write the table as CSV and LaTeX."""
-    table = read_table(job.input.both_ways)
-    table.insert(0, "model", job.wildcards.model)
+    table = call(job.params.item["function"], values_of(job))
     write_table(job.output.csv, table)
     write_latex(job.output.tex, table)
 

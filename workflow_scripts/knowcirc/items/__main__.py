@@ -1,0 +1,20 @@
+"""`python -m knowcirc.items` prints the README's table of figures and tables."""
+
+import sys
+
+from knowcirc.items.contract import Item
+from knowcirc.items.figures import FIGURES
+from knowcirc.items.tables import TABLES
+
+
+def markdown() -> str:
+    """All items as a table in Markdown, in the order of the report."""
+    lines = ["| item | paper | what it shows |", "|---|---|---|"]
+    kinds: tuple[tuple[str, tuple[Item, ...]], ...] = (("figure", FIGURES), ("table", TABLES))
+    for kind, items in kinds:
+        lines += [f"| {kind} `{item.name}` | {item.paper} | {item.summary} |" for item in items]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{markdown()}\n")

@@ -1,0 +1,104 @@
+"""What an item of the study is: a figure or a table with its function, inputs and settings; a table with its columns.
+
+Nothing here imports more than the standard library: the workflow reads the registry on every start.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its meaning, unit, and the range of its values.
+
+    `name` may hold a `*`, for columns that differ by a setting. `interval`: the bounds of its 95 % interval stand beside
+    it as `_low` and `_high`. `empty`: a value may be missing. A `unit` of "" is a word.
+    """
+
+    name: str
+    meaning: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    interval: bool = False
+    empty: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its values are numbers."""
+        return bool(self.unit)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the file: its own and those of its interval."""
+        return (self.name, f"{self.name}_low", f"{self.name}_high") if self.interval else (self.name,)
+
+    def covers(self, name: str) -> bool:
+        """Whether a column of the file is this one or a bound of its interval."""
+        return any(fnmatchcase(name, pattern) for pattern in self.names)
+
+
+def word(name: str, meaning: str, *, empty: bool = False) -> Column:
+    """A column of names or texts."""
+    return Column(name, meaning, empty=empty)
+
+
+def count(name: str, meaning: str, *, empty: bool = False) -> Column:
+    """A column of whole numbers from 0."""
+    return Column(name, meaning, "count", low=0.0, empty=empty)
+
+
+def share(name: str, meaning: str, *, interval: bool = True, empty: bool = False) -> Column:
+    """A column of shares or probabilities, 0 to 1."""
+    return Column(name, meaning, "share", 0.0, 1.0, interval, empty)
+
+
+def difference(name: str, meaning: str, *, interval: bool = True, empty: bool = False) -> Column:
+    """A column of differences between two shares, -1 to 1."""
+    return Column(name, meaning, "share", -1.0, 1.0, interval, empty)
+
+
+def number(name: str, meaning: str, unit: str, *, interval: bool = True, empty: bool = False) -> Column:
+    """A column of any finite numbers."""
+    return Column(name, meaning, unit, interval=interval, empty=empty)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What figures and tables have in common.
+
+    `function` ("module:name" below `knowcirc`) is called with those of the inputs, the settings and `model` that its
+    parameters name. `inputs` are files below the model's folder; one with a placeholder ({editor}, {method}) stands for a
+    file of each, and the function gets a dictionary. `settings` are places in the configuration, or `models.tsv:COLUMN`.
+    """
+
+    name: str
+    paper: str  # the figure, table or section that it reproduces
+    summary: str
+    function: str
+    inputs: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure(Item):
+    """A figure: PNG and PDF, and the data that it shows beside it.
+
+    `data` names the input that is written beside it, as `prepare` (a function like `function`) makes it from the inputs,
+    where there is one. None: another rule writes the data where the figure reads them. `together`: one figure of all
+    models.
+    """
+
+    data: str | None = None
+    prepare: str | None = None
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Item):
+    """A table: CSV and LaTeX. `one_row_for` are the columns that tell its rows apart."""
+
+    columns: Sequence[Column] = ()
+    one_row_for: Sequence[str] = ()
