@@ -10,13 +10,13 @@ from snakemake.exceptions import WorkflowError
 
 from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.digest import code_digest as digest_of
-from knowcirc.items.contract import Figure, Item
+from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
+from knowcirc.items.files import figure_files, functions_of, inputs_of, log_of, names_of
 from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow, read_models
 
 ROOT = Path(workflow.basedir)
-PART = re.compile(r"\{(editor|method)\}")  # of an item's input: one file for each
 SEARCHES = ("standing", "acdc", "eap-ig+acdc")  # minutes for each relation
 
 
@@ -61,6 +61,12 @@ MODELS = check_config()
 METHODS = list(
     dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
 )
+# What the placeholders of items' inputs stand for.
+PARTS = {
+    "editor": ["none", *config["editing"]["editors"]],
+    "method": METHODS,
+    "model": config["models"],
+}
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
@@ -88,64 +94,6 @@ def item_digest(script: str, item: Item) -> str:
     names = [item.function, getattr(item, "prepare", None) or item.function]
     modules = [f"knowcirc.{name.partition(':')[0]}" for name in names]
     return digest_of(ROOT / f"workflow_scripts/{script}.py", *modules)
-
-
-def names_of(item: Item) -> dict[str, list[str]]:
-    """Of the inputs that are many files, what each file is of: editors, methods or models."""
-    of = {
-        "{editor}": ["none", *config["editing"]["editors"]],
-        "{method}": METHODS,
-        "{model}": config["models"],
-    }
-    found = {
-        name: of[part]
-        for name, path in item.inputs.items()
-        for part in ("{editor}", "{method}")
-        if part in path
-    }
-    if getattr(item, "together", False):
-        found |= {name: of["{model}"] for name in item.inputs}
-    return found
-
-
-def inputs_of(item: Item) -> dict[str, str | list[str]]:
-    """The input files of an item by name."""
-    names = names_of(item)
-    found = {}
-    for name, path in item.inputs.items():
-        whole = "<results>/{model}/" + path
-        if name in names:
-            part = "model" if getattr(item, "together", False) else PART.search(path)[1]
-            whole = [whole.replace(f"{{{part}}}", each) for each in names[name]]
-        found[name] = whole
-    return found
-
-
-def figure_png(item: Figure) -> str:
-    """Where a figure lies: in the model's folder, or that of all models."""
-    folder = "all" if item.together else "{model}"
-    return f"<results>/{folder}/figures/{item.name.removeprefix('all_')}.png"
-
-
-def figure_files(item: Figure) -> dict[str, str]:
-    """The files of a figure beside its PNG."""
-    ends = {"pdf": "pdf"} | ({"data": "csv"} if item.data else {})
-    return {
-        key: figure_png(item).removesuffix("png") + end for key, end in ends.items()
-    }
-
-
-def log_of(item: Item) -> str:
-    """The log of an item's rule."""
-    verb = "plot" if isinstance(item, Figure) else "tabulate"
-    end = "" if getattr(item, "together", False) else "/{model}"
-    return f"<logs>/{verb}_{item.name}{end}.log"
-
-
-def functions_of(item: Item) -> dict[str, str | None]:
-    """What makes an item, and what its figure writes beside itself."""
-    keys = ("function", "data", "prepare")
-    return {key: getattr(item, key, None) for key in keys}
 
 
 def settings_of(item: Item, wildcards) -> dict[str, object]:
@@ -409,16 +357,12 @@ def tables_of_study(wildcards) -> list[str]:
 
 def figures_of_study(wildcards) -> list[str]:
     """All figures of the study, of each model and of all together, as PNG and PDF."""
-    files = []
-    for item in FIGURES:
-        png = figure_png(item).removesuffix(".png")
-        files += expand(
-            png + ".{end}",
-            model=config["models"],
-            end=["png", "pdf"],
-            allow_missing=True,
-        )
-    return files
+    files = [figure_files(item)[end] for item in FIGURES for end in ("png", "pdf")]
+    return [
+        path.replace("{model}", model)
+        for path in files
+        for model in (config["models"] if "{model}" in path else [""])
+    ]
 
 
 def captions_of_study(wildcards) -> list[str]:

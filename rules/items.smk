@@ -6,20 +6,22 @@ for item in FIGURES:
         name:
             f"plot_{item.name}"
         input:
-            **inputs_of(item),
+            **inputs_of(item, PARTS),
         output:
-            **figure_files(item),
-            png=report(
-                figure_png(item),
-                caption=f"captions/{item.name}.rst",
-                category="Figures",
-                subcategory="all models" if item.together else "{model}",
-            ),
+            **figure_files(item)
+            | {
+                "png": report(
+                    figure_files(item)["png"],
+                    caption=f"captions/{item.name}.rst",
+                    category="Figures",
+                    subcategory="all models" if item.together else "{model}",
+                )
+            },
         log:
             log_of(item),
         params:
             item=functions_of(item),
-            of=names_of(item),
+            of=names_of(item, PARTS),
             settings=partial(settings_of, item),
             code=item_digest("plot_item", item),
         script:
@@ -32,7 +34,7 @@ for item in TABLES:
         name:
             f"tabulate_{item.name}"
         input:
-            **inputs_of(item),
+            **inputs_of(item, PARTS),
         output:
             csv=f"<results>/{{model}}/tables/{item.name}.csv",
             tex=f"<results>/{{model}}/tables/{item.name}.tex",
@@ -40,7 +42,7 @@ for item in TABLES:
             log_of(item),
         params:
             item=functions_of(item),
-            of=names_of(item),
+            of=names_of(item, PARTS),
             settings=partial(settings_of, item),
             code=item_digest("tabulate_item", item),
         script:

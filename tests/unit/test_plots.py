@@ -158,7 +158,7 @@ def wrong_answer() -> Figure:
         heads.append({**head, "top_tokens": [" Peru", " Chile"], "right_rank": 3, "wrong_rank": 1})
         fact = {"case": case, "prompt": "Lima lies in", "right": " Peru", "wrong": " Chile", "relation": "city"}
         meta.append({**fact, "p_right": 0.2, "p_wrong": 0.5})
-    return hallucination(pd.DataFrame(rows), heads, meta, "tiny")
+    return hallucination(pd.DataFrame(rows), {"heads": heads, "meta": meta}, "tiny")
 
 
 def demonstration() -> Figure:
@@ -211,7 +211,7 @@ def swept() -> Figure:
     frame = pd.DataFrame(rows).assign(n=2, clamp=4.0, base=True)
     for name in ("efficacy", "paraphrase", "specificity"):
         frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.1})
-    return editing_sweep(frame, 4, 2.0, "tiny")
+    return editing_sweep(frame, {"layer": 4, "clamp": 2.0}, "tiny")
 
 
 def averaged() -> Figure:

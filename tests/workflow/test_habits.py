@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 LIBRARY = sorted((ROOT / "workflow_scripts/knowcirc").rglob("*.py"))
+ITEM_SCRIPTS = {"plot_item", "tabulate_item"}  # of the rules that are made from the registry of items
 RULES = sorted((ROOT / "rules").glob("*.smk"))
 
 
@@ -23,13 +24,14 @@ def rules_with_scripts() -> dict[str, str]:
 
 def test_each_script_belongs_to_the_rule_of_its_name() -> None:
     scripts = rules_with_scripts()
-    assert {path.stem for path in SCRIPTS} == set(scripts)
+    assert {path.stem for path in SCRIPTS} == set(scripts) | ITEM_SCRIPTS
     assert all(name == script for name, script in scripts.items())
 
 
 def test_each_rule_with_a_script_tracks_the_code_it_uses() -> None:
     text = "\n".join(path.read_text("utf-8") for path in RULES)
     assert set(re.findall(r'code=code_digest\("(\w+)"\)', text)) == set(rules_with_scripts())
+    assert set(re.findall(r'code=item_digest\("(\w+)", item\)', text)) == ITEM_SCRIPTS
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -9,16 +9,16 @@ import pytest
 
 import edit_facts
 import evaluate_circuits
-import tabulate_circuit_hit_at_10
 import trace_facts
 from knowcirc.checks import check_table
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.export import save_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
+from knowcirc.circuits.relation_table import circuit_table
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.records import Record
-from knowcirc.files import write_json, write_table
+from knowcirc.files import read_table, write_json, write_table
 from knowcirc.models.loading import load
 
 SUBJECTS = ("France", "Spain", "Italy")
@@ -266,10 +266,8 @@ def test_a_killed_evaluation_of_circuits_goes_on_and_its_table_is_sound(
     assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
     one_fact = pd.read_csv(tmp_path / "whole.csv").query("ablation == 'zero'").head(1).assign(method="acdc, one fact")
     write_table(tmp_path / "showcase.csv", one_fact)
-    made = SimpleNamespace(csv=str(tmp_path / "circuit_hit_at_10.csv"), tex=str(tmp_path / "circuit_hit_at_10.tex"))
-    given = SimpleNamespace(scores=str(tmp_path / "whole.csv"), showcase=str(tmp_path / "showcase.csv"))
-    tabulated: Any = SimpleNamespace(input=given, output=made, wildcards=SimpleNamespace(model="tiny"))
-    tabulate_circuit_hit_at_10.main(tabulated)
+    tables = (read_table(tmp_path / name) for name in ("whole.csv", "showcase.csv"))
+    write_table(tmp_path / "circuit_hit_at_10.csv", circuit_table(*tables, "tiny"))
     check_table(tmp_path / "circuit_hit_at_10.csv")
     table = pd.read_csv(tmp_path / "circuit_hit_at_10.csv")
     assert table["relation"].tolist() == ["capital", "capital", "city", "city"] * 2 + ["all"] * 4 + ["capital"]

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-import pandas as pd
-
 from knowcirc.circuits.ablations import Absent, AlignedMeans
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_logits, faithfulness, live_part, model_logits, pairs_of

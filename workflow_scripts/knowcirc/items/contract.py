@@ -13,8 +13,8 @@ from fnmatch import fnmatchcase
 class Column:
     """A column of a table: its meaning, unit, and the range of its values.
 
-    `name` may hold a `*`, for columns that differ by a setting. `interval`: the bounds of its 95 % interval stand beside
-    it as `_low` and `_high`. `empty`: a value may be missing. A `unit` of "" is a word.
+    `name` may hold a `*`, for columns that differ by a setting. `interval`: the bounds of its 95 % interval stand
+    beside it as `_low` and `_high`. `empty`: a value may be missing. A `unit` of "" is a word.
     """
 
     name: str
@@ -70,8 +70,9 @@ class Item:
     """What figures and tables have in common.
 
     `function` ("module:name" below `knowcirc`) is called with those of the inputs, the settings and `model` that its
-    parameters name. `inputs` are files below the model's folder; one with a placeholder ({editor}, {method}) stands for a
-    file of each, and the function gets a dictionary. `settings` are places in the configuration, or `models.tsv:COLUMN`.
+    parameters name. `inputs` are files below the model's folder; one with a placeholder ({editor}, {method}) stands for
+    a file of each, and the function gets a dictionary. `settings` are places in the configuration, or
+    `models.tsv:COLUMN`.
     """
 
     name: str
@@ -86,9 +87,8 @@ class Item:
 class Figure(Item):
     """A figure: PNG and PDF, and the data that it shows beside it.
 
-    `data` names the input that is written beside it, as `prepare` (a function like `function`) makes it from the inputs,
-    where there is one. None: another rule writes the data where the figure reads them. `together`: one figure of all
-    models.
+    `data` names what is written beside it: an input, or what `prepare` (a function like `function`) makes of the
+    inputs. None: another rule writes the data where the figure reads them. `together`: one figure of all models.
     """
 
     data: str | None = None

@@ -1,94 +1,26 @@
 """The registry of tables, in the order of the report."""
 
-from collections.abc import Sequence
-from itertools import product
-
-from knowcirc.items.contract import Column, Table, count, difference, number, share, word
+from knowcirc.items.columns import (
+    ADDS,
+    CATEGORY,
+    CHANGED,
+    EDITOR,
+    EFFECT,
+    HOPS,
+    MODEL,
+    RELATION,
+    ROLES,
+    SAID,
+    SPLITS,
+    WAYS,
+    alone,
+    hits_of_hops,
+    overlaps,
+    without_heads,
+)
+from knowcirc.items.contract import Table, count, difference, number, share, word
 
 AS_READ = "items.make:with_model"  # tables that another rule has computed whole
-MODEL = word("model", "the model, as models.tsv names it")
-RELATION = word("relation", "the relation, or over which relations the row is a mean")
-CATEGORY = word("category", "linguistic, commonsense, factual or bias")
-EDITOR = word("editor", "the editor; none: the model as it is")
-EFFECT = (
-    word("role", "the token's role in the prompt; empty: total effect", empty=True),
-    count("layer", "the layer, from 0; empty: total effect", empty=True),
-    difference("effect", "probability of the answer less the corrupted run's"),
-    count("n", "facts"),
-)
-SPLITS = {"d_val": "prompts of D_val, on which the circuit was found", "d_test": "prompts of D_test"}
-ROLES = ("mover", "relation", "mixture")
-CHANGED = {"shared": "in both circuits", "lost": "before the edit alone", "new": "after the edit alone"}
-SAID = (("wrong", " in wrong answers"), ("right", " in right answers"))
-ADDS = {
-    "said_by_wrong": "adds most to the wrong object",
-    "right_by_wrong": "adds most to the right object in wrong answers",
-    "said_by_right": "adds most to the answer in right answers",
-}
-HOPS = {
-    "integrated_first": "both hops in one question, and the first hop",
-    "integrated_second": "both hops in one question, and the second hop",
-    "first_second": "the first hop and the second",
-    "integrated_unrelated": "both hops in one question, and first hops of compositions without a common relation",
-    "first_again": "the first hop and its relation's own circuit",
-    "second_again": "the second hop and its relation's own circuit",
-}
-WAYS = {
-    "both_ways": "forward and backward",
-    "unrelated": "forward, of relations without a common subject",
-    "same_way": "forward and the relation's own circuit",
-}
-ALONE = {
-    "hit_at_1": "the answer is first",
-    "p": "probability of the answer",
-    "among": "the answer leads those of all the relation's objects",
-    "others": "share of the other facts' answers among the ten likeliest tokens",
-}
-
-
-def _alone(split: str, prompts: str) -> list[Column]:
-    """What the model and a circuit alone say to the prompts of a split."""
-    columns = [
-        share(f"{split}_original", f"hit@10 of the model on {prompts}"),
-        share(f"{split}_circuit", f"hit@10 of the circuit on {prompts}"),
-        share(f"{split}_random", f"hit@10 of random circuits of the first method's size on {prompts}"),
-        share(f"{split}_kept", f"hit@10 of the circuit over the model's, at most 1, on {prompts}", empty=True),
-    ]
-    return columns + [
-        share(f"{split}_{name}_{side}", f"{text}; {side}, {prompts}", interval=False, empty=name == "others")
-        for (name, text), side in product(ALONE.items(), ("original", "circuit"))
-    ]
-
-
-def _overlaps(pairs: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
-    """Jaccard indices of two circuits' nodes and edges."""
-    return [
-        share(f"{kind}_{name}", f"Jaccard index of the {kind}: {text}", interval=False, empty=name in may_lack)
-        for (name, text), kind in product(pairs.items(), ("nodes", "edges"))
-    ]
-
-
-def _hits_of_hops() -> list[Column]:
-    questions = {
-        "first": "the first hop",
-        "second": "the second hop",
-        "integrated": "both hops in one question",
-        "left_out": "that question without its first hop",
-    }
-    return [
-        share(f"{start}hit_{name}", f"hit@10 of {text}, {of}")
-        for name, text in questions.items()
-        for start, of in (("", "all chains"), ("known_", "chains of known hops"))
-    ]
-
-
-def _without_heads(text: str) -> list[Column]:
-    runs = {"original": "the model", "ablated": "without the heads", "random": "without as many of the same layers"}
-    return [
-        *(share(name, f"hit@10 {text}: {of}") for name, of in runs.items()),
-        *(share(f"p_{name}", f"probability of the answer {text}: {of}") for name, of in runs.items()),
-    ]
-
 
 TABLES = (
     Table(
@@ -147,7 +79,7 @@ TABLES = (
             count("n_nodes", "heads, MLPs and the embedding in the circuit"),
             count("n_dropped", "edges dropped because no path leads on from them"),
             share("constant", "no edge is left, so that every prompt gets the same output", interval=False),
-            *(column for split, prompts in SPLITS.items() for column in _alone(split, prompts)),
+            *(column for split, prompts in SPLITS.items() for column in alone(split, prompts)),
             count("n_objects", "different objects of the relation"),
             number("faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True),
             number("faithfulness_random", "the same of random circuits", "of the model's", empty=True),
@@ -213,7 +145,7 @@ TABLES = (
         {"rows": "components/ablation.csv"},
         columns=(
             *(MODEL, CATEGORY, RELATION, word("role", "the role of the heads"), word("heads", "the heads taken out")),
-            *_without_heads("on the relation's facts"),
+            *without_heads("on the relation's facts"),
             *(count("n_heads", "heads taken out"), count("n", "facts")),
         ),
         one_row_for=("relation", "role"),
@@ -360,8 +292,8 @@ TABLES = (
         AS_READ,
         {"rows": "behaviours/hops.csv"},
         columns=(
-            *(MODEL, word("composition", "the two relations"), *_hits_of_hops()),
-            *_overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
+            *(MODEL, word("composition", "the two relations"), *hits_of_hops()),
+            *overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
             count("n_prompts", "prompts on which the circuits of the first hop and of both hops were found"),
             count("n_prompts_second", "prompts on which the second hop's circuit was found"),
             *(count("n_known", "chains of which both hops rank first"), count("n", "chains")),
@@ -376,7 +308,7 @@ TABLES = (
         {"rows": "behaviours/both_ways.csv"},
         columns=(
             *(MODEL, RELATION, share("hit_forward", "hit@10 asked forward"), share("hit_reverse", "asked backward")),
-            *_overlaps(WAYS, ("unrelated", "same_way")),
+            *overlaps(WAYS, ("unrelated", "same_way")),
             count("n_prompts", "prompts on which each circuit was found"),
             *(count("n_known", "facts that rank first forward"), count("n", "facts")),
         ),

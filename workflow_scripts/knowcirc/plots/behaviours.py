@@ -37,10 +37,10 @@ def hallucination(ranks: pd.DataFrame, meta: dict[str, list[Plain]], model: str)
     """A wrongly answered fact beside a rightly answered one: logit lens by layer, and the mover head (KC Fig. 5 left).
 
     `ranks` has one row per case (wrong, right), layer (0 = embedding) and token (right_answer, wrong_answer), with rank
-    (from 1) and probability (0 to 1). `meta` has two lists, one entry per case. heads: {case, name, layer, tokens, attention (from the last
-    position), top_tokens, right_rank, wrong_rank, is_mover (on this prompt), of_relation (whether it is the mover head
-    of the relation)}. meta: {case, prompt, right, wrong, relation, p_right, p_wrong}, and right_token,
-    wrong_token (to highlight) where an answer has several tokens.
+    (from 1) and probability (0 to 1). `meta` has two lists, one entry per case. heads: {case, name, layer, tokens,
+    attention (from the last position), top_tokens, right_rank, wrong_rank, is_mover (on this prompt), of_relation
+    (whether it is the mover head of the relation)}. meta: {case, prompt, right, wrong, relation, p_right, p_wrong}, and
+    right_token, wrong_token (to highlight) where an answer has several tokens.
     """
     facts = {str(one["case"]): one for one in meta["meta"]}
     movers = {str(one["case"]): one for one in meta["heads"]}

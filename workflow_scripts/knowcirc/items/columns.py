@@ -1,0 +1,89 @@
+"""Columns that several tables share, and those that come in series."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from knowcirc.items.contract import Column, count, difference, share, word
+
+MODEL = word("model", "the model, as models.tsv names it")
+RELATION = word("relation", "the relation, or over which relations the row is a mean")
+CATEGORY = word("category", "linguistic, commonsense, factual or bias")
+EDITOR = word("editor", "the editor; none: the model as it is")
+EFFECT = (
+    word("role", "the token's role in the prompt; empty: total effect", empty=True),
+    count("layer", "the layer, from 0; empty: total effect", empty=True),
+    difference("effect", "probability of the answer less the corrupted run's"),
+    count("n", "facts"),
+)
+SPLITS = {"d_val": "prompts of D_val, on which the circuit was found", "d_test": "prompts of D_test"}
+ROLES = ("mover", "relation", "mixture")
+CHANGED = {"shared": "in both circuits", "lost": "before the edit alone", "new": "after the edit alone"}
+SAID = (("wrong", " in wrong answers"), ("right", " in right answers"))
+ADDS = {
+    "said_by_wrong": "adds most to the wrong object",
+    "right_by_wrong": "adds most to the right object in wrong answers",
+    "said_by_right": "adds most to the answer in right answers",
+}
+HOPS = {
+    "integrated_first": "both hops in one question, and the first hop",
+    "integrated_second": "both hops in one question, and the second hop",
+    "first_second": "the first hop and the second",
+    "integrated_unrelated": "both hops in one question, and first hops of compositions without a common relation",
+    "first_again": "the first hop and its relation's own circuit",
+    "second_again": "the second hop and its relation's own circuit",
+}
+WAYS = {
+    "both_ways": "forward and backward",
+    "unrelated": "forward, of relations without a common subject",
+    "same_way": "forward and the relation's own circuit",
+}
+ALONE = {
+    "hit_at_1": "the answer is first",
+    "p": "probability of the answer",
+    "among": "the answer leads those of all the relation's objects",
+    "others": "share of the other facts' answers among the ten likeliest tokens",
+}
+
+
+def alone(split: str, prompts: str) -> list[Column]:
+    """What the model and a circuit alone say to the prompts of a split."""
+    columns = [
+        share(f"{split}_original", f"hit@10 of the model on {prompts}"),
+        share(f"{split}_circuit", f"hit@10 of the circuit on {prompts}"),
+        share(f"{split}_random", f"hit@10 of random circuits of the first method's size on {prompts}"),
+        share(f"{split}_kept", f"hit@10 of the circuit over the model's, at most 1, on {prompts}", empty=True),
+    ]
+    return columns + [
+        share(f"{split}_{name}_{side}", f"{text}; {side}, {prompts}", interval=False, empty=name == "others")
+        for (name, text), side in product(ALONE.items(), ("original", "circuit"))
+    ]
+
+
+def overlaps(pairs: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
+    """Jaccard indices of two circuits' nodes and edges."""
+    return [
+        share(f"{kind}_{name}", f"Jaccard index of the {kind}: {text}", interval=False, empty=name in may_lack)
+        for (name, text), kind in product(pairs.items(), ("nodes", "edges"))
+    ]
+
+
+def hits_of_hops() -> list[Column]:
+    questions = {
+        "first": "the first hop",
+        "second": "the second hop",
+        "integrated": "both hops in one question",
+        "left_out": "that question without its first hop",
+    }
+    return [
+        share(f"{start}hit_{name}", f"hit@10 of {text}, {of}")
+        for name, text in questions.items()
+        for start, of in (("", "all chains"), ("known_", "chains of known hops"))
+    ]
+
+
+def without_heads(text: str) -> list[Column]:
+    runs = {"original": "the model", "ablated": "without the heads", "random": "without as many of the same layers"}
+    return [
+        *(share(name, f"hit@10 {text}: {of}") for name, of in runs.items()),
+        *(share(f"p_{name}", f"probability of the answer {text}: {of}") for name, of in runs.items()),
+    ]

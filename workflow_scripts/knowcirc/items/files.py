@@ -1,0 +1,55 @@
+"""Where an item's files lie, in paths with the placeholders that the workflow fills."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from knowcirc.items.contract import Figure, Item
+
+PART = re.compile(r"\{(editor|method)\}")
+
+
+def names_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Of the inputs that are many files, what each file is of: editors, methods or models.
+
+    `parts` says what each placeholder stands for.
+    """
+    found = {}
+    for name, path in item.inputs.items():
+        if part := _part(item, path):
+            found[name] = list(parts[part])
+    return found
+
+
+def _part(item: Item, path: str) -> str | None:
+    if isinstance(item, Figure) and item.together:
+        return "model"
+    match = PART.search(path)
+    return None if match is None else match[1]
+
+
+def inputs_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
+    """The input files of an item by name."""
+    found: dict[str, str | list[str]] = {}
+    for name, path in item.inputs.items():
+        whole, part = f"<results>/{{model}}/{path}", _part(item, path)
+        found[name] = whole if part is None else [whole.replace(f"{{{part}}}", each) for each in parts[part]]
+    return found
+
+
+def figure_files(item: Figure) -> dict[str, str]:
+    """The files of a figure, in the model's folder or that of all models: png, pdf, and data where it writes them."""
+    ends = {"png": "png", "pdf": "pdf"} | ({"data": "csv"} if item.data else {})
+    folder = "all" if item.together else "{model}"
+    return {key: f"<results>/{folder}/figures/{item.name.removeprefix('all_')}.{end}" for key, end in ends.items()}
+
+
+def log_of(item: Item) -> str:
+    """The log of an item's rule."""
+    verb = "plot" if isinstance(item, Figure) else "tabulate"
+    end = "" if isinstance(item, Figure) and item.together else "/{model}"
+    return f"<logs>/{verb}_{item.name}{end}.log"
+
+
+def functions_of(item: Item) -> dict[str, str | None]:
+    """What makes an item, and what its figure writes beside itself."""
+    return {key: getattr(item, key, None) for key in ("function", "data", "prepare")}
