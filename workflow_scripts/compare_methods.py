@@ -10,9 +10,10 @@ from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.survey import prompts_of, split_rows
-from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
+from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
@@ -22,9 +23,7 @@ def main(job: Job) -> None:
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     settings = Comparison(params.hits, params.prompts, params.seed)
-    weights = read_json(job.input.model)["weights_sha256"]
-    shared = (params.hits, params.prompts, params.seed, params.numerics, params.kv, params.code, weights)
-    parts = Parts(job.output.comparison, fingerprint(*shared))
+    parts = parts_of(job, job.output.comparison)
     found = {
         method: load_circuits(Path(path), method)
         for method, path in zip(params.methods, job.input.circuits, strict=True)
@@ -36,12 +35,9 @@ def main(job: Job) -> None:
 
     frames = []
     tasks = compared_circuits(graph, found, params.relations, params.seed)
-    for relation, circuit in progress(tasks, "comparison: methods and relations"):
+    for number, (relation, circuit) in enumerate(progress(tasks, "comparison: methods and relations")):
         test = split_rows(survey, relation, "test")
-        facts = [split_rows(survey, relation, split).subject.tolist() for split in ("val", "test")]
-        scores = None if circuit.scores is None else circuit.scores.tobytes().hex()
-        edges = [circuit.edges.tobytes().hex(), *((size, one.tobytes().hex()) for size, one in circuit.path.items())]
-        key = fingerprint(relation, facts, circuit.method, edges, scores)
+        key = f"{number} {relation} {circuit.method}"
         if parts.get(key) is None:
             prompts = prompts_of(model, test)
             parts.put(key, measure_circuit(model, graph, relation, circuit, prompts, means(relation), settings))

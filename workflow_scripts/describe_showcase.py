@@ -14,9 +14,10 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.study import Asked, score_relation
 from knowcirc.facts.relations import READERS
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
-from knowcirc.files import Parts, fingerprint, read_json, read_table, write_json, write_table
+from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, Ticker, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 
 
@@ -31,8 +32,7 @@ def main(job: Job) -> None:
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
     prompt, index = prompts[0], choose_partners(prompts, params.seed)[0]
     partner = None if index is None else prompts[index]
-    identity = (prompt.ids, partner and partner.ids, params.circuits, params.numerics, params.kv, params.code)
-    parts = Parts(job.output.circuit, fingerprint(*identity, read_json(job.input.model)["weights_sha256"]))
+    parts = parts_of(job, job.output.circuit)
     state, ticker = parts.path("search", ".npz"), Ticker(settings.method)
     circuit, found = find_circuit(model, graph, [prompt], [partner], settings, state=state, report=ticker)
     about: dict[str, object] = {"prompt": prompt.text, "answer": prompt.answer_text, "method": settings.method, **found}

@@ -14,7 +14,7 @@ def main(job: Job) -> None:
     """Write the circuits; one that is done is not done again after an interruption, and a search goes on."""
     params = job.params
     survey = read_table(job.input.facts)
-    finder = KeptCircuits.of(params, job.input.model, job.output.circuits, SIZES)
+    finder = KeptCircuits.of(job, job.output.circuits, SIZES)
     circuits = {}
     known = set(survey.relation.unique())  # relations may have been left out by name
     for relation in progress(

@@ -6,9 +6,10 @@ import pandas as pd
 
 from knowcirc.editing.evaluation import fit_vectorizer
 from knowcirc.editing.study import edit_record, material, placed, read_records
-from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
@@ -25,9 +26,7 @@ def main(job: Job) -> None:
         "seed": params.seed,
     }
     vectorizer = fit_vectorizer(records)
-    identity = (editor, settings, generation, params.numerics, params.code, prefixes)
-    inputs = [read_json(path) for path in (job.input.model, job.input.moments, job.input.records)]
-    parts = Parts(job.output.scores, fingerprint(*identity, *inputs))
+    parts = parts_of(job, job.output.scores)
     rows = []
     for number, record in enumerate(progress(records, f"edits by {editor}: records")):
         row = parts.get(record.case)

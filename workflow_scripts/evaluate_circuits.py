@@ -8,9 +8,10 @@ from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.study import Asked, score_relation
 from knowcirc.facts.survey import object_tokens, prompts_of, split_rows
-from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
+from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 
 
@@ -23,24 +24,20 @@ def main(job: Job) -> None:
     graph = Graph.of(model.transformer.shape, params.kv)
     paths = dict(zip(params.methods, map(Path, job.input.circuits), strict=True))
     found = {method: load_circuits(path, method) for method, path in paths.items()}
-    weights = read_json(job.input.model)["weights_sha256"]
-    shared = (params.hits, params.taus, params.random_seeds, params.numerics, params.kv, params.code, weights)
-    parts = Parts(job.output.scores, fingerprint(*shared, params.seed))
+    parts = parts_of(job, job.output.scores)
     frames = []
     relations = list(dict.fromkeys(name for circuits in found.values() for name in circuits))
     for relation in progress(relations, f"hit@{params.hits} of circuits: relations"):
         circuits = {method: of[relation] for method, of in found.items() if relation in of}
         val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
-        edges = {method: circuit.edges.tobytes().hex() for method, circuit in circuits.items()}
-        objects = object_tokens(model, survey, relation)
-        key = fingerprint(relation, val.subject.tolist(), test.subject.tolist(), objects, edges)
-        if parts.get(key) is None:
+        if parts.get(relation) is None:
+            objects = object_tokens(model, survey, relation)
             asked = Asked(prompts_of(model, val), prompts_of(model, test), objects)
             seeds = [derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)]
             taus = dict(params.taus)
             scores = score_relation(model, graph, circuits, asked, hits=params.hits, seeds=seeds, taus=taus)
-            parts.put(key, [{"category": val["category"].iloc[0], "relation": relation, **row} for row in scores])
-        frames.append(pd.DataFrame(parts.get(key)))
+            parts.put(relation, [{"category": val["category"].iloc[0], "relation": relation, **row} for row in scores])
+        frames.append(pd.DataFrame(parts.get(relation)))
     write_table(job.output.scores, pd.concat(frames, ignore_index=True))
     parts.clear()
 

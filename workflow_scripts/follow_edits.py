@@ -12,41 +12,40 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.registry import make_edit
 from knowcirc.editing.study import material, placed, read_records
-from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
     """Write the circuits' and the ranks' rows; a record that is done is not done again after an interruption."""
     params = job.params
-    given = (job.input.model, job.input.moments, job.input.records, job.input.place)
-    inputs = [read_json(path) for path in given]
+    place = read_json(job.input.place)
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers = model.transformer.shape.n_layers
-    settings = {name: placed(name, given, inputs[-1], n_layers) for name, given in params.settings.items()}
+    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
     ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 
     def make(editor: str, layer: int, wanted: Request) -> Edit:
         return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, stuff)
 
-    identity = (settings, places, *(params.circuits, params.standing, params.heads, params.kv, params.numerics))
-    parts = Parts(job.output.circuits, fingerprint(*identity, params.code, *inputs))
+    parts = parts_of(job, job.output.circuits)
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
     for i, record in enumerate(progress(records[: params.records], "followed edits: records")):
         stands = i < params.standing_records
-        found: Any = parts.get(f"{record.case} {stands}")
+        found: Any = parts.get(record.case)
         if found is None:
             wanted = request(model, record.template, record.subject, record.target_new)
             finders = Finders.by(graph, *ways[: 1 + stands])
             done = follow(model, graph, record, wanted, places, make, finders, Thresholds(**params.heads))
             found = {"circuits": done.circuits, "ranks": done.ranks}
-            parts.put(f"{record.case} {stands}", found)
+            parts.put(record.case, found)
         circuits += found["circuits"]
         ranks += found["ranks"]
     write_table(job.output.circuits, pd.DataFrame(circuits))

@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     """
     params = job.params
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    finder = KeptCircuits.of(params, job.input.model, job.output.hops)
+    finder = KeptCircuits.of(job, job.output.hops)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": params.hops["facts"], "d_val": params.hops["d_val"], "seed": params.seed}
     studies = []

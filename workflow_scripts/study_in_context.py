@@ -21,7 +21,7 @@ def main(job: Job) -> None:
     survey = read_table(job.input.facts)
     asked = survey[survey.template == 0]
     relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
-    finder = KeptCircuits.of(params, job.input.model, job.output.ablation)
+    finder = KeptCircuits.of(job, job.output.ablation)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {key: value for key, value in params.icl.items() if key != "relations"}
     settings = IclSettings(**counts, hits=params.hits, seed=params.seed)

@@ -24,7 +24,7 @@ def main(job: Job) -> None:
     ]
     for relation in asked:
         reverse_wording(relation)
-    finder = KeptCircuits.of(params, job.input.model, job.output.both_ways)
+    finder = KeptCircuits.of(job, job.output.both_ways)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": wanted["facts"], "d_val": wanted["d_val"], "seed": params.seed}
     studies = [study_both_ways(finder, relation, **counts) for relation in progress(asked, "reverse relations")]

@@ -7,9 +7,10 @@ import pandas as pd
 
 from knowcirc.editing.study import material, read_records
 from knowcirc.editing.sweep import CHOSEN, Cell, best, cells, summarise, sweep_record
-from knowcirc.files import Parts, fingerprint, read_json, write_table
+from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
@@ -19,8 +20,7 @@ def main(job: Job) -> None:
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers, clamp = model.transformer.shape.n_layers, float(params.settings["clamp"])
-    inputs = [read_json(path) for path in (job.input.model, job.input.moments, job.input.records)]
-    parts = Parts(job.output.sweep, fingerprint(params.settings, params.numerics, params.code, prefixes, *inputs))
+    parts = parts_of(job, job.output.sweep)
 
     def sweep(places: list[Cell], about: str) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []

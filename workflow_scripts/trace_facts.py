@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.facts.prompts import token_texts
-from knowcirc.files import Parts, fingerprint, read_json, read_table, write_table
+from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 from knowcirc.tracing.causal import embedding_deviation, trace_fact
 from knowcirc.tracing.selection import facts_to_trace
@@ -25,9 +26,8 @@ def main(job: Job) -> None:
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     traced = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
     settings = settings_of(tracing, embedding_deviation(model, traced.pool))
-    weights = read_json(job.input.model)["weights_sha256"]
-    identity = fingerprint(params.numerics, asdict(settings), params.code, weights)
-    parts = Parts(job.output.traces, identity, folder=Path(job.output.traces).with_suffix(""))
+    folder, apart = Path(job.output.traces).with_suffix(""), ("facts", "tracing", "seed")
+    parts = parts_of(job, job.output.traces, folder=folder, apart=apart, instead=asdict(settings))
     frames = []
     cases = list(zip(range(len(traced.rows)), traced.rows.itertuples(), traced.prompts, strict=True))
     for case, row, prompt in progress(cases, "tracing: facts"):

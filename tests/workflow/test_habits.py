@@ -39,6 +39,7 @@ def test_a_script_is_thin_and_reads_no_configuration(path: Path) -> None:
     text = path.read_text("utf-8")
     assert len(text.splitlines()) <= 60
     assert "snakemake.config" not in text
+    assert not re.search(r"\b(Parts|fingerprint)\(", text), "what is kept is keyed by knowcirc.resume"
     defined = [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     assert defined == ["main"]
 

@@ -10,9 +10,10 @@ from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.finding import CircuitSettings, find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.prompts import Prompt
-from knowcirc.files import Parts, fingerprint, read_json
+from knowcirc.files import Parts, fingerprint
 from knowcirc.job import Ticker
 from knowcirc.models.loading import LanguageModel, load
+from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 
 
@@ -26,13 +27,12 @@ class KeptCircuits:
         self.seconds: dict[str, float] = {}
 
     @classmethod
-    def of(cls, params: Any, provenance: str, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
-        """With the model of a provenance file and the `params` of a job; what is found is kept beside an output."""
-        model = load(Path(provenance).parent, **params.numerics, fast=True)
+    def of(cls, job: Any, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
+        """By the parameters and with the model of a job; what is found is kept beside an output."""
+        params = job.params
+        model = load(Path(job.input.model).parent, **params.numerics, fast=True)
         graph = Graph.of(model.transformer.shape, params.kv)
-        weights = read_json(provenance)["weights_sha256"]
-        identity = (params.circuits, params.numerics, params.kv, params.code, params.seed, weights)
-        return cls(model, graph, CircuitSettings(**params.circuits), Parts(output, fingerprint(*identity)), sizes)
+        return cls(model, graph, CircuitSettings(**params.circuits), parts_of(job, output), sizes)
 
     def find(
         self, name: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None] | None = None, *, seed: int = 0

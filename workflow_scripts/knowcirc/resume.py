@@ -1,0 +1,47 @@
+"""What an interrupted job has finished, kept on everything that the job reads, so that it never mixes two settings."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from knowcirc.files import Parts, fingerprint
+
+
+def parts_of(
+    job: Any,
+    output: Path | str,
+    *,
+    folder: Path | str | None = None,
+    apart: Collection[str] = (),
+    instead: object = None,
+) -> Parts:
+    """The finished parts of a job beside one of its outputs, or in a `folder` that outlives it.
+
+    They are thrown away when a parameter (the code is one), a wildcard or the content of an input has changed. Where a
+    part depends on less, `apart` names the inputs and parameters left out, and `instead` is what it depends on of them.
+    """
+    read = {
+        "inputs": {name: _contents(files) for name, files in _items(job, "input") if name not in apart},
+        "params": {name: value for name, value in _items(job, "params") if name not in apart},
+        "wildcards": dict(_items(job, "wildcards")),
+        "instead": instead,
+    }
+    return Parts(output, fingerprint(read), folder=folder)
+
+
+def _items(job: Any, name: str) -> Iterable[tuple[str, Any]]:
+    """Names and values of Snakemake's lists with names, and of plain objects."""
+    values = getattr(job, name, None)
+    if values is None:
+        return ()
+    return (
+        values.items()
+        if isinstance(values, Mapping) or callable(getattr(values, "items", None))
+        else vars(values).items()
+    )
+
+
+def _contents(files: Any) -> list[str]:
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
