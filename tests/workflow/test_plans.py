@@ -63,7 +63,7 @@ def changed(folder: Path, text: str) -> list[str]:
     return ["config/test.yaml", "change.yaml"]
 
 
-@pytest.mark.parametrize("name", ["config", "test", "full", "lre", "paper"])
+@pytest.mark.parametrize("name", ["config", "test", "full", "counts", "lre", "paper"])
 def test_every_configuration_plans_a_whole_study_without_network_or_model(clone: Path, name: str) -> None:
     rules = planned(snakemake("-n", "--configfile", f"config/{name}.yaml", cwd=clone))
     expected = {"fetch_model", "trace_facts", "discover_circuits", "edit_facts", "compare_edited_circuits"}
@@ -236,3 +236,10 @@ def test_a_changed_library_module_reruns_the_rules_that_use_it_and_no_others(fin
     rules = planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished))
     assert "trace_facts" in rules
     assert not rules & {"fetch_model", "find_known_facts", "discover_circuits", "edit_facts", "study_in_context"}
+
+
+def test_a_changed_drawing_redraws_its_figure_alone(finished: Path) -> None:
+    path = finished / "workflow_scripts/knowcirc/plots/sweep.py"
+    path.write_text(f"{path.read_text('utf-8')}\nX = 1\n", "utf-8")
+    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished))
+    assert rules == {"plot_editing_sweep", "build_report", "check_artifacts"}
