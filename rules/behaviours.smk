@@ -53,7 +53,7 @@ rule study_in_context:
         hits=lookup(within=config, dpath="facts/hits"),
         circuits=analysis_settings,
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("study_in_context"),
+        code=method_digest("study_in_context", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_in_context.py"
 
@@ -111,7 +111,7 @@ rule study_hops:
         hops=lookup(within=config, dpath="hops"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("study_hops"),
+        code=method_digest("study_hops", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_hops.py"
 
@@ -143,6 +143,6 @@ rule study_reverse_relations:
         asked=lookup(within=config, dpath="reverse"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("study_reverse_relations"),
+        code=method_digest("study_reverse_relations", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_reverse_relations.py"

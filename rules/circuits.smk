@@ -20,7 +20,7 @@ rule discover_circuits:
         relations=relations_of_shard,
         circuits=method_settings,
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("discover_circuits"),
+        code=digest_of_discovery,
     script:
         "../workflow_scripts/discover_circuits.py"
 
@@ -108,6 +108,6 @@ rule describe_showcase:
         drawn_edges=lookup(within=config, dpath="circuits/drawn_edges"),
         heads=lookup(within=config, dpath="heads"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("describe_showcase"),
+        code=method_digest("describe_showcase", config["showcase"]["method"]),
     script:
         "../workflow_scripts/describe_showcase.py"

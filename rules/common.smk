@@ -8,8 +8,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from knowcirc.circuits.methods import METHODS as FINDERS, settings_in
 from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.digest import code_digest as digest_of
+from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.files import figure_files, functions_of, inputs_of, log_of, names_of
@@ -17,7 +19,6 @@ from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow, read_models
 
 ROOT = Path(workflow.basedir)
-SEARCHES = ("standing", "acdc", "eap-ig+acdc")  # minutes for each relation
 
 
 def read_datasets(path: Path) -> dict[str, dict[str, str]]:
@@ -92,8 +93,7 @@ def code_digest(rule_name: str) -> str:
 def item_digest(script: str, item: Item) -> str:
     """Hash of the library modules that an item's script and its functions use."""
     names = [item.function, getattr(item, "prepare", None) or item.function]
-    modules = [f"knowcirc.{name.partition(':')[0]}" for name in names]
-    return digest_of(ROOT / f"workflow_scripts/{script}.py", *modules)
+    return digest_of(ROOT / f"workflow_scripts/{script}.py", *map(module_of, names))
 
 
 def settings_of(item: Item, wildcards) -> dict[str, object]:
@@ -163,7 +163,7 @@ def relations_of_method(method: str) -> list[str]:
 
 def shards_of_method(method: str) -> list[str]:
     """The jobs that a method's circuits are found in: one for each relation where a search takes minutes."""
-    return relations_of_method(method) if method in SEARCHES else ["all"]
+    return relations_of_method(method) if FINDERS[method].minutes else ["all"]
 
 
 def relations_of_shard(wildcards) -> list[str]:
@@ -198,38 +198,27 @@ def method_settings(wildcards) -> dict[str, object]:
 
 def taus_of_methods(wildcards) -> dict[str, float | None]:
     """The threshold of each method of Table 1 that has one."""
-    tau = config["circuits"]["acdc"]["tau"]
+    found = {name: circuit_settings(name) for name in config["circuits"]["methods"]}
     return {
-        name: tau if name.endswith("acdc") else None
-        for name in config["circuits"]["methods"]
+        name: each["rule"]["tau"] if "rule" in each else None
+        for name, each in found.items()
     }
-
-
-def acdc_rule() -> dict[str, object]:
-    """What decides whether ACDC keeps an edge."""
-    keys = ("tau", "metric", "absolute", "ablation")
-    return {key: config["circuits"]["acdc"][key] for key in keys}
 
 
 def circuit_settings(method: str) -> dict[str, object]:
-    """How circuits are found by a method: ACDC's rule, the share of the edges, or how `standing` searches."""
-    circuits = config["circuits"]
-    if method == "standing":
-        return {
-            "method": method,
-            "share": circuits["share"],
-            "standing": circuits["standing"],
-        }
-    if method not in SEARCHES:
-        return {"method": method, "share": circuits["share"]}
-    settings = {
-        "method": method,
-        "rule": acdc_rule(),
-        "prompts": circuits["acdc"]["prompts"],
-    }
-    return settings | (
-        {"share": circuits["acdc"]["share"]} if method == "eap-ig+acdc" else {}
-    )
+    """How circuits are found by a method."""
+    return settings_in(config, method)
+
+
+def method_digest(rule_name: str, *methods: str) -> str:
+    """Hash of the library modules that a rule's script and the methods that it finds circuits by use."""
+    modules = [module_of(FINDERS[method].find) for method in methods]
+    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py", *modules)
+
+
+def digest_of_discovery(wildcards) -> str:
+    """The same of the search of relations, for one method."""
+    return method_digest("discover_circuits", wildcards.method)
 
 
 def showcase_settings(wildcards) -> dict[str, object]:

@@ -156,7 +156,11 @@ rule compare_edited_circuits:
         circuits=edited_showcase_settings,
         unrelated_circuits=single_settings,
         heads=lookup(within=config, dpath="heads"),
-        code=code_digest("compare_edited_circuits"),
+        code=method_digest(
+            "compare_edited_circuits",
+            config["editing"]["circuits"]["method"],
+            config["circuits"]["single"],
+        ),
     script:
         "../workflow_scripts/compare_edited_circuits.py"
 
@@ -191,6 +195,6 @@ rule follow_edits:
         records=lookup(within=config, dpath="editing/circuits/records"),
         depths=lookup(within=config, dpath="editing/circuits/depths"),
         heads=lookup(within=config, dpath="heads"),
-        code=code_digest("follow_edits"),
+        code=method_digest("follow_edits", config["circuits"]["single"], "standing"),
     script:
         "../workflow_scripts/follow_edits.py"

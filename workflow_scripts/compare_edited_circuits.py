@@ -7,8 +7,9 @@ import pandas as pd
 from knowcirc.analysis.edited import EditedView, read_view, view_rows
 from knowcirc.analysis.heads import Thresholds
 from knowcirc.circuits.export import read_circuit
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.registry import make_edit
 from knowcirc.editing.study import UNEDITED, material, placed, read_records
@@ -27,8 +28,7 @@ def main(job: Job) -> None:
     rows = {name: fact_row(survey, relation, subject, wording) for name, subject in subjects.items()}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    _, prefixes = read_records(Path(job.input.records))
-    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    stuff = material(model, Path(job.input.moments).parent / "layers", read_records(Path(job.input.records))[1])
     place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}

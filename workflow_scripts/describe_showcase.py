@@ -9,8 +9,9 @@ from knowcirc.analysis.heads import Thresholds
 from knowcirc.analysis.showcase import describe_circuit, rank_curves
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import write_views
-from knowcirc.circuits.finding import CircuitSettings, find_circuit
+from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.study import Asked, score_relation
 from knowcirc.facts.relations import READERS
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
@@ -41,10 +42,8 @@ def main(job: Job) -> None:
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
     asked, name = Asked([prompt], test, object_tokens(model, survey, relation)), f"{settings.method}, one fact"
-    zero = ("zero",)  # means over one prompt would be that prompt's own run
-    scores = score_relation(
-        model, graph, {name: circuit}, asked, hits=params.hits, seeds=seeds, taus={name: settings.tau}, ablations=zero
-    )
+    of, taus, on = {name: circuit}, {name: settings.tau}, ("zero",)  # a mean over one prompt would be its own run
+    scores = score_relation(model, graph, of, asked, hits=params.hits, seeds=seeds, taus=taus, ablations=on)
     write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
     paths = [Path(path) for path in (job.output.circuit, job.output.expanded, job.output.dot)]
     write_views(paths, graph, model.transformer.shape, circuit, about)

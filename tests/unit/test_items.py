@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from knowcirc.digest import code_digest
+from knowcirc.functions import function_of
 from knowcirc.items.__main__ import markdown
 from knowcirc.items.contract import Figure, Item, Table
 from knowcirc.items.figures import FIGURES
-from knowcirc.items.make import function_of
 from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow
 

@@ -6,9 +6,10 @@ import pytest
 
 from knowcirc.circuits import kept
 from knowcirc.circuits.discovery import choose_partners
-from knowcirc.circuits.finding import CircuitSettings, find_circuit
+from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.facts.prompts import fill
 from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel

@@ -30,7 +30,9 @@ def test_each_script_belongs_to_the_rule_of_its_name() -> None:
 
 def test_each_rule_with_a_script_tracks_the_code_it_uses() -> None:
     text = "\n".join(path.read_text("utf-8") for path in RULES)
-    assert set(re.findall(r'code=code_digest\("(\w+)"\)', text)) == set(rules_with_scripts())
+    of_scripts = set(re.findall(r'code=(?:code|method)_digest\(\s*"(\w+)"', text))
+    assert of_scripts | {"discover_circuits"} == set(rules_with_scripts())
+    assert text.count("code=digest_of_discovery") == 1
     assert set(re.findall(r'code=item_digest\("(\w+)", item\)', text)) == ITEM_SCRIPTS
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.models.table import ModelRow
 
 DEVICES = Path("/dev")
@@ -19,6 +20,7 @@ DEVICES = Path("/dev")
 def schema_errors(config: dict[str, Any], schema_path: Path) -> list[str]:
     """One line for each place where the configuration departs from its schema."""
     schema = yaml.safe_load(schema_path.read_text("utf-8"))
+    schema["$defs"]["method"] = {"enum": [name for name in METHODS if name != RANDOM]}
     lines: list[str] = []
     for error in sorted(
         Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))

@@ -17,8 +17,9 @@ from knowcirc.analysis.edited import EditedView, read_view
 from knowcirc.analysis.heads import Thresholds, find_head
 from knowcirc.analysis.lens import by_layer, falls, step_ranks
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.finding import CircuitSettings, Find, finder
+from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import Edit, Request, applied
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.records import Record

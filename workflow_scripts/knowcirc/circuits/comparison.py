@@ -33,6 +33,7 @@ from knowcirc.circuits.evaluation import (
     sized_circuits,
 )
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import RANDOM
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import read_answers
 from knowcirc.facts.prompts import Prompt
@@ -71,7 +72,7 @@ def compared_circuits(
             log.warning("comparison: %s is left out, no method has a circuit of it", relation)
             continue
         edges = random_circuit(graph, circuits[0].n_edges, derive(seed, "random", relation))
-        chosen += [(relation, circuit) for circuit in (*circuits, Circuit("random", edges, None))]
+        chosen += [(relation, circuit) for circuit in (*circuits, Circuit(RANDOM, edges, None))]
     if not chosen:
         raise ValueError("comparison.relations: no method has a circuit of any of them; name others")
     return chosen

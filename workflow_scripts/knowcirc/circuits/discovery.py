@@ -10,6 +10,7 @@ import torch
 
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import RANDOM, CircuitSettings
 from knowcirc.circuits.metrics import Metric
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
@@ -18,7 +19,6 @@ from knowcirc.models.token_tree import groups, grow
 
 STEPS = {"eap": 1, "eap-ig": 5, "eap-ig-zero": 5}
 SCORING = tuple(STEPS)  # methods that score every edge by attribution
-METHODS = ("acdc", *SCORING, "eap-ig+acdc", "random")
 BATCH = 8
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,22 @@ def attribute(
     return total / len(prompts)
 
 
+def find_attributed(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: CircuitSettings,
+    *,
+    seed: int,
+    sizes: Sequence[float] = (),
+    **kept: object,
+) -> tuple[Circuit, dict[str, object]]:
+    """The strongest edges by attribution, or random ones; too fast to be kept on the way."""
+    n_edges = settings.n_edges(graph.n_edges)
+    return discover(model, graph, prompts, partners, method=settings.method, n_edges=n_edges, seed=seed), {}
+
+
 def discover(
     model: LanguageModel,
     graph: Graph,
@@ -141,7 +157,7 @@ def discover(
     Raises:
         ValueError: for an unknown method or an impossible size.
     """
-    if method == "random":
+    if method == RANDOM:
         return Circuit(method, random_circuit(graph, n_edges, seed), None)
     scores = attribute(model, graph, prompts, partners, method, scoring)
     return Circuit(method, top_edges(graph, scores, n_edges), scores)

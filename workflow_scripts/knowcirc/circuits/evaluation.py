@@ -27,8 +27,9 @@ from torch import Tensor
 
 from knowcirc.circuits.ablations import Absent
 from knowcirc.circuits.attribution import Targets, top_edges
-from knowcirc.circuits.discovery import STEPS, Circuit, choose_partners
+from knowcirc.circuits.discovery import Circuit, choose_partners
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import Answer, read_answers
@@ -210,13 +211,14 @@ def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed:
         ValueError: if a method other than `random` gave no scores.
     """
     counts = [edge_count(graph, size) for size in sizes]
-    if circuit.method == "random":
+    if circuit.method == RANDOM:
         return [
             graph.valid if n == graph.n_edges else random_circuit(graph, n, derive(seed, "size", n)) for n in counts
         ]
-    if circuit.path or circuit.method == "standing":
+    method = METHODS[circuit.method]
+    if method.passes:
         return passed_circuits(graph, circuit, counts)
-    if circuit.method not in STEPS:
+    if not method.scored:
         return nested_circuits(graph, circuit, sizes)
     if circuit.scores is None:
         raise ValueError(f"the circuit of method {circuit.method} has no scores; find it anew")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,6 +24,7 @@ from knowcirc.circuits.acdc import EdgeTest, Progress, Rule, Search, acdc, begin
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Metric, Task, make_task
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.facts.prompts import Prompt
@@ -128,6 +129,47 @@ def candidates(
     if not edges.any():
         raise ValueError(f"the {n_edges} strongest edges form no path to the output; search more edges")
     return edges
+
+
+def find_exact(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: CircuitSettings,
+    *,
+    seed: int,
+    sizes: Sequence[float] = (),
+    **kept: Any,
+) -> tuple[Circuit, dict[str, object]]:
+    """The circuit of method `acdc` on the first prompts, and what is said of its search; nothing in it is drawn."""
+    rule = _rule(settings)
+    first, beside = prompts[: settings.prompts], partners[: settings.prompts]
+    search, task = search_circuit(model, graph, first, beside, rule, **kept)
+    return Circuit("acdc", search.edges, search.scores(graph)), describe_search(search, task, rule)
+
+
+def find_refined(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: CircuitSettings,
+    *,
+    seed: int,
+    sizes: Sequence[float] = (),
+    **kept: Any,
+) -> tuple[Circuit, dict[str, object]]:
+    """The circuit of method `eap-ig+acdc` on the first prompts; nothing in it is drawn."""
+    rule, n_edges = _rule(settings), settings.n_edges(graph.n_edges)
+    first, beside = prompts[: settings.prompts], partners[: settings.prompts]
+    return refine(model, graph, first, beside, rule, n_edges=n_edges, **kept), {}
+
+
+def _rule(settings: CircuitSettings) -> AcdcSettings:
+    if settings.rule is None:
+        raise ValueError(f"method {settings.method} needs a rule")
+    return AcdcSettings(**settings.rule)  # type: ignore[arg-type]
 
 
 def refine(

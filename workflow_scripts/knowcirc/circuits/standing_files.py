@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,6 +22,7 @@ from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.discovery import Circuit, Scoring, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change
+from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Metric, Task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.searching import Ablation, absent_outputs, task_of
@@ -43,6 +45,24 @@ def settings_for(graph: Graph, n_edges: int, seed: int = 0) -> StandingSettings:
     size = math.nextafter(n_edges / graph.n_edges, 2)  # so that rounding down does not take one away
     groups, returned = (min(most, max(1, n_edges // APIECE)) for most in (defaults.groups, defaults.return_groups))
     return replace(defaults, size=size, seed=seed, groups=groups, return_groups=returned)
+
+
+def find_standing(
+    model: LanguageModel,
+    graph: Graph,
+    prompts: Sequence[Prompt],
+    partners: Sequence[Prompt | None],
+    settings: CircuitSettings,
+    *,
+    seed: int,
+    sizes: Sequence[float] = (),
+    **kept: Any,
+) -> tuple[Circuit, dict[str, object]]:
+    """The circuit of method `standing`, and what is said of its search."""
+    own = dict(settings.standing)
+    measures = {key: own.pop(key) for key in ("metric", "ablation") if key in own}
+    how = replace(settings_for(graph, settings.n_edges(graph.n_edges), seed), **own)
+    return search_standing(model, graph, prompts, partners, how, sizes=sizes, **measures, **kept)
 
 
 def search_standing(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+from knowcirc.circuits.methods import METHODS
 from knowcirc.commands.arguments import check_output_file, flag, real, whole
 from knowcirc.commands.cases import Case, Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
@@ -12,7 +13,6 @@ from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_pa
 SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
 STANDING = "standing"
 TOGETHER = (*SEARCHES, STANDING)  # methods with one metric and one ablation for all prompts
-METHODS = ("acdc", "eap", "eap-ig", "eap-ig-zero", "eap-ig+acdc", "random", STANDING)
 METRICS = ("nll", "kc-nll", "logit-diff", "kl", "nll+kl")
 ABLATIONS = ("zero", "mean", "patch")
 TAU = {"nll": 0.05, "kc-nll": 0.01}
@@ -57,7 +57,10 @@ def add_discover(commands: "Subparsers") -> None:
 def add_circuit(parser: argparse.ArgumentParser) -> None:
     """Add the method, what is written, and the graph that the circuit is a part of."""
     parser.add_argument(
-        "--method", choices=METHODS, default="eap-ig", help="default: eap-ig; random needs no prompt and no weights"
+        "--method",
+        choices=tuple(METHODS),
+        default="eap-ig",
+        help="default: eap-ig; random needs no prompt and no weights",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"

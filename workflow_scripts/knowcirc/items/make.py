@@ -1,16 +1,14 @@
 """Calling an item's function with what its parameters name: inputs, settings and the model."""
 
-import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from knowcirc.files import read_json, read_table
-
-PACKAGE = "knowcirc"
+from knowcirc.functions import function_of
 
 
 def with_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -34,13 +32,6 @@ def values_of(job: Any) -> dict[str, Any]:
 
 def _read(path: str) -> Any:
     return read_json(path) if Path(path).suffix == ".json" else read_table(path)
-
-
-def function_of(name: str) -> Callable[..., Any]:
-    """The function named "module:function", the module below `knowcirc`."""
-    module, _, function = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)
-    return found
 
 
 def call(name: str, values: Mapping[str, Any]) -> Any:

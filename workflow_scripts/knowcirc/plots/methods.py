@@ -8,17 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
-from matplotlib.typing import LineStyleType
 
+from knowcirc.circuits.methods import METHODS
+from knowcirc.plots import style as style_of
 from knowcirc.plots.style import (
     BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
     SMALL,
-    VERMILION,
     banded_line,
     decimal_text,
     heading,
@@ -26,15 +21,6 @@ from knowcirc.plots.style import (
     styled,
 )
 
-METHODS: dict[str, tuple[str, LineStyleType, str]] = {
-    "standing": (BLACK, "-", "p"),
-    "eap": (ORANGE, "--", "s"),
-    "eap-ig": (BLUE, "-", "o"),
-    "eap-ig-zero": (SKY, (0, (3, 1)), "v"),
-    "eap-ig+acdc": (VERMILION, "-.", "D"),
-    "acdc": (GREEN, (0, (5, 1, 1, 1, 1, 1)), "^"),
-    "random": (GREY, ":", "X"),
-}
 POOLED = "all"
 TICKS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -44,6 +30,12 @@ PANELS = {
     "mean": ("all other edges deliver means", "the answer is among the {k} likeliest (% of prompts)"),
     "patch": ("all other edges: another fact's run", "faithfulness (1 = whole model)"),
 }
+
+
+def look(method: str) -> tuple[str, Any, str]:
+    """Colour, line and marker of a method."""
+    entry = METHODS[method]
+    return getattr(style_of, entry.colour), entry.line, entry.marker
 
 
 @styled
@@ -100,7 +92,7 @@ def _panel(axis: Axes, points: pd.DataFrame, title: str, *, small: bool = False)
     points = points.assign(**{name: scale * points[name] for name in ("value", "low", "high")})
     points = points.rename(columns={"low": "value_low", "high": "value_high"})
     for method in [name for name in METHODS if name in set(points["method"])]:
-        color, style, marker = METHODS[method]
+        color, style, marker = look(method)
         rows = points[points["method"] == method]
         line = rows[rows["size"].notna()].sort_values("size")
         line = line.assign(percent=100 * line["size"])
@@ -128,14 +120,15 @@ def _handles(pooled: pd.DataFrame) -> list[Line2D]:
     """Legend of the methods that were run, each with its line and the marker of its own circuit."""
     most = int(pooled["n_relations"].max())
     handles = []
-    for method, (color, style, marker) in METHODS.items():
+    for method in METHODS:
         rows = pooled[pooled["method"] == method]
         if rows.empty:
             continue
         relations = int(rows["n_relations"].max())
         label = method if relations == most else f"{method} ({relations} of {most} relations: not in the mean)"
-        look: dict[str, Any] = {"color": color, "linestyle": style, "marker": marker, "markeredgecolor": "white"}
-        handles.append(Line2D([], [], **look, label=label))
+        color, style, marker = look(method)
+        line = Line2D([], [], color=color, linestyle=style, marker=marker, markeredgecolor="white", label=label)
+        handles.append(line)
     own = Line2D(
         [], [], linestyle="", marker="o", color="#444444", markeredgecolor="white", label="the method's own circuit"
     )

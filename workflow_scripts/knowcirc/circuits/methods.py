@@ -1,0 +1,107 @@
+"""The registry of methods that find circuits: what finds them, by which settings, at what cost, and how it is drawn.
+
+A new method is a module with a function like `discovery.find_attributed`, and an entry here. Nothing here imports more
+than the standard library: the workflow reads the registry on every start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Line = str | tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that finds circuits.
+
+    `find` ("module:function" below `knowcirc`) gives the circuit of prompts and what is said of its search. `settings`
+    are the fields of `CircuitSettings` that it goes by, each with its place in the configuration; of a place that ends
+    in {a,b} these keys alone. `minutes`: a search of one relation takes minutes and is a job of its own. `scored`: it
+    scores every edge, so that a circuit of any size follows. `passes`: its search passes circuits of other sizes and
+    keeps them. `colour` (a name of `plots.style`), `line` and `marker` draw it.
+    """
+
+    name: str
+    find: str
+    settings: Mapping[str, str]
+    colour: str
+    line: Line
+    marker: str
+    minutes: bool = False
+    scored: bool = False
+    passes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitSettings:
+    """How circuits are found.
+
+    `rule` is ACDC's (`AcdcSettings`), `share` the share of the edges in the circuit (or searched by `eap-ig+acdc`),
+    `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields of `StandingSettings`.
+    """
+
+    method: str
+    rule: dict[str, object] | None = None
+    share: float | None = None
+    prompts: int | None = None
+    standing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tau(self) -> float | None:
+        """ACDC's threshold, in its metric's unit."""
+        return None if self.rule is None else float(str(self.rule["tau"]))
+
+    def n_edges(self, total: int) -> int:
+        """How many edges the share is of all.
+
+        Raises:
+            ValueError: if the settings have none.
+        """
+        if self.share is None:
+            raise ValueError(f"method {self.method} needs a share of the edges")
+        return max(1, round(self.share * total))
+
+
+SHARE = {"share": "circuits/share"}
+RULE = {"rule": "circuits/acdc/{tau,metric,absolute,ablation}", "prompts": "circuits/acdc/prompts"}
+ATTRIBUTED, RANDOM = "circuits.discovery:find_attributed", "random"
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "standing",
+            "circuits.standing_files:find_standing",
+            SHARE | {"standing": "circuits/standing"},
+            *("BLACK", "-", "p"),
+            minutes=True,
+            passes=True,
+        ),
+        Method("eap", ATTRIBUTED, SHARE, "ORANGE", "--", "s", scored=True),
+        Method("eap-ig", ATTRIBUTED, SHARE, "BLUE", "-", "o", scored=True),
+        Method("eap-ig-zero", ATTRIBUTED, SHARE, "SKY", (0, (3, 1)), "v", scored=True),
+        Method(
+            "eap-ig+acdc",
+            "circuits.searching:find_refined",
+            RULE | {"share": "circuits/acdc/share"},
+            *("VERMILION", "-.", "D"),
+            minutes=True,
+        ),
+        Method("acdc", "circuits.searching:find_exact", RULE, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^", minutes=True),
+        Method(RANDOM, ATTRIBUTED, SHARE, "GREY", ":", "X"),
+    )
+}
+
+
+def settings_in(config: Mapping[str, Any], method: str) -> dict[str, object]:
+    """The settings that a study gives to a method, as `CircuitSettings` takes them."""
+    return {"method": method} | {name: _at(config, place) for name, place in METHODS[method].settings.items()}
+
+
+def _at(config: Mapping[str, Any], place: str) -> object:
+    path, _, keys = place.partition("/{")
+    value: Any = config
+    for key in path.split("/"):
+        value = value[key]
+    return {key: value[key] for key in keys.rstrip("}").split(",")} if keys else value
