@@ -9,8 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from knowcirc.circuits.acdc import PROJECTION, EdgeTest, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.choices import METRICS
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.metrics import METRICS, Task, make_task
+from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import record
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import load_search, save_search

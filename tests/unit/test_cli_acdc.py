@@ -17,13 +17,13 @@ from knowcirc import cli, job
 from knowcirc.circuits import searching as library
 from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.choices import METRICS, UNITS
 from knowcirc.circuits.discovery import Scoring, attribute
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import METHODS
-from knowcirc.circuits.metrics import METRICS, make_task
+from knowcirc.circuits.metrics import make_task
 from knowcirc.circuits.patched import record
-from knowcirc.circuits.searching import ABLATIONS
 from knowcirc.commands import discover_parser, meter
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel, load
@@ -546,9 +546,7 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     assert terminal.getvalue() == ""
 
 
-def test_choices_are_the_librarys() -> None:
-    """The parser repeats the library's names so as not to import it; they must not drift apart."""
-    assert discover_parser.METRICS == METRICS
-    assert discover_parser.ABLATIONS == ABLATIONS
+def test_every_metric_has_a_unit_and_defaults_are_of_metrics_and_methods_that_are_there() -> None:
+    assert set(UNITS) == set(METRICS)
     assert set(discover_parser.SEARCHES) < set(METHODS)
     assert set(discover_parser.TAU) < set(METRICS)

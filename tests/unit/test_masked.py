@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from knowcirc.circuits.choices import ABLATIONS, Ablation
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change, MaskedModel
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.circuits.searching import ABLATIONS, Ablation, absent_outputs, shared_under
+from knowcirc.circuits.searching import absent_outputs, shared_under
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.table import KvView

@@ -8,11 +8,12 @@ import torch
 
 from knowcirc.circuits.acdc import Rule, acdc
 from knowcirc.circuits.attribution import Targets, score_edges
+from knowcirc.circuits.choices import METRICS, Ablation, Metric
 from knowcirc.circuits.discovery import attribute
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.metrics import METRICS, Metric, make_task
+from knowcirc.circuits.metrics import make_task
 from knowcirc.circuits.patched import record, run_circuit
-from knowcirc.circuits.searching import Ablation, absent_outputs, shared_under
+from knowcirc.circuits.searching import absent_outputs, shared_under
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import apart, grow

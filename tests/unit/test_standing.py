@@ -11,11 +11,11 @@ import torch
 from knowcirc.circuits import standing_files
 from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.choices import ABLATIONS, METRICS, Ablation, Metric
 from knowcirc.circuits.discovery import Circuit, Scoring, attribute
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.metrics import METRICS, Metric
 from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.circuits.searching import ABLATIONS, Ablation, absent_outputs, task_of
+from knowcirc.circuits.searching import absent_outputs, task_of
 from knowcirc.circuits.standing import Standing, StandingSearch, StandingSettings, begin_standing
 from knowcirc.circuits.standing_files import load_standing, measure_afresh, save_standing, search_standing
 from knowcirc.facts.prompts import Prompt

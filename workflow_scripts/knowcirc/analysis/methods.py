@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from knowcirc.circuits.choices import ABLATIONS
 from knowcirc.circuits.evaluation import areas
 from knowcirc.statistics import Interval, bootstrap, columns, pooled, proportion
 
 POOLED = "all"
-ABLATIONS = ("zero", "mean", "patch")
 
 
 def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, float]], model: str) -> pd.DataFrame:

@@ -23,8 +23,9 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from knowcirc.circuits.choices import Metric
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.metrics import Metric, losses
+from knowcirc.circuits.metrics import losses
 from knowcirc.circuits.patched import record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
 from knowcirc.models.transformer import Transformer

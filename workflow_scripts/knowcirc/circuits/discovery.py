@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
+from knowcirc.circuits.choices import Metric
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import RANDOM, CircuitSettings
-from knowcirc.circuits.metrics import Metric
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel

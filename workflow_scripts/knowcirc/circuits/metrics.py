@@ -12,17 +12,14 @@
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from knowcirc.circuits.choices import METRICS, Metric
 from knowcirc.models.token_tree import TokenTree, grow, next_logits
 from knowcirc.models.transformer import Transformer
-
-Metric = Literal["nll", "kc-nll", "logit-diff", "kl", "nll+kl"]
-METRICS: tuple[str, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True, slots=True)

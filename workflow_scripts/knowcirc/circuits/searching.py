@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from knowcirc.circuits.acdc import EdgeTest, Progress, Rule, Search, acdc, begin
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.discovery import Circuit, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import CircuitSettings
-from knowcirc.circuits.metrics import Metric, Task, make_task
+from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
@@ -34,8 +35,6 @@ from knowcirc.models.packing import packed
 from knowcirc.models.token_tree import TokenTree, grow
 
 log = logging.getLogger(__name__)
-Ablation = Literal["zero", "mean", "patch"]
-ABLATIONS: tuple[str, ...] = get_args(Ablation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from knowcirc.circuits.choices import UNITS
 from knowcirc.circuits.discovery import Circuit, Scoring, discover
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
@@ -14,7 +15,7 @@ from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
 from knowcirc.commands.discover_parser import SEARCHES, STANDING, measures_of
 from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
-from knowcirc.commands.searching import UNITS, Found, check_read, search
+from knowcirc.commands.searching import Found, check_read, search
 from knowcirc.commands.standing import stand
 from knowcirc.files import Parts
 from knowcirc.models.loading import weights_digest

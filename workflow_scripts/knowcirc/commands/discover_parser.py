@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+from knowcirc.circuits.choices import ABLATIONS, METRICS
 from knowcirc.circuits.methods import METHODS
 from knowcirc.commands.arguments import check_output_file, flag, real, whole
 from knowcirc.commands.cases import Case, Needs, read_cases
@@ -13,8 +14,6 @@ from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_pa
 SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
 STANDING = "standing"
 TOGETHER = (*SEARCHES, STANDING)  # methods with one metric and one ablation for all prompts
-METRICS = ("nll", "kc-nll", "logit-diff", "kl", "nll+kl")
-ABLATIONS = ("zero", "mean", "patch")
 TAU = {"nll": 0.05, "kc-nll": 0.01}
 EXACT = ("float32", "float64")
 SETTINGS = ("tau", "absolute", "tests")  # of methods that test edges

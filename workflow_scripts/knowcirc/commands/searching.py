@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.circuits.acdc import PROJECTION, Search
+from knowcirc.circuits.choices import KC_UNIT, UNITS
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
@@ -22,8 +23,6 @@ from knowcirc.commands.models import Pair, load_model
 from knowcirc.files import Parts, fingerprint, write_table
 from knowcirc.models.loading import LanguageModel, choose_device
 
-KC_UNIT = "nats / (T - 1)"
-UNITS = {"nll": "nats", "kc-nll": KC_UNIT, "logit-diff": "logits", "kl": "nats", "nll+kl": "nats"}
 log = logging.getLogger(__name__)
 
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from knowcirc.circuits.choices import UNITS
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.standing_files import load_standing, search_standing, settings_for
 from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
-from knowcirc.commands.searching import UNITS, Found, check_references
+from knowcirc.commands.searching import Found, check_references
 from knowcirc.files import Parts, fingerprint
 from knowcirc.models.loading import choose_device
 
