@@ -242,4 +242,5 @@ def test_a_changed_drawing_redraws_its_figure_alone(finished: Path) -> None:
     path = finished / "workflow_scripts/knowcirc/plots/sweep.py"
     path.write_text(f"{path.read_text('utf-8')}\nX = 1\n", "utf-8")
     rules = planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished))
-    assert rules == {"plot_editing_sweep", "build_report", "check_artifacts"}
+    # the findings read the data that the figure's rule writes
+    assert rules == {"plot_editing_sweep", "collect_findings", "build_report", "check_artifacts"}
