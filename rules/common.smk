@@ -14,7 +14,14 @@ from knowcirc.digest import code_digest as digest_of
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
-from knowcirc.items.files import figure_files, functions_of, inputs_of, log_of, names_of
+from knowcirc.items.files import (
+    figure_files,
+    functions_of,
+    inputs_of,
+    log_of,
+    names_of,
+    value_at,
+)
 from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow, read_models
 
@@ -103,10 +110,7 @@ def settings_of(item: Item, wildcards) -> dict[str, object]:
         if place.startswith("models.tsv:"):
             found[name] = getattr(MODELS[wildcards.model], place.partition(":")[2])
             continue
-        value = config
-        for key in place.split("/"):
-            value = value[int(key) if key.isdigit() else key]
-        found[name] = value
+        found[name] = value_at(config, place)
     return found
 
 

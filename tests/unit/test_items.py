@@ -13,6 +13,7 @@ from knowcirc.functions import function_of
 from knowcirc.items.__main__ import markdown
 from knowcirc.items.contract import Figure, Item, Table
 from knowcirc.items.figures import FIGURES
+from knowcirc.items.files import value_at
 from knowcirc.items.tables import TABLES
 from knowcirc.models.table import ModelRow
 
@@ -58,9 +59,7 @@ def test_settings_stand_in_the_configuration_or_in_the_table_of_models(item: Ite
         if place.startswith("models.tsv:"):
             assert place.partition(":")[2] in ModelRow.__dataclass_fields__
             continue
-        value = config
-        for key in place.split("/"):
-            value = value[int(key) if key.isdigit() else key]
+        value_at(config, place)
 
 
 def test_a_table_says_what_each_column_holds_once() -> None:

@@ -59,6 +59,12 @@ def write_latex(path: Path | str, frame: pd.DataFrame) -> None:
         part.write_text(frame.to_latex(index=False, escape=True, float_format="%.3f", na_rep=""), "utf-8")
 
 
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def fingerprint(*values: object) -> str:
     """A short digest of plain values: the identity of a job's settings and inputs."""
     text = json.dumps(values, sort_keys=True, default=str)

@@ -1,11 +1,10 @@
 """What an interrupted job has finished, kept on everything that the job reads, so that it never mixes two settings."""
 
-import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from knowcirc.files import Parts, fingerprint
+from knowcirc.files import Parts, file_sha256, fingerprint
 
 
 def parts_of(
@@ -35,13 +34,9 @@ def _items(job: Any, name: str) -> Iterable[tuple[str, Any]]:
     values = getattr(job, name, None)
     if values is None:
         return ()
-    return (
-        values.items()
-        if isinstance(values, Mapping) or callable(getattr(values, "items", None))
-        else vars(values).items()
-    )
+    return values.items() if hasattr(values, "items") else vars(values).items()
 
 
 def _contents(files: Any) -> list[str]:
     paths = [files] if isinstance(files, str | Path) else list(files)
-    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
+    return [file_sha256(Path(path)) for path in paths]

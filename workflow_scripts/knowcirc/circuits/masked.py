@@ -208,7 +208,7 @@ class MaskedModel:
                 senders = [graph.head(layer, head) for head in heads]
                 rows_of.deliver(senders, written, self._absent(senders, part))
             mlp_in, sender = heard[-1:], graph.mlp(layer)
-            changes = rows_of.beyond[own, :rows].flatten(1)
+            changes = rows_of.flat[own, : rows * rows_of.width]
             mlp_in.view(1, -1).addmm_(base[own, graph.mlp_in(layer)][None], changes)
             rows_of.add_own(mlp_in, receivers[-1:])
             written = self.model.mlp(layer, mlp_in)
@@ -322,7 +322,7 @@ class _Rows:
         self.graph, self.run, self.starts, self.nodes = graph, run, starts, nodes
         self.moved = circuits.astype(np.int8) - run.edges.astype(np.int8)
         self.beyond = run.delivered.new_empty(graph.n_src, len(circuits), len(nodes), run.delivered.shape[-1])
-        self.width = self.beyond[0, 0].numel()
+        self.flat, self.width = self.beyond.view(graph.n_src, -1), self.beyond[0, 0].numel()
         bounds = [*range(min(starts), graph.n_layers, SPAN), graph.n_layers]
         self.spans = [
             (first, last, sum(start < last for start in starts)) for first, last in itertools.pairwise(bounds)
@@ -336,20 +336,24 @@ class _Rows:
 
     def deliver(self, senders: Sequence[int], written: Sequence[Tensor] | Tensor, absent: Tensor) -> None:
         """Note what senders write in the rows that have begun."""
-        usual = self.run.delivered[torch.tensor(senders)[:, None], self.nodes] + absent
+        usual = self._given(senders) + absent
         for sender, of_rows, of_run in zip(senders, written, usual, strict=True):
             torch.sub(of_rows, of_run, out=self.beyond[sender, : len(of_rows)])
+
+    def _given(self, senders: Sequence[int] | Int[ndarray, " src"]) -> Float[Tensor, "src node d_model"]:
+        """What senders deliver in the run."""
+        return self.run.delivered[torch.as_tensor(senders, device=self.nodes.device)[:, None], self.nodes]
 
     def add_changes(
         self, heard: Float[Tensor, "dst row node d_model"], weights: Float[Tensor, "src dst"], layer: int
     ) -> None:
         """Add what the run's edges carry of the changes of earlier layers' senders."""
-        flat, arriving = self.beyond.view(len(self.beyond), -1), heard.view(len(heard), -1)
+        arriving = heard.view(len(heard), -1)
         for first, last, most in self.spans:
             senders = slice(self.graph.before(first).stop, self.graph.before(min(last, layer)).stop)
             if senders.start < senders.stop:
                 some = min(heard.shape[1], most) * self.width
-                arriving[:, :some].addmm_(weights[senders].T, flat[senders, :some])
+                arriving[:, :some].addmm_(weights[senders].T, self.flat[senders, :some])
 
     def add_own(self, heard: Float[Tensor, "dst row node d_model"], receivers: Int[Tensor, " dst"]) -> None:
         """Add to each row what its own edges bring, or take what they would have brought."""
@@ -361,7 +365,7 @@ class _Rows:
             late = src[src >= self.graph.before(self.starts[row]).stop]
             arriving = heard[:, row].view(len(heard), -1)
             if len(src):
-                given = self.run.delivered[torch.from_numpy(src)[:, None], self.nodes].flatten(1)
+                given = self._given(src).flatten(1)
                 arriving.addmm_(torch.from_numpy(own[src]).to(given).T, given)
             if len(late):
                 changes = self.beyond[late, row].flatten(1)

