@@ -11,13 +11,15 @@ configfile: "config/config.yaml"
 container: "docker://python:3.11"
 
 
+include: "rules/common.smk"
+
+
 pathvars:
     results=config["outdir"],
     logs="<results>/logs",
     benchmarks="<results>/benchmarks",
 
 
-include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/facts.smk"
 include: "rules/tracing.smk"

@@ -1,16 +1,22 @@
 """Read and check the configuration and the tables; functions that the rules share. Rules stand elsewhere."""
 
-import csv
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from knowcirc.circuits.methods import METHODS as FINDERS, settings_in
-from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
+from knowcirc.configuration.checks import read_study, uses_gpu
 from knowcirc.digest import code_digest as digest_of
+from knowcirc.editing.editors import (
+    EDITORS,
+    UNEDITED,
+    read_editors,
+    settings_of as settings_of_editor,
+)
+from knowcirc.facts.sources import SOURCES, DatasetRow
+from knowcirc.fields import read_rows
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
@@ -23,55 +29,41 @@ from knowcirc.items.files import (
     value_at,
 )
 from knowcirc.items.tables import TABLES
-from knowcirc.models.table import ModelRow, read_models
+from knowcirc.models.families import FAMILIES
+from knowcirc.models.table import FetchRow, read_models
 
 ROOT = Path(workflow.basedir)
 
-
-def read_datasets(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of config/datasets.tsv by data set."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        lines = (line for line in handle if not line.startswith("#"))
-        return {row["dataset"]: row for row in csv.DictReader(lines, delimiter="\t")}
-
-
-def check_config() -> dict[str, ModelRow]:
-    """The table of models, once the configuration has been found sound."""
-    errors = schema_errors(config, ROOT / "config/schema.yaml")
-    try:
-        models = read_models(ROOT / "config/models.tsv")
-    except ValueError as error:
-        raise WorkflowError(str(error)) from None
-    if not errors:
-        errors = reference_errors(config, models, set(relation_files()))
-    if errors:
-        raise WorkflowError("the configuration is not right:\n  " + "\n  ".join(errors))
-    return models
-
-
-def relation_files() -> dict[str, str]:
-    """Where each relation of the configured source lies."""
-    if config["relations"]["source"] == "lre":
-        lre = [Path(name).parts for name in DATASETS if Path(name).parts[0] == "lre"]
-        return {
-            relation: f"<results>/data/lre/{category}/{relation}.json"
-            for _, category, relation in lre
-        }
-    return {
-        path.stem: f"config/facts/{path.name}"
-        for path in sorted((ROOT / "config/facts").glob("*.yaml"))
+try:
+    MODELS = read_models(ROOT / "config/models.tsv")
+    OF_MODELS = read_editors(ROOT / "config/editors.tsv")
+    DATASETS = {
+        row.dataset: row for row in read_rows(ROOT / "config/datasets.tsv", DatasetRow)
     }
+    # Every setting, with its default where the files leave it out.
+    config.update(read_study(config, ROOT, list(MODELS), list(DATASETS)))
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
 
 
-DATASETS = read_datasets(ROOT / "config/datasets.tsv")
-MODELS = check_config()
+RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
+# What library modules import by name, for the digests of their code.
+BY_NAME = {
+    "knowcirc.models.loading": [
+        f"knowcirc.{FAMILIES[MODELS[model].family].adapter}"
+        for model in config["models"]
+    ],
+    "knowcirc.facts.relations": [
+        module_of(SOURCES[config["relations"]["source"]].read)
+    ],
+}
 # The methods that find circuits of every relation, then those of the comparison alone.
 METHODS = list(
     dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
 )
 # What the placeholders of items' inputs stand for.
 PARTS = {
-    "editor": ["none", *config["editing"]["editors"]],
+    "editor": [UNEDITED, *config["editing"]["editors"]],
     "method": METHODS,
     "model": config["models"],
 }
@@ -88,36 +80,31 @@ wildcard_constraints:
     model="|".join(config["models"]),
     method="|".join(map(re.escape, METHODS)),
     shard="|".join(["all", *config["relations"]["names"]]),
-    editor="|".join(["none", *config["editing"]["editors"]]),
+    editor="|".join([UNEDITED, *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),
 
 
 def code_digest(rule_name: str) -> str:
     """Hash of the library modules that a rule's script uses."""
-    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py")
+    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py", also=BY_NAME)
 
 
 def item_digest(script: str, item: Item) -> str:
     """Hash of the library modules that an item's script and its functions use."""
     names = [item.function, getattr(item, "prepare", None) or item.function]
-    return digest_of(ROOT / f"workflow_scripts/{script}.py", *map(module_of, names))
+    return digest_of(
+        ROOT / f"workflow_scripts/{script}.py", *map(module_of, names), also=BY_NAME
+    )
 
 
-def settings_of(item: Item, wildcards) -> dict[str, object]:
-    """The settings that an item reads, from the configuration or the model's row."""
-    found = {}
-    for name, place in item.settings.items():
-        if place.startswith("models.tsv:"):
-            found[name] = getattr(MODELS[wildcards.model], place.partition(":")[2])
-            continue
-        found[name] = value_at(config, place)
-    return found
+def settings_of(item: Item) -> dict[str, object]:
+    """The settings that an item reads."""
+    return {name: value_at(config, place) for name, place in item.settings.items()}
 
 
 def relations_of_study(wildcards) -> list[str]:
     """The relation files of the study, in the order of the configuration."""
-    files = relation_files()
-    return [files[name] for name in config["relations"]["names"]]
+    return [RELATION_FILES[name] for name in config["relations"]["names"]]
 
 
 def numerics(wildcards) -> dict[str, str]:
@@ -144,17 +131,7 @@ def model_mb(wildcards, attempt) -> int:
 def model_row(wildcards) -> dict[str, object]:
     """What fetching the model depends on."""
     row = MODELS[wildcards.model]
-    keys = (
-        "model",
-        "source",
-        "location",
-        "revision",
-        "sha256",
-        "bos",
-        "n_layers",
-        "licence",
-    )
-    return {key: getattr(row, key) for key in keys}
+    return {key: getattr(row, key) for key in FetchRow.model_fields}
 
 
 def relations_of_method(method: str) -> list[str]:
@@ -216,8 +193,13 @@ def circuit_settings(method: str) -> dict[str, object]:
 
 def method_digest(rule_name: str, *methods: str) -> str:
     """Hash of the library modules that a rule's script and the methods that it finds circuits by use."""
-    modules = [module_of(FINDERS[method].find) for method in methods]
-    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py", *modules)
+    found = [FINDERS[method].find for method in methods]
+    return digest_of(
+        ROOT / f"workflow_scripts/{rule_name}.py",
+        *map(module_of, found),
+        also=BY_NAME,
+        entries=found,
+    )
 
 
 def digest_of_discovery(wildcards) -> str:
@@ -262,7 +244,7 @@ def single_settings(wildcards) -> dict[str, object]:
 
 def relation_of_showcase(wildcards) -> str:
     """The relation file of the showcase."""
-    return relation_files()[config["showcase"]["relation"]]
+    return RELATION_FILES[config["showcase"]["relation"]]
 
 
 def tracing_settings(wildcards) -> dict[str, object]:
@@ -280,61 +262,69 @@ def facts_of_tracing(wildcards) -> str:
     return f"<results>/{wildcards.model}/facts/{name}.parquet"
 
 
+def editing_digest(rule_name: str, *editors: str, methods=()) -> str:
+    """Hash of the library modules that a rule's script, its editors and its methods of circuits use."""
+    entries = [EDITORS[editor] for editor in editors if editor != UNEDITED]
+    found = [FINDERS[method].find for method in methods]
+    return digest_of(
+        ROOT / f"workflow_scripts/{rule_name}.py",
+        *(module_of(name) for name in [entry.edit for entry in entries] + found),
+        also=BY_NAME,
+        entries=[
+            (entry.edit, entry.fixed, entry.swept, entry.depth) for entry in entries
+        ]
+        + found,
+    )
+
+
+def digest_of_edits(wildcards) -> str:
+    """The same of the edits by one editor."""
+    return editing_digest("edit_facts", wildcards.editor)
+
+
+def settings_of_model(editor: str, model: str) -> dict[str, object]:
+    """An editor's settings for one model: the configuration's, else the model's own, else the defaults."""
+    return settings_of_editor(
+        editor, OF_MODELS.get(model, {}), config["editing"][editor]
+    )
+
+
 def editor_settings(wildcards) -> dict[str, object]:
     """The settings of one editor for one model; empty for the unedited model."""
-    return (
-        {}
-        if wildcards.editor == "none"
-        else settings_of_editor(wildcards.editor, wildcards.model)
-    )
+    editor = wildcards.editor
+    return {} if editor == UNEDITED else settings_of_model(editor, wildcards.model)
 
 
 def all_editor_settings(wildcards) -> dict[str, dict[str, object]]:
     """The settings of all editors for one model."""
-    return {
-        editor: settings_of_editor(editor, wildcards.model)
-        for editor in config["editing"]["editors"]
-    }
+    editors = config["editing"]["editors"]
+    return {editor: settings_of_model(editor, wildcards.model) for editor in editors}
 
 
 def settings_of_seen_editors(wildcards) -> dict[str, dict[str, object]]:
     """The settings of the editors whose edits are seen through circuits."""
-    return {
-        editor: settings_of_editor(editor, wildcards.model)
-        for editor in config["editing"]["circuits"]["editors"]
-    }
+    editors = config["editing"]["circuits"]["editors"]
+    return {editor: settings_of_model(editor, wildcards.model) for editor in editors}
 
 
 def rome_settings(wildcards) -> dict[str, object]:
     """The settings of ROME for one model, which the sweep varies."""
-    return settings_of_editor("rome", wildcards.model)
+    return settings_of_model("rome", wildcards.model)
 
 
-def settings_of_editor(editor: str, model: str) -> dict[str, object]:
-    """Settings from the configuration and, for what is the model's own, from models.tsv; the layer stands apart."""
-    row, settings = MODELS[model], dict(config["editing"][editor])
-    if editor in ("rome", "r-rome", "memit"):
-        settings = {
-            "steps": row.value_steps,
-            "clamp": row.clamp,
-            "weight_decay": row.weight_decay,
-        } | settings
-    return settings
+def layer_of_rome(wildcards) -> int | None:
+    """The layer of ROME's edits in editors.tsv, or None."""
+    return OF_MODELS.get(wildcards.model, {}).get("rome", {}).get("layer")
 
 
-def table_layer(wildcards) -> int | None:
-    """The layer of ROME's edits in models.tsv, or None."""
-    return MODELS[wildcards.model].edit_layer
-
-
-def table_clamp(wildcards) -> float:
-    """The clamp of ROME's edits in models.tsv."""
-    return MODELS[wildcards.model].clamp
+def clamp_of_rome(wildcards) -> float:
+    """The clamp of ROME's edits."""
+    return rome_settings(wildcards)["clamp"]
 
 
 def sweep_of_new_model(wildcards) -> list[str]:
-    """The sweep's table, where models.tsv does not say at which layer to edit."""
-    known = MODELS[wildcards.model].edit_layer is not None
+    """The sweep's table, where editors.tsv does not say at which layer to edit."""
+    known = layer_of_rome(wildcards) is not None
     return [] if known else [f"<results>/{wildcards.model}/edits/sweep.csv"]
 
 
@@ -373,7 +363,7 @@ def counterfact_file(wildcards) -> list[str]:
 def dataset_params(wildcards) -> dict[str, str]:
     """Where a data set comes from and what its checksum is."""
     row = DATASETS[wildcards.dataset]
-    return {"url": row["url"], "sha256": row["sha256"]}
+    return {"url": row.url, "sha256": row.sha256}
 
 
 def report_config(wildcards) -> dict[str, object]:

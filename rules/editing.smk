@@ -50,13 +50,13 @@ rule sweep_edits:
         numerics=numerics,
         settings=rome_settings,
         sweep=lookup(within=config, dpath="editing/sweep"),
-        code=code_digest("sweep_edits"),
+        code=editing_digest("sweep_edits", "rome"),
     script:
         "../workflow_scripts/sweep_edits.py"
 
 
 rule place_edits:
-    """Where the study edits: ROME's layer and clamp from models.tsv, or the sweep's best where no layer stands there."""
+    """Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there."""
     input:
         sweep=sweep_of_new_model,
     output:
@@ -64,8 +64,8 @@ rule place_edits:
     log:
         "<logs>/place_edits/{model}.log",
     params:
-        layer=table_layer,
-        clamp=table_clamp,
+        layer=layer_of_rome,
+        clamp=clamp_of_rome,
         code=code_digest("place_edits"),
     script:
         "../workflow_scripts/place_edits.py"
@@ -95,7 +95,7 @@ rule edit_facts:
         continuations=lookup(within=config, dpath="editing/continuations"),
         generation_tokens=lookup(within=config, dpath="editing/generation_tokens"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("edit_facts"),
+        code=digest_of_edits,
     script:
         "../workflow_scripts/edit_facts.py"
 
@@ -122,7 +122,7 @@ rule sample_edited_text:
         settings=all_editor_settings,
         generations=lookup(within=config, dpath="generations"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("sample_edited_text"),
+        code=editing_digest("sample_edited_text", *config["editing"]["editors"]),
     script:
         "../workflow_scripts/sample_edited_text.py"
 
@@ -156,10 +156,13 @@ rule compare_edited_circuits:
         circuits=edited_showcase_settings,
         unrelated_circuits=single_settings,
         heads=lookup(within=config, dpath="heads"),
-        code=method_digest(
+        code=editing_digest(
             "compare_edited_circuits",
-            config["editing"]["circuits"]["method"],
-            config["circuits"]["single"],
+            *config["editing"]["circuits"]["editors"],
+            methods=[
+                config["editing"]["circuits"]["method"],
+                config["circuits"]["single"],
+            ],
         ),
     script:
         "../workflow_scripts/compare_edited_circuits.py"
@@ -195,6 +198,10 @@ rule follow_edits:
         records=lookup(within=config, dpath="editing/circuits/records"),
         depths=lookup(within=config, dpath="editing/circuits/depths"),
         heads=lookup(within=config, dpath="heads"),
-        code=method_digest("follow_edits", config["circuits"]["single"], "standing"),
+        code=editing_digest(
+            "follow_edits",
+            *config["editing"]["circuits"]["editors"],
+            methods=[config["circuits"]["single"], "standing"],
+        ),
     script:
         "../workflow_scripts/follow_edits.py"

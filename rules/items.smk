@@ -22,7 +22,7 @@ for item in FIGURES:
         params:
             item=functions_of(item),
             of=names_of(item, PARTS),
-            settings=partial(settings_of, item),
+            settings=settings_of(item),
             code=item_digest("plot_item", item),
         script:
             "../workflow_scripts/plot_item.py"
@@ -43,7 +43,7 @@ for item in TABLES:
         params:
             item=functions_of(item),
             of=names_of(item, PARTS),
-            settings=partial(settings_of, item),
+            settings=settings_of(item),
             code=item_digest("tabulate_item", item),
         script:
             "../workflow_scripts/tabulate_item.py"

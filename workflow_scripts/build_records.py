@@ -5,7 +5,7 @@ from pathlib import Path
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.counterfact import choose_cases, read_counterfact
 from knowcirc.facts.records import choose_records
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.files import read_table, write_json
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
@@ -19,7 +19,7 @@ def main(job: Job) -> None:
     prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
     asked = survey[survey.template == 0]
     known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     wanted = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
         records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **wanted)

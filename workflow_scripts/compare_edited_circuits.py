@@ -10,9 +10,10 @@ from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import applied, request
-from knowcirc.editing.registry import make_edit
-from knowcirc.editing.study import UNEDITED, material, placed, read_records
+from knowcirc.editing.making import make_edit
+from knowcirc.editing.study import placed, read_material, read_records
 from knowcirc.facts.survey import fact_row, prompts_of
 from knowcirc.files import read_json, read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
@@ -28,7 +29,7 @@ def main(job: Job) -> None:
     rows = {name: fact_row(survey, relation, subject, wording) for name, subject in subjects.items()}
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    stuff = material(model, Path(job.input.moments).parent / "layers", read_records(Path(job.input.records))[1])
+    material = read_material(model, Path(job.input.moments).parent / "layers", read_records(Path(job.input.records))[1])
     place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
@@ -38,7 +39,7 @@ def main(job: Job) -> None:
     exact = [read_circuit(Path(path))[1] for path in job.input.exact]  # the request's, found already
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *settings], "edited circuits: models"):
-        edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
+        edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], material)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
                 find = (lambda *_: exact[0]) if exact and (name, editor) == ("edited", UNEDITED) else finders[name]

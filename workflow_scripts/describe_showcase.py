@@ -13,7 +13,7 @@ from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.study import Asked, score_relation
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, Ticker, run
@@ -47,7 +47,7 @@ def main(job: Job) -> None:
     write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
     paths = [Path(path) for path in (job.output.circuit, job.output.expanded, job.output.dot)]
     write_views(paths, graph, model.transformer.shape, circuit, about)
-    context = context_of(model, READERS[params.source](Path(job.input.relation)), prompt)
+    context = context_of(model, read_relations(params.source, [job.input.relation])[relation], prompt)
     drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, Thresholds(**params.heads), context)
     write_json(job.output.drawing, {**about, **drawing})
     write_table(job.output.ranks, rank_curves(model, prompt, showcase["subject"]))

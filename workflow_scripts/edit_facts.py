@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.editing.evaluation import fit_vectorizer
-from knowcirc.editing.study import edit_record, material, placed, read_records
+from knowcirc.editing.study import edit_record, placed, read_material, read_records
 from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
     settings = placed(editor, params.settings, place, n_layers)
     generation = {
@@ -32,7 +32,7 @@ def main(job: Job) -> None:
         row = parts.get(record.case)
         if row is None:
             wanted = generation if number < params.generation_records else None
-            row = edit_record(model, record, editor, settings, stuff, generation=wanted, vectorizer=vectorizer)
+            row = edit_record(model, record, editor, settings, material, generation=wanted, vectorizer=vectorizer)
             parts.put(record.case, row)
         rows.append(row)
     write_table(job.output.scores, pd.DataFrame(rows))

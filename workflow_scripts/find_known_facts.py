@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.facts.prompts import check_relation
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import survey_relation
 from knowcirc.files import write_json, write_table
 from knowcirc.job import Job, progress, run
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(job: Job) -> None:
     """Write the survey of all relations, and which relations were left out and why."""
     params = job.params
-    relations = [READERS[params.source](Path(path)) for path in job.input.relations]
+    relations = list(read_relations(params.source, job.input.relations).values())
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     frames, left_out = [], {}
     for relation in progress(relations, "known facts: relations"):

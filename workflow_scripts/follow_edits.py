@@ -10,8 +10,8 @@ from knowcirc.analysis.heads import Thresholds
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.editing.edits import Edit, Request, request
-from knowcirc.editing.registry import make_edit
-from knowcirc.editing.study import material, placed, read_records
+from knowcirc.editing.making import make_edit
+from knowcirc.editing.study import placed, read_material, read_records
 from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
@@ -25,14 +25,14 @@ def main(job: Job) -> None:
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers = model.transformer.shape.n_layers
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
     ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 
     def make(editor: str, layer: int, wanted: Request) -> Edit:
-        return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, stuff)
+        return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, material)
 
     parts = parts_of(job, job.output.circuits)
     circuits: list[dict[str, object]] = []

@@ -8,7 +8,7 @@ from knowcirc.analysis import components as study
 from knowcirc.analysis.heads import ROLES, Thresholds
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import fact_row, known_facts, prompts_of, split_rows
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     """Write the named heads of all relations, and the ablations of each role's heads."""
     params, wanted = job.params, job.params.components
     survey = read_table(job.input.facts)
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     circuits = load_circuits(Path(job.input.circuits[0]), params.method)

@@ -1,4 +1,4 @@
-"""Where the study edits: ROME's layer and clamp from models.tsv, or the sweep's best where no layer stands there."""
+"""Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there."""
 
 from knowcirc.editing.sweep import best
 from knowcirc.files import read_table, write_json
@@ -7,7 +7,7 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the layer and the clamp, and which of the two they are from."""
-    layer, clamp, source = job.params.layer, job.params.clamp, "models.tsv"
+    layer, clamp, source = job.params.layer, job.params.clamp, "editors.tsv"
     if layer is None:
         cell = best(read_table(job.input.sweep[0]))
         layer, clamp, source = cell.layer, cell.clamp, "sweep"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.analysis.answer_ranks import fact_rows
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import known_facts, prompts_of
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
@@ -16,7 +16,7 @@ def main(job: Job) -> None:
     """Write one row per fact, position and layer."""
     params = job.params
     survey = read_table(job.input.facts)
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     rows = []
     for name in progress(list(survey.relation.unique()), "answers through the layers: relations"):

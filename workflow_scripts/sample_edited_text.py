@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import generate
-from knowcirc.editing.registry import make_edit
-from knowcirc.editing.study import UNEDITED, material, placed, read_records
+from knowcirc.editing.making import make_edit
+from knowcirc.editing.study import placed, read_material, read_records
 from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
@@ -19,7 +20,7 @@ def main(job: Job) -> None:
     params, wanted = job.params, job.params.generations
     _, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
     settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
     rows = []
@@ -27,7 +28,7 @@ def main(job: Job) -> None:
         asked = request(model, case["template"], case["subject"], case["target"])
         prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
         for editor in (UNEDITED, *settings):
-            edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], stuff)
+            edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], material)
             with applied(model, edit) as edited:
                 texts = generate(edited, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
             for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from knowcirc.analysis.hops import Composition, hops_rows, study_chains
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 
@@ -16,7 +16,7 @@ def main(job: Job) -> None:
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
     params = job.params
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     finder = KeptCircuits.of(job, job.output.hops)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": params.hops["facts"], "d_val": params.hops["d_val"], "seed": params.seed}

@@ -7,7 +7,7 @@ import pandas as pd
 from knowcirc.analysis.in_context_study import IclSettings, enough, showcase_attention, study_relation
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
 
@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     params = job.params
     survey = read_table(job.input.facts)
     asked = survey[survey.template == 0]
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     finder = KeptCircuits.of(job, job.output.ablation)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {key: value for key, value in params.icl.items() if key != "relations"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from knowcirc.analysis.reverse import reverse_rows, reverse_wording, study_both_ways
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.facts.relations import READERS
+from knowcirc.facts.relations import read_relations
 from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 
@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
     params, wanted = job.params, job.params.asked
-    relations = {r.name: r for r in (READERS[params.source](Path(path)) for path in job.input.relations)}
+    relations = read_relations(params.source, job.input.relations)
     asked = [
         replace(relations[name], reverse_template=wanted["templates"].get(name, relations[name].reverse_template))
         for name in wanted["relations"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from knowcirc.editing.study import material, read_records
+from knowcirc.editing.study import read_material, read_records
 from knowcirc.editing.sweep import CHOSEN, Cell, best, cells, summarise, sweep_record
 from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
@@ -18,7 +18,7 @@ def main(job: Job) -> None:
     params, wanted = job.params, job.params.sweep
     records, prefixes = read_records(Path(job.input.records), "sweep_records")
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    stuff = material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers, clamp = model.transformer.shape.n_layers, float(params.settings["clamp"])
     parts = parts_of(job, job.output.sweep)
 
@@ -28,7 +28,7 @@ def main(job: Job) -> None:
             key = repr((record.case, places))
             found: Any = parts.get(key)
             if found is None:
-                found = sweep_record(model, record, places, params.settings, stuff)
+                found = sweep_record(model, record, places, params.settings, material)
                 parts.put(key, found)
             rows += found
         return rows

@@ -30,8 +30,8 @@ from knowcirc.checks import check_image
 from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands import arguments, edit_parser, parsers
+from knowcirc.editing.editors import EDITORS
 from knowcirc.editing.moments import find_moments, moment_path, save_moment
-from knowcirc.editing.registry import EDITORS
 from knowcirc.facts.prompts import answer_tokens, tokenise, word_positions
 from knowcirc.files import write_json
 from knowcirc.models.loading import DTYPES, load, weights_digest

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from knowcirc.editing import fine_tuning, memit, rome
-from knowcirc.editing.edits import Edit, Matrix, Part, Request, applied, check_layer, request
+from knowcirc.editing.editors import EDITORS, default_layer
+from knowcirc.editing.edits import Edit, Material, Matrix, Part, Request, applied, check_layer, request
+from knowcirc.editing.making import make_edit, make_edits
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.registry import EDITORS, Material, default_layer, make_edit, make_edits, read_settings
 from knowcirc.editing.values import TOKENS, Token, keys_of, position_of, state_of
 from knowcirc.models.loading import LanguageModel, load
 from unit import reference

@@ -11,11 +11,12 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
-from knowcirc.editing.edits import applied, request
+from knowcirc.editing.editors import UNEDITED
+from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, scores
+from knowcirc.editing.making import make_edit
 from knowcirc.editing.moments import moment_path, save_moment
-from knowcirc.editing.registry import Material, make_edit
-from knowcirc.editing.study import UNEDITED, edit_record, editing_scores, material, placed, read_records, zsre_scores
+from knowcirc.editing.study import edit_record, editing_scores, placed, read_material, read_records, zsre_scores
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel
@@ -41,7 +42,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 
 
-def stuff(model: LanguageModel) -> Material:
+def material(model: LanguageModel) -> Material:
     size = model.transformer.shape.d_mlp
     draw = torch.randn(size, 2 * size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return Material(lambda _: draw @ draw.T / size, lambda: [(40, 41, 42)])
@@ -51,7 +52,7 @@ def edited(
     model: LanguageModel, editor: str, *, record: Record = RECORD, generation: dict[str, int] | None = None
 ) -> dict[str, object]:
     vectorizer: TfidfVectorizer = fit_vectorizer([RECORD])
-    given = stuff(model)
+    given = material(model)
     return edit_record(model, record, editor, SETTINGS[editor], given, generation=generation, vectorizer=vectorizer)
 
 
@@ -84,7 +85,7 @@ def test_the_unedited_row_is_the_model_as_it_is(model: LanguageModel) -> None:
 def test_an_edited_row_is_judged_under_the_edit(model: LanguageModel, editor: str) -> None:
     before, row = (edited(model, name, generation=GENERATION) for name in (UNEDITED, editor))
     wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
-    edit = make_edit(editor, model, wanted, SETTINGS[editor], stuff(model))
+    edit = make_edit(editor, model, wanted, SETTINGS[editor], material(model))
     with applied(model, edit):
         pairs = judge(model, RECORD)
         text = fluency_and_consistency(model, RECORD, fit_vectorizer([RECORD]), **GENERATION)
@@ -105,7 +106,7 @@ def test_a_record_without_references_has_no_consistency(load_tiny: Loader) -> No
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
-        edit_record(model, RECORD, "magic", {}, stuff(model), generation=None, vectorizer=fit_vectorizer([RECORD]))
+        edit_record(model, RECORD, "magic", {}, material(model), generation=None, vectorizer=fit_vectorizer([RECORD]))
 
 
 def test_records_and_prefixes_come_back_from_their_file(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_editors_draw_on_the_moments_of_their_layer(load_tiny: Loader, tmp_path:
     size = model.transformer.shape.d_mlp
     for layer in (0, 1):
         save_moment(moment_path(tmp_path, layer), (layer + 1.0) * torch.eye(size), {})
-    found = material(model, tmp_path, [(3, 4)])
+    found = read_material(model, tmp_path, [(3, 4)])
     assert float(found.moment(1)[0, 0]) == 2.0
     assert found.prefixes() == [(3, 4)]
     with pytest.raises(ValueError, match="do not exist"):

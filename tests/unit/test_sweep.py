@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import place_edits
-from knowcirc.editing.edits import applied, request
+from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import Pair, judge
-from knowcirc.editing.registry import Material, make_edit
+from knowcirc.editing.making import make_edit
 from knowcirc.editing.sweep import Cell, best, cells, measures, summarise, sweep_record
 from knowcirc.facts.records import Record
 from knowcirc.files import read_json, write_table
@@ -33,7 +33,7 @@ RECORD = Record(
 SETTINGS: dict[str, object] = {"steps": 8, "learning_rate": 0.3}
 
 
-def stuff(model: LanguageModel) -> Material:
+def material(model: LanguageModel) -> Material:
     size = model.transformer.shape.d_mlp
     return Material(lambda _: torch.eye(size, dtype=torch.float64), lambda: [(40, 41)])
 
@@ -57,13 +57,13 @@ def test_measures_are_means_of_probabilities_and_of_what_neighbours_keep() -> No
 
 def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
     model = load_tiny("llama")
-    rows = sweep_record(model, RECORD, [Cell("subject_last", 1, 4.0), Cell("last", 0, 0.5)], SETTINGS, stuff(model))
+    rows = sweep_record(model, RECORD, [Cell("subject_last", 1, 4.0), Cell("last", 0, 0.5)], SETTINGS, material(model))
     wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
     before = judge(model, RECORD)["neighbourhood"]
     places = ((1, "subject_last", 4.0), (0, "last", 0.5))
     for row, (layer, token, clamp) in zip(rows, places, strict=True):
         chosen = {**SETTINGS, "layer": layer, "token": token, "clamp": clamp}
-        edit = make_edit("rome", model, wanted, chosen, stuff(model))
+        edit = make_edit("rome", model, wanted, chosen, material(model))
         with applied(model, edit) as edited:
             expected = measures(judge(edited, RECORD), before)
         assert {name: row[name] for name in expected} == pytest.approx(expected)
@@ -74,7 +74,7 @@ def test_a_token_that_a_request_lacks_is_left_out(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     bare = Record(**{**RECORD.as_json(), "template": "the capital of {}"})  # type: ignore[arg-type]
     rows = sweep_record(
-        model, bare, [Cell("first_subsequent", 0, 4.0), Cell("subject_first", 0, 4.0)], SETTINGS, stuff(model)
+        model, bare, [Cell("first_subsequent", 0, 4.0), Cell("subject_first", 0, 4.0)], SETTINGS, material(model)
     )
     assert [row["token"] for row in rows] == ["subject_first"]
 

@@ -7,28 +7,41 @@ trees without docstrings: a comment or a docstring reruns nothing. A package's `
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = "knowcirc"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def code_digest(script: Path, *modules: str) -> str:
+DECLARATIONS = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        *("fields", "circuits.choices", "circuits.methods", "circuits.settings", "editing.editors"),
+        *("editing.settings", "facts.sources", "models.families", "tracing.settings"),
+    )
+)
+"""Registries and settings: they say what there is. What a job is given of them stands in its parameters."""
+
+
+def code_digest(
+    script: Path, *modules: str, also: Mapping[str, Iterable[str]] | None = None, entries: object = None
+) -> str:
     """A short hash of all `knowcirc` modules that the script uses (not of the script: Snakemake watches that).
 
-    `modules` are those that it imports by name while it runs.
+    `modules` are those that it imports by name while it runs; `also` says which more a module imports so. `entries` is
+    what it is given of a registry. Registries and settings themselves do not count (`DECLARATIONS`).
     """
     seen: dict[str, str] = {}
     todo = [*_imports(ast.parse(script.read_text("utf-8"))), *modules]
     while todo:
         module = todo.pop()
         path = _file(module)
-        if module in seen or path is None:
+        if module in seen or module in DECLARATIONS or path is None:
             continue
         seen[module], found = _module(path)
-        todo += found
-    return hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()[:16]
+        todo += [*found, *(also or {}).get(module, ())]
+    return hashlib.sha256(repr((sorted(seen.items()), entries)).encode()).hexdigest()[:16]
 
 
 @functools.cache

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.statistics import Interval, bootstrap, columns, pooled
 
 ALL = "all"
 OVERLAPS = ("jaccard_edges", "jaccard_nodes", "shared_edges", "lost_edges", "new_edges")
-UNEDITED = "none"
 
 
 def average_ranks(rows: pd.DataFrame, model: str) -> pd.DataFrame:

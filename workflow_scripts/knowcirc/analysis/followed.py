@@ -11,7 +11,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from knowcirc.analysis.averages import UNEDITED
 from knowcirc.analysis.comparison import compare
 from knowcirc.analysis.edited import EditedView, read_view
 from knowcirc.analysis.heads import Thresholds, find_head
@@ -20,6 +19,7 @@ from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import Edit, Request, applied
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.records import Record

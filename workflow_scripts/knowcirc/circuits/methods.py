@@ -32,6 +32,16 @@ class Method:
     scored: bool = False
     passes: bool = False
 
+    @property
+    def tests(self) -> bool:
+        """Whether it tests edges one by one, by ACDC's rule."""
+        return "rule" in self.settings
+
+    @property
+    def together(self) -> bool:
+        """Whether it has one metric and one ablation for all prompts."""
+        return self.tests or self.passes
+
 
 @dataclass(frozen=True, slots=True)
 class CircuitSettings:

@@ -10,7 +10,6 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,6 +27,7 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import Outputs, record
+from knowcirc.circuits.settings import AcdcSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
@@ -35,16 +35,6 @@ from knowcirc.models.packing import packed
 from knowcirc.models.token_tree import TokenTree, grow
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class AcdcSettings:
-    """How ACDC searches; `tau` is in the metric's unit (nats for `nll`, nats / (T - 1) for `kc-nll`)."""
-
-    tau: float
-    metric: Metric = "nll"
-    absolute: bool = False
-    ablation: Ablation = "zero"
 
 
 def search_circuit(
@@ -168,7 +158,7 @@ def find_refined(
 def _rule(settings: CircuitSettings) -> AcdcSettings:
     if settings.rule is None:
         raise ValueError(f"method {settings.method} needs a rule")
-    return AcdcSettings(**settings.rule)  # type: ignore[arg-type]
+    return AcdcSettings.model_validate(settings.rule)
 
 
 def refine(

@@ -33,6 +33,7 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change, MaskedModel, Run
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
+from knowcirc.circuits.settings import StandingSettings
 from knowcirc.models.transformer import Transformer
 from knowcirc.seeding import derive
 
@@ -40,37 +41,6 @@ DECAY = 0.9  # of Adam's moments
 RETURNED = 0.5  # quantile of the present edges' scores that a returned edge gets at least
 KEPT_OF_LIMIT = 0.97  # no node goes that would leave less of the size asked for
 JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken back, nats
-
-
-@dataclass(frozen=True, slots=True)
-class StandingSettings:
-    """How the search goes; shares are of the graph's edges unless said otherwise.
-
-    `size` ends it. A step tries to remove `first` of the present edges, or `later` once fewer than `turn` are left and
-    the metric is more than `ease` above the whole model's, in `groups` groups, and to return `returned` of them in
-    `return_groups`. `rate` is what scores move by in a step, in
-    ranks (0 to 1); `price` what an edge may cost to go without question, in the metric's unit. Gradients are taken on
-    `prompts` prompts, groups measured on `probes` of these. `nodes` whole nodes are tried in a step. `polish` steps
-    follow at the final size.
-    """
-
-    size: float = 0.1
-    first: float = 0.25
-    later: float = 0.07
-    turn: float = 0.3
-    ease: float = 0.2
-    groups: int = 8
-    returned: float = 0.02
-    return_groups: int = 4
-    nodes: int = 6
-    rate: float = 0.03
-    price: float = 1e-5
-    raised: float = 0.1
-    prompts: int = 6
-    probes: int = 2
-    polish: int = 8
-    steps: int = 400
-    seed: int = 0
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -27,7 +26,8 @@ from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
-from knowcirc.circuits.standing import Standing, StandingSearch, StandingSettings, begin_standing
+from knowcirc.circuits.settings import StandingSettings, StandingSteps
+from knowcirc.circuits.standing import Standing, StandingSearch, begin_standing
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
@@ -37,15 +37,18 @@ APIECE = 20  # edges of the circuit asked for, a group, at least
 LOSS = 0.05  # share of the present edges that a step was seen to remove, for the progress alone
 
 
-def settings_for(graph: Graph, n_edges: int, seed: int = 0) -> StandingSettings:
-    """The default settings for a circuit of at most `n_edges` edges.
+def settings_for(graph: Graph, n_edges: int, seed: int = 0, steps: StandingSteps | None = None) -> StandingSettings:
+    """The settings for a circuit of at most `n_edges` edges; `steps` say how the search goes (None: the defaults).
 
     Small circuits change by fewer groups at a time, since every step takes one edge of each group at least.
     """
-    defaults = StandingSettings()
+    given = StandingSteps() if steps is None else steps
     size = math.nextafter(n_edges / graph.n_edges, 2)  # so that rounding down does not take one away
-    groups, returned = (min(most, max(1, n_edges // APIECE)) for most in (defaults.groups, defaults.return_groups))
-    return replace(defaults, size=size, seed=seed, groups=groups, return_groups=returned)
+    groups, returned = (min(most, max(1, n_edges // APIECE)) for most in (given.groups, given.return_groups))
+    own = {name: getattr(given, name) for name in StandingSteps.model_fields}
+    return StandingSettings(
+        **{**own, "size": min(1.0, size), "seed": seed, "groups": groups, "return_groups": returned}
+    )
 
 
 def find_standing(
@@ -62,7 +65,7 @@ def find_standing(
     """The circuit of method `standing`, and what is said of its search."""
     own = dict(settings.standing)
     measures = {key: own.pop(key) for key in ("metric", "ablation") if key in own}
-    how = replace(settings_for(graph, settings.n_edges(graph.n_edges), seed), **own)
+    how = settings_for(graph, settings.n_edges(graph.n_edges), seed, StandingSteps.model_validate(own))
     return search_standing(model, graph, prompts, partners, how, sizes=sizes, **measures, **kept)
 
 
@@ -110,7 +113,7 @@ def search_standing(
         "rows": search.rows,
         "size": settings.size,
         "edges_limit": standing.limit,
-        "settings": asdict(settings),
+        "settings": settings.model_dump(),
     }
     return Circuit("standing", best, np.where(graph.valid, search.scores, np.nan), dict(search.path)), details
 

@@ -11,18 +11,17 @@ from knowcirc.circuits.choices import UNITS
 from knowcirc.circuits.discovery import Circuit, Scoring, discover
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
-from knowcirc.commands.discover_parser import SEARCHES, STANDING, measures_of
+from knowcirc.commands.discover_parser import measures_of
 from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
 from knowcirc.commands.searching import Found, check_read, search
 from knowcirc.commands.standing import stand
+from knowcirc.configuration.study import default
 from knowcirc.files import Parts
 from knowcirc.models.loading import weights_digest
 
-SHARE = 0.05  # of the edges, by default: in the circuit,
-LARGEST = 0.1  # in that of standing,
-SEARCHED = 0.3  # and searched by eap-ig+acdc
 log = logging.getLogger(__name__)
 
 
@@ -34,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     pairs = make_prompts(outline, args.cases)
     described = describe(args, pairs, wanted)
     parts: Parts | None = None
-    if args.method in SEARCHES:
+    if METHODS[args.method].tests:
         found, parts = search(args, graph, pairs, wanted, described)
-    elif args.method == STANDING:
+    elif METHODS[args.method].passes:
         found, parts = stand(args, graph, pairs, wanted, described)
     else:
         found = rank(args, graph, pairs, wanted)
@@ -62,10 +61,9 @@ def size(args: argparse.Namespace, graph: Graph) -> int:
     Raises:
         ValueError: if the graph has fewer.
     """
-    if args.method == "acdc":
+    if (place := METHODS[args.method].settings.get("share")) is None:
         return graph.n_edges
-    share = SEARCHED if args.method in SEARCHES else LARGEST if args.method == STANDING else SHARE
-    wanted: int = max(1, round(share * graph.n_edges)) if args.edges is None else args.edges
+    wanted: int = max(1, round(default(place) * graph.n_edges)) if args.edges is None else args.edges
     if wanted > graph.n_edges:
         raise ValueError(f"--edges {wanted} is more than the {graph.n_edges} edges of this model's {args.kv} graph")
     return wanted
@@ -79,7 +77,7 @@ def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: 
         ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {wanted} asked for"),
         ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
     ]
-    if args.method == "random":
+    if args.method == RANDOM:
         return Found(circuit, {}, rows)
     measured = [measures_of(args.method, args.metric, args.ablation, case) for case in args.cases]
     metrics, ablations = zip(*measured, strict=True)
@@ -107,7 +105,7 @@ def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: 
     Raises:
         ValueError: if the numbers overflow in the chosen precision.
     """
-    if args.method == "random":
+    if args.method == RANDOM:
         return Circuit(args.method, random_circuit(graph, wanted, args.seed), None)
     model = load_model(args, args.processing)
     check_read(args)
@@ -137,7 +135,7 @@ def describe(args: argparse.Namespace, pairs: Sequence[Pair], wanted: int) -> di
         if partner is not None and case.wrong_answer is not None:
             row |= {"wrong_answer": partner.answer_text, "wrong_answer_id": partner.answer[0]}
         prompts.append(row)
-    asked = {} if args.method == "acdc" else {"edges_asked": wanted}
+    asked = {} if "share" not in METHODS[args.method].settings else {"edges_asked": wanted}
     settings = {"processing": args.processing, "dtype": args.dtype, "seed": args.seed}
     return {
         "model": args.model.resolve().name,

@@ -6,15 +6,13 @@ from itertools import combinations
 from pathlib import Path
 
 from knowcirc.circuits.choices import ABLATIONS, METRICS
-from knowcirc.circuits.methods import METHODS
+from knowcirc.circuits.methods import METHODS, RANDOM
+from knowcirc.circuits.settings import TAU
 from knowcirc.commands.arguments import check_output_file, flag, real, whole
 from knowcirc.commands.cases import Case, Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+from knowcirc.configuration.study import default
 
-SEARCHES = ("acdc", "eap-ig+acdc")  # methods that test edges one by one
-STANDING = "standing"
-TOGETHER = (*SEARCHES, STANDING)  # methods with one metric and one ablation for all prompts
-TAU = {"nll": 0.05, "kc-nll": 0.01}
 EXACT = ("float32", "float64")
 SETTINGS = ("tau", "absolute", "tests")  # of methods that test edges
 MEASURES = ("metric", "ablation")  # of all methods but random
@@ -75,8 +73,8 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         "--edges",
         type=whole(1),
         metavar="N",
-        help="size before dropping (default: 5 %% of all edges); standing: size at most (default: 10 %%); eap-ig+acdc: "
-        "edges to search (default: 30 %%)",
+        help=f"size before dropping (default: {100 * default('circuits/share'):g} %% of all edges); standing: size at "
+        f"most; eap-ig+acdc: edges to search (default: {100 * default('circuits/acdc/share'):g} %%)",
     )
     parser.add_argument(
         "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
@@ -106,7 +104,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--tau",
         type=real(zero=True),
         metavar="X",
-        help="what an edge must cost to stay, in the metric's unit (default: 0.05 with nll, 0.01 with kc-nll)",
+        help="what an edge must cost to stay, in the metric's unit (default: "
+        f"{', '.join(f'{tau} with {metric}' for metric, tau in TAU.items())})",
     )
     group.add_argument(
         "--metric",
@@ -133,8 +132,8 @@ def prepare_discover(args: argparse.Namespace) -> None:
     """Check the settings, read the prompts and check the outputs."""
     check_settings(args)
     halves = args.metric is not None or args.ablation is not None
-    args.cases = read_cases(args, Needs(halves=halves), needed=args.method != "random")
-    if args.method != "random":
+    args.cases = read_cases(args, Needs(halves=halves), needed=args.method != RANDOM)
+    if args.method != RANDOM:
         check_partners(args.method, args.metric, args.ablation, args.cases)
     outputs = {name: path for name in ("out", "expanded", "dot", "tests") if (path := getattr(args, name)) is not None}
     for path in outputs.values():
@@ -150,21 +149,24 @@ def check_settings(args: argparse.Namespace) -> None:
     Raises:
         ValueError: naming those that do not.
     """
-    if args.method not in SEARCHES:
-        refused = (*SETTINGS, *MEASURES) if args.method == "random" else SETTINGS
+    method = METHODS[args.method]
+    if not method.tests:
+        refused = (*SETTINGS, *MEASURES) if args.method == RANDOM else SETTINGS
         values = {name: getattr(args, name) for name in refused}
         if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
             raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
-        if args.method == STANDING:
+        if method.passes:
             check_precision(args)
-            args.metric, args.ablation = args.metric or "nll+kl", args.ablation or "zero"
+            measures = {name: default(f"circuits/standing/{name}") for name in MEASURES}
+            args.metric, args.ablation = (getattr(args, name) or measures[name] for name in MEASURES)
         else:
             check_measures(args)
         return
-    if args.method == "acdc" and args.edges is not None:
-        raise ValueError("--edges: no setting of --method acdc, where tau decides; take --method eap-ig+acdc")
+    if "share" not in method.settings and args.edges is not None:
+        raise ValueError(f"--edges: no setting of --method {args.method}, where tau decides; take --method eap-ig+acdc")
     check_precision(args)
-    args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
+    measures = {name: default(f"circuits/acdc/{name}") for name in MEASURES}
+    args.metric, args.ablation = (getattr(args, name) or measures[name] for name in MEASURES)
     if args.tau is None and (tau := TAU.get(args.metric)) is None:
         raise ValueError(f"--metric {args.metric} without --tau; say what an edge must cost to stay")
     args.tau = tau if args.tau is None else args.tau
@@ -204,7 +206,7 @@ def check_measures(args: argparse.Namespace) -> None:
 
 def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
     """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
-    attribution = method not in TOGETHER
+    attribution = not METHODS[method].together
     metric = metric or ("logit-diff" if attribution and case.paired else "nll")
     return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")
 
@@ -215,7 +217,7 @@ def check_partners(method: str, metric: str | None, ablation: str | None, cases:
     Raises:
         ValueError: naming what is missing or has no use.
     """
-    others = "patch or mean" if method in TOGETHER else "patch"
+    others = "patch or mean" if METHODS[method].together else "patch"
     for case in cases:
         corrupted, wrong = case.label("corrupted"), case.label("wrong_answer")
         metric_here, ablation_here = measures_of(method, metric, ablation, case)

@@ -13,21 +13,21 @@ import torch
 
 from knowcirc.commands import moments
 from knowcirc.commands.arguments import flag, show
-from knowcirc.commands.edit_parser import SETTINGS, WITH_MOMENTS
+from knowcirc.commands.edit_parser import ROME, SETTINGS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
-from knowcirc.editing.edits import Edit, Request, applied, request
+from knowcirc.configuration.study import default
+from knowcirc.editing.editors import EDITORS, OfModel, default_layer, read_editors, settings_of
+from knowcirc.editing.edits import Edit, Material, Request, applied, request
+from knowcirc.editing.making import make_edits
 from knowcirc.editing.memit import layers_below
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.registry import CLAMPED_AS_ROME, EDITORS, Material, default_layer, make_edits
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel, weights_digest
-from knowcirc.models.table import ModelRow, read_models
 
-PREFIXES = [(5, 10), (10, 10)]  # ROME's contexts: (length, how many)
-TABLE = Path("config") / "models.tsv"
+TABLE = Path("config") / "editors.tsv"
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -102,33 +102,31 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
 def choose_settings(
     args: argparse.Namespace, outline: Outline, place: dict[str, Any] | None = None
 ) -> dict[str, object]:
-    """The editor's layer and settings: its defaults, the table's row of the model, the study's place, the options.
+    """The editor's layer and settings: the options, else the study's place, the table's rows of the model, defaults.
 
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
     """
-    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    if odd := [flag(name) for name in given if name not in EDITORS[args.editor].defaults]:
+    editor, given = EDITORS[args.editor], {name: getattr(args, name) for name in SETTINGS}
+    if odd := [flag(name) for name, value in given.items() if value is not None and name not in editor.chosen]:
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
-    row = known_row(args.model)
-    layer = args.layer
+    given = {name: value for name, value in given.items() if name in editor.chosen}
+    of_model = known_settings(args.model)
+    if place is not None and args.layer is None and editor.swept and given["clamp"] is None:
+        given["clamp"] = float(place["clamp"])
+    settings = settings_of(args.editor, of_model, given)
+    layer = args.layer if args.layer is not None else settings.get("layer")
     if layer is None:
-        known_layer = int(place["layer"]) if place is not None else row.edit_layer if row is not None else None
+        known_layer = place["layer"] if place is not None else of_model.get(ROME, {}).get("layer")
         if known_layer is None:
             raise ValueError(
                 f"{args.model}: no default layer, as no study here has one and its provenance.json names no model "
-                f"of {TABLE} here with an edit_layer; give --layer"
+                f"of {TABLE} here with a layer of {ROME}; give --layer"
             )
-        layer = default_layer(args.editor, known_layer, outline.shape.n_layers)
-    if layer >= outline.shape.n_layers:
+        layer = default_layer(args.editor, int(str(known_layer)), outline.shape.n_layers)
+    if int(str(layer)) >= outline.shape.n_layers:
         raise ValueError(f"--layer {layer} does not exist; this model has layers 0 to {outline.shape.n_layers - 1}")
-    known: dict[str, object] = {}
-    if row is not None and args.editor in WITH_MOMENTS:
-        known = {"weight_decay": row.weight_decay, "steps": row.value_steps}
-        known |= {} if args.editor == "memit" else {"clamp": row.clamp}
-    if place is not None and args.layer is None and args.editor in CLAMPED_AS_ROME:
-        known["clamp"] = float(place["clamp"])
-    return {**EDITORS[args.editor].defaults, **known, **given, "layer": layer}
+    return {**settings, "layer": layer}
 
 
 def find_place(results: Path, digest: str) -> dict[str, Any] | None:
@@ -140,12 +138,12 @@ def find_place(results: Path, digest: str) -> dict[str, Any] | None:
     return None
 
 
-def known_row(folder: Path) -> ModelRow | None:
-    """The row of `config/models.tsv` in the working directory that the folder's provenance names, or None."""
+def known_settings(folder: Path) -> OfModel:
+    """The model's own settings: those of `config/editors.tsv` here for the model that its provenance names."""
     provenance = folder / "provenance.json"
     if not (provenance.is_file() and TABLE.is_file()):
-        return None
-    return read_models(TABLE).get(str(read_json(provenance).get("model")))
+        return {}
+    return read_editors(TABLE).get(str(read_json(provenance).get("model")), {})
 
 
 def _plain_prompt(args: argparse.Namespace) -> Prompt:
@@ -185,7 +183,8 @@ def find_edit(
     Raises:
         ValueError: if the second moments are singular, or the new weights are not finite.
     """
-    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, PREFIXES, args.seed))
+    prefixes = [(length, number) for length, number in default("editing/prefixes")]
+    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed))
     log.info("editing: %s, layer %s", args.editor, settings["layer"])
     try:
         change = make_edits(args.editor, model, wishes, settings, material)

@@ -2,17 +2,19 @@
 
 import argparse
 import csv
+from collections.abc import Callable
 from pathlib import Path
+
+from pydantic.fields import FieldInfo
 
 from knowcirc.commands.arguments import DTYPES, check_input_file, check_output_folder, flag, real, token_ids, whole
 from knowcirc.commands.options import Subparsers, add_model, new_parser
+from knowcirc.configuration.study import default
+from knowcirc.editing.editors import EDITORS
 
-EDITORS = ("rome", "r-rome", "memit", "ft", "ft-l", "ft-m", "attn-edit")
-WITH_MOMENTS = ("rome", "r-rome", "memit")
-SETTINGS = (
-    *("steps", "clamp", "learning_rate", "weight_decay", "kl_factor", "stop_loss"),
-    *("span", "moment_weight", "bound"),
-)
+SETTINGS = tuple(dict.fromkeys(name for editor in EDITORS.values() for name in editor.chosen))
+"""The settings of all editors."""
+ROME = "rome"
 COLUMNS = ("prompt", "subject", "target")
 
 
@@ -42,14 +44,14 @@ def add_edit(commands: "Subparsers") -> None:
         "--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (fine-tuning editors only)"
     )
     parser.add_argument("--answer-id", type=token_ids, metavar="ID[,ID]", help="the target as token ids, with --ids")
-    parser.add_argument("--editor", choices=EDITORS, default="rome", help="default: rome")
+    parser.add_argument("--editor", choices=tuple(EDITORS), default=ROME, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the edited model")
     parser.add_argument(
         "--layer",
         type=whole(0),
         metavar="N",
         help="layer to edit, memit: the last of its layers (default: what the sweep of the study in --results chose, "
-        "else the model's in config/models.tsv)",
+        "else the model's in config/editors.tsv)",
     )
     parser.add_argument(
         "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"
@@ -59,24 +61,31 @@ def add_edit(commands: "Subparsers") -> None:
         "--moment-tokens",
         type=whole(1),
         metavar="N",
-        help="sample afresh, this many tokens (without: 20000 if need be)",
+        help=f"sample afresh, this many tokens (without: {default('moments/tokens')} if need be)",
     )
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="most gradient steps")
-    parser.add_argument("--learning-rate", type=real(zero=False), metavar="X", help="of Adam")
-    parser.add_argument("--stop-loss", type=real(zero=True), metavar="X", help="stop below this loss (nats)")
-    parser.add_argument(
-        "--clamp", type=real(zero=False), metavar="X", help="rome, memit: bound on the change, in norms of what changes"
-    )
-    parser.add_argument(
-        "--weight-decay", type=real(zero=True), metavar="X", help="rome, memit: weight of the change's size"
-    )
-    parser.add_argument(
-        "--kl-factor", type=real(zero=True), metavar="X", help="rome, memit: weight of the KL divergence"
-    )
-    parser.add_argument("--span", type=whole(1), metavar="N", help="memit: how many layers")
-    parser.add_argument("--moment-weight", type=real(zero=False), metavar="X", help="memit: lambda, weight of C")
-    parser.add_argument("--bound", type=real(zero=False), metavar="X", help="ft-l, attn-edit: most an entry may move")
+    for name in SETTINGS:
+        add_setting(parser, name)
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="samples ROME's contexts (default: 0)")
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add a setting of some of the editors, as these describe it."""
+    having = [editor for editor in EDITORS.values() if name in editor.chosen]
+    field = having[0].chosen[name]
+    number: Callable[[str], object] = whole(1) if field.annotation is int else real(zero=_may_be_zero(field))
+    defaults = {str(editor.default(name)) for editor in having}
+    told = f"default: {defaults.pop()}" if len(defaults) == 1 else "the editor's default"
+    whose = "" if len(having) == len(EDITORS) else f"{', '.join(editor.name for editor in having)}: "
+    parser.add_argument(
+        flag(name),
+        type=number,
+        metavar="N" if field.annotation is int else "X",
+        help=f"{whose}{field.description} ({told}, unless config/editors.tsv has the model's)".replace("%", "%%"),
+    )
+
+
+def _may_be_zero(field: FieldInfo) -> bool:
+    return any(getattr(bound, "ge", None) == 0 for bound in field.metadata)
 
 
 def prepare_edit(args: argparse.Namespace) -> None:
@@ -93,7 +102,7 @@ def prepare_edit(args: argparse.Namespace) -> None:
             raise ValueError(f"{', '.join(given)} and --ids exclude each other; give texts or token ids")
         if args.ids is None or args.answer_id is None:
             raise ValueError("--ids and --answer-id belong together; give both")
-        if args.editor in WITH_MOMENTS:
+        if EDITORS[args.editor].moments:
             raise ValueError(f"{args.editor} needs texts (it samples contexts and holds 'SUBJECT is a' still); "
                              "give --prompt, --subject, --target, or --editor ft-m with --ids")  # fmt: skip
         args.requests = []
@@ -101,7 +110,7 @@ def prepare_edit(args: argparse.Namespace) -> None:
         _check_request(texts)
         args.requests = [texts]
     if args.moments is not None:
-        if args.editor not in WITH_MOMENTS or args.moment_tokens is not None:
+        if not EDITORS[args.editor].moments or args.moment_tokens is not None:
             other = "--moment-tokens" if args.moment_tokens is not None else f"--editor {args.editor}"
             raise ValueError(f"--moments and {other} exclude each other; leave one out")
         if not args.moments.is_dir():

@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from knowcirc.commands.cases import Case
 from knowcirc.facts.prompts import Prompt, tokenise
-from knowcirc.models.loading import FAMILIES, LanguageModel, choose_device, load, read_config
+from knowcirc.models.families import FAMILIES
+from knowcirc.models.loading import LanguageModel, choose_device, load, read_config
 from knowcirc.models.transformer import Shape
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def read_outline(args: argparse.Namespace) -> Outline:
     family = str(read_config(args.model)["model_type"])
     with explained(args.model):
         config = AutoConfig.from_pretrained(args.model, local_files_only=True)
-        return Outline(args.model, FAMILIES[family].read_shape(config), int(config.max_position_embeddings))
+        return Outline(args.model, FAMILIES[family].module.read_shape(config), int(config.max_position_embeddings))
 
 
 def load_model(args: argparse.Namespace, processing: str = "none", *, fast: bool = False) -> LanguageModel:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from knowcirc.commands.models import Outline
+from knowcirc.configuration.study import default
 from knowcirc.editing.moments import (
     Moment,
     find_moments,
@@ -23,9 +24,7 @@ from knowcirc.editing.moments import (
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel
 
-TOKENS = 20_000
 Corpus = Iterator[Int[Tensor, "batch pos"]]
-LENGTH, BATCH = 64, 32  # tokens a sampled text, texts a batch
 SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], dige
             )
         paths = {layer: moment_path(args.moments, layer) if args.moments.is_dir() else args.moments for layer in layers}
         return {layer: read(path, outline, layer, digest) for layer, path in paths.items()}
-    asked = args.moment_tokens or TOKENS
+    asked = args.moment_tokens or default("moments/tokens")
     if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
         log.info("second moments of %s", folder)
         return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
@@ -92,11 +91,11 @@ def read(path: Path, outline: Outline, layer: int, digest: str) -> Moment:
 
 def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
     """The moments of all layers on text that the model samples, kept in the cache."""
-    asked = args.moment_tokens or TOKENS
+    asked = args.moment_tokens or default("moments/tokens")
     folder = cache_folder(digest)
     log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", asked, folder)
-    length = min(LENGTH, outline.context - 1)
-    batch = min(BATCH, -(-asked // length))
+    length = min(default("moments/length"), outline.context - 1)
+    batch = min(default("moments/batch"), -(-asked // length))
     corpus = sampled_corpus(model, asked, length=length, batch=batch, seed=SEED)
     moments, count = second_moments(model, _logged(corpus, asked))
     (folder / "moments.json").unlink(missing_ok=True)

@@ -8,9 +8,10 @@ from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.discover_parser import add_discover
 from knowcirc.commands.edit_parser import add_edit
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+from knowcirc.configuration.study import default
+from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS
 
 MAX_SEED = 2**32 - 1
-KINDS = ("state", "mlp", "attention", "severed_mlp", "severed_attention")
 FIGURE_ENDS = (".png", ".pdf")
 
 
@@ -128,10 +129,18 @@ def add_heads(commands: "Subparsers") -> None:
         "--circuit", type=Path, metavar="FILE.json", help="a circuit: a column says which heads are in it"
     )
     parser.add_argument(
-        "--attention", type=real(zero=True), default=0.1, metavar="X", help="least share of attention (default: 0.1)"
+        "--attention",
+        type=real(zero=True),
+        default=default("heads/attention"),
+        metavar="X",
+        help="least share of attention (default: %(default)s)",
     )
     parser.add_argument(
-        "--tokens", type=whole(1), default=10, metavar="N", help="most raised tokens that count (default: 10)"
+        "--tokens",
+        type=whole(1),
+        default=default("heads/tokens"),
+        metavar="N",
+        help="most raised tokens that count (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.csv", help="one row per head (.parquet works too)"
@@ -192,37 +201,52 @@ def add_trace(commands: "Subparsers") -> None:
     add_prompts(parser, subject=True)
     parser.add_argument(
         "--kind",
-        type=several(KINDS),
-        default=("state",),
+        type=several(ALL_KINDS),
+        default=KINDS[:1],
         metavar="KIND[,KIND...]",
-        help=f"what is restored: {', '.join(KINDS)}, or all (default: state)",
+        help=f"what is restored: {', '.join(ALL_KINDS)}, or all (default: state)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE.png|.pdf", help="heatmaps, token by layer, a row of them a prompt"
     )
-    parser.add_argument("--draws", type=whole(1), default=10, metavar="N", help="noise draws (default: 10)")
+    parser.add_argument(
+        "--draws",
+        type=whole(1),
+        default=default("tracing/draws"),
+        metavar="N",
+        help="noise draws (default: %(default)s)",
+    )
     parser.add_argument(
         "--window",
         type=whole(1),
-        default=10,
+        default=default("tracing/window"),
         metavar="N",
-        help="layers restored at once, mlp and attention (default: 10)",
+        help="layers restored at once, mlp and attention (default: %(default)s)",
     )
     parser.add_argument(
-        "--noise-multiplier", type=real(zero=True), default=3.0, metavar="X", help="standard deviations (default: 3)"
+        "--noise-multiplier",
+        type=real(zero=True),
+        default=default("tracing/noise_multiplier"),
+        metavar="X",
+        help="standard deviations (default: %(default)g)",
     )
     parser.add_argument(
         "--distribution",
-        choices=("gaussian", "uniform"),
-        default="gaussian",
-        help="of the noise; uniform: from minus to plus its level (default: gaussian)",
+        choices=DISTRIBUTIONS,
+        default=DISTRIBUTIONS[0],
+        help="of the noise; uniform: from minus to plus its level (default: %(default)s)",
     )
     parser.add_argument(
         "--extra", type=whole(0), default=0, metavar="N", help="corrupt N tokens after the subject, too (default: 0)"
     )
     parser.add_argument(
-        "--noise-seed", "--seed", type=whole(0, MAX_SEED), default=1, metavar="N", help="draws the noise (default: 1)"
+        "--noise-seed",
+        "--seed",
+        type=whole(0, MAX_SEED),
+        default=default("tracing/noise_seed"),
+        metavar="N",
+        help="draws the noise (default: %(default)s)",
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from knowcirc.circuits.choices import KC_UNIT, UNITS
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
-from knowcirc.circuits.searching import AcdcSettings, candidates, describe_search, load_search, search_circuit
+from knowcirc.circuits.searching import candidates, describe_search, load_search, search_circuit
+from knowcirc.circuits.settings import AcdcSettings
 from knowcirc.commands.discover_parser import measures_of
 from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
@@ -47,9 +48,9 @@ def search(
     """
     check_references(args, pairs)
     model = load_model(args, args.processing)
-    settings = AcdcSettings(args.tau, args.metric, args.absolute, args.ablation)
+    settings = AcdcSettings(tau=args.tau, metric=args.metric, absolute=args.absolute, ablation=args.ablation)
     device = choose_device(args.device).type
-    parts = Parts(args.out, fingerprint(described, asdict(settings), args.method, args.kv, device))
+    parts = Parts(args.out, fingerprint(described, settings.model_dump(), args.method, args.kv, device))
     found, task = run_search(args, model, graph, pairs, wanted, settings, parts)
     details = describe_search(found, task, settings)
     if graph.kv == "per_head":

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from knowcirc.circuits.choices import UNITS
 from knowcirc.circuits.graph import Graph
@@ -33,7 +32,7 @@ def stand(
     model = load_model(args, args.processing)
     device = choose_device(args.device).type
     measured = (args.metric, args.ablation, args.method, args.kv, device)
-    parts = Parts(args.out, fingerprint(described, asdict(settings), *measured))
+    parts = Parts(args.out, fingerprint(described, settings.model_dump(), *measured))
     state = parts.path("search", ".npz")
     prompts, partners = [prompt for prompt, _ in pairs], [partner for _, partner in pairs]
     try:

@@ -1,23 +1,30 @@
 """Edits: new values of weight matrices, applied in place and undone to the last bit.
 
-An editor is a function `(model, request, ...) -> Edit` of its own module; `registry.py` names them. An edit keeps
+An editor is a function `(model, request, ...) -> Edit` of its own module; `editors.py` names them. An edit keeps
 the difference as whole matrices, so that applying it writes each matrix once and undoing restores the copy.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from knowcirc.editing.moments import Moment
+from knowcirc.editing.settings import Part
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import repacked
 from knowcirc.models.transformer import Transformer
 
-Part = Literal["mlp_out", "query", "key", "value"]
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What an editor may draw on besides the model: second moments of a layer, and sampled prefixes."""
+
+    moment: Callable[[int], Moment]
+    prefixes: Callable[[], list[tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,37 +11,23 @@ Adam, at most `steps` steps, until the loss falls below `stop_loss`. Only the la
 each step.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
 
-from knowcirc.editing.edits import Edit, Matrix, Part, Request, check_layer
+from knowcirc.editing.edits import Edit, Material, Matrix, Request, check_layer
+from knowcirc.editing.settings import FineTuneSettings, Part
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
 
-Loss = Literal["prompt", "target"]
 
-
-@dataclass(frozen=True, slots=True)
-class FineTuneSettings:
-    """Adam's settings; losses in nats. `bound` is the most by which an entry may move, None for no bound.
-
-    `loss` reads the target's tokens at the prompt's last token (`prompt`), or after one another (`target`).
-    """
-
-    layer: int
-    steps: int
-    learning_rate: float
-    stop_loss: float
-    loss: Loss
-    parts: tuple[Part, ...] = ("mlp_out",)
-    bound: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.learning_rate <= 0 or (self.bound is not None and self.bound <= 0):
-            raise ValueError(f"fine-tuning: steps, learning_rate and bound must be positive, got {self}")
+def edit_requests(
+    model: LanguageModel, requests: Sequence[Request], settings: FineTuneSettings, material: Material
+) -> Edit:
+    """The edit of one request, as the registry of editors calls for it; it draws on nothing else."""
+    return edit(model, requests[0], settings)
 
 
 def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> Edit:

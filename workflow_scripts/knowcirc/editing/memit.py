@@ -8,41 +8,25 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.editing.edits import Edit, Matrix, Request, applied, check_layer
+from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, check_layer
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.values import Token, ValueSettings, keys_of, optimise, prepare, state_of
+from knowcirc.editing.settings import MemitSettings, Token
+from knowcirc.editing.values import keys_of, optimise, prepare, state_of
 from knowcirc.models.loading import LanguageModel
 
 TOKEN: Token = "subject_last"
 
 
-@dataclass(frozen=True, slots=True)
-class MemitSettings(ValueSettings):
-    """`span` layers are edited, up to `layer` or, where too few lie below it, the lowest of the model.
-
-    `clamp` counts norms of the residual stream; `moment_weight` is the paper's lambda: by how many tokens' worth of C
-    the new facts are outweighed.
-    """
-
-    layer: int
-    span: int
-    moment_weight: float
-
-    def __post_init__(self) -> None:
-        ValueSettings.__post_init__(self)
-        if self.span < 1 or self.moment_weight <= 0:
-            raise ValueError(f"memit: span and moment_weight must be positive, got {self}")
-
-    @property
-    def layers(self) -> range:
-        """The edited layers."""
-        return layers_below(self.layer, self.span)
+def edit_requests(
+    model: LanguageModel, requests: Sequence[Request], settings: MemitSettings, material: Material
+) -> Edit:
+    """The edit of all requests, as the registry of editors calls for it."""
+    return edit(model, requests, settings, material.moment, material.prefixes())
 
 
 def layers_below(layer: int, span: int) -> range:
@@ -69,11 +53,12 @@ def edit(
     """
     if not requests:
         raise ValueError("memit: no request; give one or more")
-    top = settings.layers[-1]
+    layers = layers_below(settings.layer, settings.span)
+    top = layers[-1]
     check_layer(model, top)
     wanted, reports = zip(*(_find_state(model, request, settings, prefixes) for request in requests), strict=True)
     weights: dict[Matrix, Tensor] = {}
-    for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
+    for left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
         with applied(model, Edit(weights, {})) as current:
             keys = torch.stack([keys_of(current, request, layer, TOKEN, prefixes).mean(0) for request in requests])
             states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
@@ -91,7 +76,8 @@ def _find_state(
     model: LanguageModel, request: Request, settings: MemitSettings, prefixes: list[tuple[int, ...]]
 ) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
     """z of one request, and the report of its search."""
-    top = settings.layers[-1]
+    layers = layers_below(settings.layer, settings.span)
+    top = layers[-1]
     rows, _ = prepare(model, request, top, TOKEN, prefixes)
     present = state_of(model, request, top, TOKEN)
     delta, report = optimise(model.transformer, rows, request, top, settings, present)

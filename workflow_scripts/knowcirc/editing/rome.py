@@ -7,28 +7,24 @@
 ROME's code takes the key of the bare prompt for k; R-ROME takes k* in both places.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.editing.edits import Edit, Matrix, Request
+from knowcirc.editing.edits import Edit, Material, Matrix, Request
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.values import Token, ValueSettings, optimise, prepare
+from knowcirc.editing.settings import RomeSettings
+from knowcirc.editing.values import optimise, prepare
 from knowcirc.models.loading import LanguageModel
 
 
-@dataclass(frozen=True, slots=True)
-class RomeSettings(ValueSettings):
-    """Paper names: `v_num_grad_steps` is `steps`; `clamp` counts norms of the present MLP output.
-
-    `averaged_key` makes it R-ROME. `token` is where the edit works; ROME Fig. 5 tries others than the default.
-    """
-
-    layer: int
-    averaged_key: bool = False
-    token: Token = "subject_last"
+def edit_requests(
+    model: LanguageModel, requests: Sequence[Request], settings: RomeSettings, material: Material
+) -> Edit:
+    """The edit of one request, as the registry of editors calls for it."""
+    return edit(model, requests[0], settings, material.moment(settings.layer), material.prefixes())
 
 
 def edit(

@@ -7,16 +7,16 @@ from typing import Any
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from knowcirc.editing.edits import applied, request
+from knowcirc.editing.editors import EDITORS, UNEDITED, default_layer
+from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
+from knowcirc.editing.making import make_edit
 from knowcirc.editing.moments import load_moment, moment_path
-from knowcirc.editing.registry import CLAMPED_AS_ROME, Material, default_layer, make_edit
 from knowcirc.facts.records import Record
 from knowcirc.files import read_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import bootstrap, columns
 
-UNEDITED = "none"
 SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
 QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
@@ -28,7 +28,7 @@ def read_records(path: Path, which: str = "records") -> tuple[list[Record], list
     return records, [tuple(prefix) for prefix in data["prefixes"]]  # type: ignore[attr-defined]
 
 
-def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]) -> Material:
+def read_material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]) -> Material:
     """What editors draw on, from a folder of second moments."""
     return Material(
         lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes
@@ -38,12 +38,12 @@ def material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]
 def placed(editor: str, settings: dict[str, object], place: dict[str, Any], n_layers: int) -> dict[str, object]:
     """The settings with the editor's layer, and ROME's clamp; none for the unedited model.
 
-    `place` is what the sweep has chosen: ROME's `layer` and `clamp`.
+    `place` is what the sweep has chosen: ROME's `layer` and `clamp`. Settings that have a layer keep theirs.
     """
     if editor == UNEDITED:
         return {}
-    clamp = {"clamp": place["clamp"]} if editor in CLAMPED_AS_ROME else {}
-    return {**settings, **clamp, "layer": default_layer(editor, int(place["layer"]), n_layers)}
+    clamp = {"clamp": place["clamp"]} if EDITORS[editor].swept else {}
+    return {"layer": default_layer(editor, int(place["layer"]), n_layers), **settings, **clamp}
 
 
 def edit_record(
@@ -51,7 +51,7 @@ def edit_record(
     record: Record,
     editor: str,
     settings: dict[str, object],
-    stuff: Material,
+    material: Material,
     *,
     generation: dict[str, int] | None,
     vectorizer: TfidfVectorizer,
@@ -60,7 +60,7 @@ def edit_record(
     start, edit = time.perf_counter(), None
     if editor != UNEDITED:
         wanted = request(model, record.template, record.subject, record.target_new)
-        edit = make_edit(editor, model, wanted, settings, stuff)
+        edit = make_edit(editor, model, wanted, settings, material)
     seconds = time.perf_counter() - start
     with applied(model, edit) as edited:
         pairs = judge(edited, record)
@@ -74,6 +74,7 @@ def edit_record(
             "p_new": pairs["request"][0].new,
             "p_true": pairs["request"][0].true,
             "p_neighbour": sum(pair.true for pair in pairs["neighbourhood"]) / len(pairs["neighbourhood"]),
+            "layer": settings.get("layer"),
             "seconds": seconds if edit is not None else None,
             **{f"report_{key}": value for key, value in (edit.report if edit else {}).items()},
         }
@@ -82,21 +83,14 @@ def edit_record(
     return row
 
 
-def editing_table(scores: dict[str, pd.DataFrame], place: dict[str, object], n_layers: int, model: str) -> pd.DataFrame:
-    """Table editing_scores, the edited layers as `place` and the editors have them."""
-    rome_layer = int(str(place["layer"]))
-    layers = {editor: default_layer(editor, rome_layer, n_layers) for editor in scores if editor != UNEDITED}
-    return editing_scores(scores, layers, model)
-
-
-def editing_scores(frames: dict[str, pd.DataFrame], layers: dict[str, int], model: str) -> pd.DataFrame:
+def editing_scores(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
     """Table editing_scores: one row per editor, the unedited model first.
 
     The interval of S takes S of resampled records' means; n counts records, n_generation those of GE and RS.
     """
     rows = []
-    for editor, frame in frames.items():
-        row: dict[str, object] = {"model": model, "editor": editor, "layer": layers.get(editor), **_harmonic(frame)}
+    for editor, frame in scores.items():
+        row: dict[str, object] = {"model": model, "editor": editor, "layer": frame["layer"].iloc[0], **_harmonic(frame)}
         for name in SCORES:
             row |= columns(name, bootstrap(frame[name].tolist()))
         generated = frame.dropna(subset=["GE"]) if "GE" in frame else frame.iloc[:0]

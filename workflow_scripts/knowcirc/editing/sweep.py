@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from knowcirc.editing.edits import applied, request
+from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import Pair, harmonic, judge
-from knowcirc.editing.registry import Material, make_edit
+from knowcirc.editing.making import make_edit
 from knowcirc.editing.values import Token
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel

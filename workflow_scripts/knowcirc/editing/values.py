@@ -7,35 +7,19 @@ weight decay. Only the tokens from the edited one on, in the layers above, depen
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from knowcirc.editing.edits import Request, check_layer
+from knowcirc.editing.settings import Token, ValueSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import KeyValue, Transformer
 
-Token = Literal["subject_first", "subject_last", "first_subsequent", "last"]
 TOKENS: tuple[Token, ...] = get_args(Token)
-
-
-@dataclass(frozen=True, slots=True)
-class ValueSettings:
-    """Adam's settings and the terms of the loss; `clamp` bounds delta, in norms of what it changes."""
-
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    kl_factor: float
-    clamp: float
-    stop_loss: float
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.clamp <= 0 or self.learning_rate <= 0:
-            raise ValueError(f"steps, clamp and learning_rate must be positive, got {self}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ Built-in relations are YAML files in `config/facts/`; those of LRE (Hernandez et
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from knowcirc.facts.sources import SOURCES
+from knowcirc.functions import function_of
 
 CATEGORIES = ("linguistic", "commonsense", "factual", "bias")
 REQUIRED = ("name", "category", "subject_type", "answer_type", "templates", "question_template", "facts")
@@ -132,4 +135,7 @@ def read_lre(path: Path) -> Relation:
     )
 
 
-READERS: dict[str, Callable[[Path], Relation]] = {"builtin": read_relation, "lre": read_lre}
+def read_relations(source: str, paths: Iterable[str]) -> dict[str, Relation]:
+    """Relations by name, from files of a source (`sources.py`)."""
+    reader = function_of(SOURCES[source].read)
+    return {relation.name: relation for relation in map(reader, map(Path, paths))}

@@ -154,9 +154,8 @@ TABLES = (
         "editing_scores",
         "ROME Tables 4, 5",
         "the editors' scores",
-        "editing.study:editing_table",
-        {"scores": "edits/{editor}.csv", "place": "edits/place.json"},
-        settings={"n_layers": "models.tsv:n_layers"},
+        "editing.study:editing_scores",
+        {"scores": "edits/{editor}.csv"},
         columns=(
             *(MODEL, EDITOR, count("layer", "the edited layer, from 0", empty=True)),
             share("S", "harmonic mean of ES, PS and NS"),

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from knowcirc.files import file_sha256, write_json
-from knowcirc.models.loading import FAMILIES, read_config, weights_digest
+from knowcirc.models.families import FAMILIES
+from knowcirc.models.loading import read_config, weights_digest
 from knowcirc.models.table import FetchRow
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
@@ -40,7 +41,10 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
         network, tokenizer = _from_folder(_hub_snapshot(row, offline))
     else:
         network, tokenizer = _from_folder(Path(row.location).expanduser())
-    layers = FAMILIES[network.config.model_type].read_shape(network.config).n_layers
+    family = network.config.model_type
+    if family != row.family:
+        raise ValueError(f"models.tsv: {row.model} is of family {family}, not {row.family}; correct it")
+    layers = FAMILIES[family].module.read_shape(network.config).n_layers
     if layers != row.n_layers:
         raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from knowcirc.models import folding, gpt2, llama
+from knowcirc.models import folding
+from knowcirc.models.families import FAMILIES
 from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Shape, Transformer
 
-FAMILIES = {"gpt2": gpt2, "llama": llama}
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def load(
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ValueError(f"{folder} lacks the weights {missing[0]} ({len(missing)} in all); save or fetch it again")
     network = loaded[0].to(place).eval().requires_grad_(False)
-    view = FAMILIES[str(config["model_type"])].adapt(network)
+    view = FAMILIES[str(config["model_type"])].module.adapt(network)
     if processing == "folded":
         view = folding.fold(view)
     elif processing != "none":
@@ -140,7 +140,9 @@ def read_shape(folder: Path) -> Shape:
         ValueError: as `read_config` does.
     """
     config = read_config(folder)
-    return FAMILIES[str(config["model_type"])].read_shape(AutoConfig.from_pretrained(folder, local_files_only=True))
+    return FAMILIES[str(config["model_type"])].module.read_shape(
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+    )
 
 
 def weights_digest(folder: Path) -> str:

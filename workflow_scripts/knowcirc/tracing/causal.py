@@ -26,10 +26,10 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
-from knowcirc.tracing.restored import CPU_MEMORY, KINDS, SEVERED, Kind, Site, parts_of_draws, restore, run
+from knowcirc.tracing.restored import CPU_MEMORY, Site, parts_of_draws, restore, run
+from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS, SEVERED, Distribution, Kind
 
 __all__ = ["KINDS", "SEVERED", "Kind", "Trace", "TraceSettings", "embedding_deviation", "tabulate", "trace_fact"]
-Distribution = Literal["gaussian", "uniform"]
 Positions = Literal["all", "subject_last"]
 
 
@@ -47,7 +47,7 @@ class TraceSettings:
     window: int
     seed: int
     kinds: tuple[Kind, ...] = KINDS
-    distribution: Distribution = "gaussian"
+    distribution: Distribution = DISTRIBUTIONS[0]
     extra: int = 0
     severed_at: Positions = "all"
 
@@ -58,8 +58,8 @@ class TraceSettings:
                 f"{self.extra} 0 or more"
             )
         for name, value, known in (
-            *(("kind", kind, get_args(Kind)) for kind in self.kinds),
-            ("distribution", self.distribution, get_args(Distribution)),
+            *(("kind", kind, ALL_KINDS) for kind in self.kinds),
+            ("distribution", self.distribution, DISTRIBUTIONS),
             ("severed_at", self.severed_at, get_args(Positions)),
         ):
             if value not in known:

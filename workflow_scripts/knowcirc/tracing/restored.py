@@ -15,10 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.models.transformer import KeyValue, Transformer
+from knowcirc.tracing.settings import Kind
 
-Kind = Literal["state", "mlp", "attention", "severed_mlp", "severed_attention"]
-KINDS: tuple[Kind, ...] = ("state", "mlp", "attention")
-SEVERED: tuple[Kind, ...] = ("severed_mlp", "severed_attention")
 CPU_MEMORY = 256 * 2**20
 """Bytes that one pass may take on a CPU; more makes it no faster."""
 

@@ -1,0 +1,1 @@
+"""The configuration of a study: its settings, its checks and its reference."""

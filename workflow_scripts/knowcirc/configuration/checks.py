@@ -1,0 +1,99 @@
+"""Check a study's configuration before anything runs: its settings, and the tables and relation files that it names."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from knowcirc.configuration.study import Study
+from knowcirc.facts.sources import SOURCES
+from knowcirc.fields import hint, lines_of
+
+DEVICES = Path("/dev")
+
+
+def read_study(config: Mapping[str, Any], root: Path, models: Sequence[str], datasets: Sequence[str]) -> dict[str, Any]:
+    """All settings of a study, those that the configuration leaves out with their defaults.
+
+    `models` are the rows of models.tsv, `datasets` those of datasets.tsv.
+
+    Raises:
+        ValueError: with one line for each mistake: where it stands, what is wrong, and what may have been meant.
+    """
+    errors = setting_errors(config)
+    if not errors:
+        study = Study.model_validate(config)
+        known = SOURCES[study.relations.source].relations(root, datasets)
+        errors = reference_errors(study, models, known)
+    if errors:
+        raise ValueError("the configuration is not right:\n  " + "\n  ".join(errors))
+    return study.model_dump(by_alias=True)
+
+
+def setting_errors(config: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that is unknown, missing, or not what it must be."""
+    try:
+        Study.model_validate(dict(config))
+    except ValidationError as error:
+        return lines_of(error, Study)
+    return []
+
+
+def reference_errors(study: Study, models: Collection[str], relations: Collection[str]) -> list[str]:
+    """One line for each name in the configuration that no table or relation file has, and other contradictions."""
+    lines = [
+        f"models: {name!r} is not in models.tsv{hint(name, list(models))}"
+        for name in study.models
+        if name not in models
+    ]
+    names = study.relations.names
+    lines += [
+        f"relations.names: unknown relation {name!r}{hint(name, sorted(relations))}"
+        for name in names
+        if name not in relations
+    ]
+    parts = ("tracing", "comparison", "editing", "icl", "reverse")
+    used = {f"{part}.relations": getattr(study, part).relations for part in parts}
+    used["hops.compositions"] = [name for each in study.hops.compositions for name in (each.first, each.second)]
+    for key, needed in used.items():
+        missing = [name for name in dict.fromkeys(needed) if name not in names]
+        if len(missing) == 1:
+            lines.append(f"{key}: {missing[0]!r} is not in relations.names{hint(missing[0], names)}")
+        elif missing:
+            lines.append(f"{key}: {', '.join(map(repr, missing))} are not in relations.names")
+    if (shown := study.showcase.relation) not in names:
+        lines.append(f"showcase.relation: {shown!r} is not in relations.names")
+    mirror, corpus = study.mirror, study.moments.corpus
+    if mirror is not None and not Path(mirror).is_dir():
+        lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
+    if corpus is not None and not Path(corpus).is_file():
+        lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
+    return lines
+
+
+@cache  # asked for every job
+def uses_gpu(device: str) -> bool:
+    """Whether the device of the configuration is a GPU; with `auto`, whether this machine shows one.
+
+    Found without torch, which takes seconds to import. On a cluster's login node without a GPU `auto` means CPUs: say
+    `cuda` there (profiles/slurm does).
+    """
+    if device != "auto":
+        return device.startswith("cuda")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return False
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        return True
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return False
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and listed.stdout.startswith("GPU ")

@@ -1,0 +1,311 @@
+"""All settings of a study: their types, bounds, defaults, units, sources in the papers and meanings.
+
+The rooms' own settings (`circuits/settings.py`, `editing/editors.py`, ...) are put together here. A setting has one
+default; `config/config.yaml` says what the default study asks besides, and `config/README.md` lists them all.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from knowcirc.circuits.methods import METHODS, RANDOM
+from knowcirc.circuits.settings import AcdcSection, StandingSection
+from knowcirc.editing.editors import EDITORS, section_of
+from knowcirc.editing.settings import Token
+from knowcirc.facts.sources import SOURCES
+from knowcirc.fields import (
+    Count,
+    Different,
+    Names,
+    Natural,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Wording,
+    field_of,
+    one_of,
+    setting,
+)
+
+Method = Annotated[str, one_of(name for name in METHODS if name != RANDOM)]
+EditorName = Annotated[str, one_of(EDITORS)]
+Editors = Annotated[list[EditorName], Field(min_length=1), Different]
+Source = Annotated[str, one_of(SOURCES)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
+Span = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Relations(Section):
+    """The relations whose facts are studied."""
+
+    source: Source = setting("builtin", "where they come from: builtin (config/facts) or lre (downloaded)")
+    on_collision: Literal["error", "skip"] = setting(
+        "error", "relations whose objects share a first token: error, or skip (left out by name)"
+    )
+    names: Names = setting(..., "the relations", source="KC appendix, table of data sets")
+
+
+class Facts(Section):
+    """When a fact is known, and how known facts are split."""
+
+    hits: Count = setting(10, "hit@10: an answer counts when it is among so many likeliest tokens", source="KC 3.2")
+    d_val: Count = setting(20, "known facts on which a relation's circuit is found", source="KC 3.2: 20")
+    d_test: Count = setting(20, "prompts on which it is tested")
+
+
+class Showcase(Section):
+    """The fact of the single-fact figures, and one that an edit of it must not touch."""
+
+    method: Method = setting("acdc", "how its circuit is found: acdc is exact, and takes minutes on two cores")
+    relation: str = setting("country_language", "its relation")
+    template: Wording = setting("The official language of {} is", "its wording, one of the relation's")
+    subject: str = setting("France", "its subject")
+    new_object: str = setting("German", "what an edit makes the model say of it")
+    unrelated_subject: str = setting("Japan", "the subject of the fact that the edit must not touch")
+
+
+class Tracing(Section):
+    """Causal tracing: which facts, and how."""
+
+    source: Literal["builtin", "known_1000"] = setting(
+        "builtin", "known facts of the relations below, or known_1000 (ROME's file, downloaded)", source="ROME 2.1"
+    )
+    template: Natural = setting(1, "the wording, by number: that whose subject comes early, so that tokens follow it")
+    relations: Names = setting(..., "known facts are drawn from these in turn")
+    facts: Count = setting(20, "facts that are traced", source="ROME 2.2: 1000")
+    draws: Count = setting(10, "noise draws of a fact", source="ROME's code: 10")
+    noise_multiplier: NotNegative = setting(
+        3.0, "noise, in standard deviations of the embeddings of these relations' subjects", source="ROME 2.1"
+    )
+    window: Count = setting(10, "layers restored together for MLP and attention", unit="layers", source="ROME 2.2")
+    noise_seed: Natural = setting(1, "of the noise, anew for each fact", source="ROME's code: RandomState(1)")
+    severed: Annotated[list[Literal["mlp", "attention"]], Different] = setting(
+        ["mlp", "attention"],
+        "states are restored with these cut off above them, too, at the subject's last token",
+        source="ROME Fig. 3",
+    )
+    examples: Count = setting(3, "facts shown one by one")
+
+
+class Circuits(Section):
+    """Circuits of relations and of single prompts. Beside the methods `random` is always run."""
+
+    methods: Annotated[list[Method], Field(min_length=1), Different] = setting(
+        ["standing", "eap-ig"],
+        "what finds the circuits of every relation; the first serves the analyses, too",
+        source="KC Table 1",
+    )
+    single: Method = setting("eap-ig-zero", "what finds the many circuits of single prompts before and after edits")
+    share: Share = setting(0.1, "the size of circuits: share of the graph's edges", source="KC 3.2: under a tenth")
+    standing: StandingSection = StandingSection()
+    acdc: AcdcSection = AcdcSection()
+    random_seeds: Count = setting(5, "random circuits of the same size")
+    drawn_edges: Count = setting(28, "edges in the simplified drawing")
+
+
+class Comparison(Section):
+    """Methods side by side at many sizes: `circuits.methods`, these and `random`."""
+
+    methods: Annotated[list[Method], Different] = setting(["eap", "eap-ig-zero", "eap-ig+acdc"], "methods besides")
+    relations: Names = setting(..., "the relations that they are compared on")
+    prompts: Count = setting(8, "prompts of D_test that have a partner, at most")
+
+
+class Moments(Section):
+    """Second moments of the MLP keys."""
+
+    tokens: Count = setting(20000, "tokens of text", source="ROME: 100,000 samples of Wikipedia")
+    length: Annotated[int, Field(ge=2)] = setting(64, "tokens in a row")
+    batch: Count = setting(64, "rows that are run together")
+    corpus: str | None = setting(None, "a text file; none: text that the model samples itself")
+
+
+class EditedCircuits(Section):
+    """Edits seen through circuits."""
+
+    editors: Editors = setting(["rome", "ft-m"], "the editors")
+    method: Method = setting("acdc", "what finds the showcase's circuits before and after; acdc takes minutes for each")
+    records: Count = setting(
+        5, "the first of the records, edited at each depth; their circuits, a neighbour's and an unrelated fact's"
+    )
+    standing_records: Natural = setting(1, "of these, whose requests and unrelated facts have standing circuits, too")
+    depths: Annotated[list[Below1], Field(min_length=1)] = setting(
+        [0.1, 0.4, 0.7], "edited layers, as shares of the model's depth", source="KC 5"
+    )
+
+
+class Sweep(Section):
+    """ROME at many layers and tokens, on records of its own."""
+
+    records: Count = setting(3, "records")
+    step: Count = setting(3, "the subject's last token is edited at every so many layers", unit="layers")
+    other_step: Count = setting(15, "and other tokens at every so many", unit="layers")
+    other_tokens: Annotated[list[Token], Different] = setting(
+        ["subject_first", "first_subsequent", "last"], "the other tokens"
+    )
+    clamps: Annotated[list[Positive], Different] = setting([1.0, 4.0], "clamps tried at the best layer", unit="norms")
+
+
+class EditingBase(Section):
+    """Model editing. An editor's settings are the model's own (`config/editors.tsv`) unless they stand here."""
+
+    editors: Editors = setting(list(EDITORS), "the editors", source="ROME 3.2, KC 5")
+    source: Literal["relations", "counterfact"] = setting(
+        "relations", "where records come from: the relations below, or counterfact (ROME's file, downloaded)"
+    )
+    relations: Names = setting(..., "the relations that records are drawn from in turn")
+    records: Count = setting(12, "counterfactual edits", source="ROME 3.3: 7500")
+    neighbours: Count = setting(5, "neighbourhood prompts of a record", source="CounterFact: 10")
+    prefixes: Annotated[list[Span], Field(min_length=1)] = setting(
+        [[5, 10], [10, 10]], "ROME's contexts: tokens, how many", source="ROME E.5"
+    )
+    generation_records: Count = setting(4, "records of GE and RS (their n stands apart)")
+    continuations: Count = setting(10, "sampled texts of a record")
+    generation_tokens: Count = setting(50, "tokens of a sampled text", source="ROME's code: 100")
+    sweep: Sweep = Sweep()
+    circuits: EditedCircuits = EditedCircuits()
+
+
+def _editing() -> type[EditingBase]:
+    fields: dict[str, Any] = {}
+    for name, editor in EDITORS.items():
+        section = section_of(editor)
+        fields[name.replace("-", "_")] = (section, Field(section(), alias=name))
+    return create_model("Editing", __base__=EditingBase, __doc__=EditingBase.__doc__, **fields)
+
+
+Editing = _editing()
+
+
+class GeneratedEdit(Section):
+    """An edit, and what the edited model is asked to continue."""
+
+    template: Wording
+    subject: str
+    target: str
+    prompts: Names
+
+
+class Generations(Section):
+    """What each edited model writes."""
+
+    tokens: Count = setting(40, "tokens of a text")
+    samples: Count = setting(2, "texts of a prompt")
+    edits: Annotated[list[GeneratedEdit], Field(min_length=1)] = setting(
+        ..., "edits: template, subject, target, and prompts with {} for the subject", source="ROME Fig. 6"
+    )
+
+
+class Heads(Section):
+    """When a head is a mover (of the subject's attribute), a relation head, or a mixture of both."""
+
+    attention: Share = setting(
+        0.1, "least share of attention from the last position to the subject, or to the relation's words", source="KC 4"
+    )
+    tokens: Count = setting(
+        10, "the answer, or a token of its type, is among so many tokens that its output raises most", source="KC 4"
+    )
+
+
+class Components(Section):
+    """The special heads of every relation, and the answer through the layers."""
+
+    facts: Count = setting(12, "known facts of a relation, at most")
+    share: Share = setting(0.25, "a head is named by the role that it has on at least this share of the facts")
+    random_seeds: Count = setting(3, "random heads of the same layers, beside the ablation of the named ones")
+
+
+class Hallucination(Section):
+    """Wrong answers, and what the heads did."""
+
+    cases: Count = setting(10, "wrong answers of the right type of a relation, at most, and as many right ones")
+
+
+class Icl(Section):
+    """In-context learning: circuits without and with demonstrations."""
+
+    relations: Names = setting(..., "the relations")
+    demonstrations: Count = setting(2, "demonstrations before the prompt")
+    order: Literal["drawn", "reversed"] = setting("drawn", "of the demonstrations: by the seed, or the other way round")
+    d_val: Count = setting(6, "prompts on which each of a relation's two circuits is found, by circuits.methods[0]")
+    d_test: Count = setting(12, "demonstrated prompts of the ablation")
+    seeds: Count = setting(3, "draws of their demonstrations, and of the random heads")
+
+
+class Composition(Section):
+    """Two relations asked in one; `bridge` puts the first's subject into the second's wording."""
+
+    first: str
+    second: str
+    bridge: Wording
+
+
+class Hops(Section):
+    """Compositions of two relations."""
+
+    facts: Count = setting(30, "chains asked, at most")
+    d_val: Count = setting(
+        6, "chains of known hops on which the circuit of each kind of question is found, by circuits.methods[0]"
+    )
+    compositions: Annotated[list[Composition], Field(min_length=1)] = setting(
+        ..., "first, second, and bridge: the phrase with {} for the first's subject that the second is asked of"
+    )
+
+
+class Reverse(Section):
+    """Relations asked forward and backward, for objects of a single subject."""
+
+    relations: Names = setting(..., "the relations")
+    templates: dict[str, Wording] = setting(
+        {}, "reverse wordings of relations whose file has none: name, and a wording with {} for the object"
+    )
+    facts: Count = setting(40, "facts asked, at most")
+    d_val: Count = setting(8, "facts known forward on which the circuit of each way is found, by circuits.methods[0]")
+
+
+class Study(Section):
+    """What is studied, and where it is run."""
+
+    outdir: Annotated[str, Field(min_length=1)] = setting("results", "the folder of everything that the study makes")
+    models: Names = setting(["smollm2-135m"], "the models: rows of config/models.tsv")
+    seed: Natural = setting(0, "base of every random choice that has no seed of its own")
+    device: Annotated[str, Field(pattern="^(auto|cpu|cuda(:[0-9]+)?)$")] = setting(
+        "auto", "auto, cpu or cuda; results do not depend on it beyond rounding"
+    )
+    mirror: str | None = setting(None, "a folder laid out as the upstream data, used instead of the network")
+    offline: bool = setting(False, "true: never touch the network")
+    relations: Relations
+    facts: Facts = Facts()
+    showcase: Showcase = Showcase()
+    tracing: Tracing
+    circuits: Circuits = Circuits()
+    comparison: Comparison
+    moments: Moments = Moments()
+    editing: Editing  # type: ignore[valid-type]
+    generations: Generations
+    heads: Heads = Heads()
+    components: Components = Components()
+    hallucination: Hallucination = Hallucination()
+    icl: Icl
+    hops: Hops
+    reverse: Reverse
+
+
+def default(place: str) -> Any:
+    """A setting's default; `place` is its keys with slashes between.
+
+    >>> default("circuits/share")
+    0.1
+
+    Raises:
+        ValueError: if the setting has none.
+    """
+    kind: Any = Study
+    *above, last = place.split("/")
+    for key in above:
+        kind = field_of(kind, key).annotation
+    found = field_of(kind, last)
+    if found.is_required():
+        raise ValueError(f"{place} has no default")
+    return found.get_default(call_default_factory=True)

@@ -1,0 +1,142 @@
+"""The registry of editors: what makes the edit, by which settings, what it draws on, and how it is called in figures.
+
+A new editor is a module with a function like `rome.edit_requests`, and an entry here. Nothing here imports torch: the
+workflow and the command line read the registry on every start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import create_model
+
+from knowcirc.editing.settings import FineTuneSettings, MemitSettings, RomeSettings
+from knowcirc.fields import Row, Section, read, read_rows
+
+UNEDITED = "none"
+"""Stands for the model as it is, where editors are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """An editor.
+
+    `edit` ("module:function" below `knowcirc`) takes model, requests, settings and material. `settings` is their class;
+    `defaults` are those that are the editor's own; `fixed` ones make it what it is and cannot be chosen. `moments` says
+    whether it reads second moments, `together` whether it takes many requests at once, `swept` whether a sweep of ROME
+    chooses its clamp, too. `depth` is where it works, as a share of the layers, where that is not ROME's layer.
+    """
+
+    name: str
+    label: str
+    edit: str
+    settings: type[Section]
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    moments: bool = False
+    together: bool = False
+    swept: bool = False
+    depth: float | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that may be chosen, by name: their fields, but for the layer, which stands apart."""
+        fields = self.settings.model_fields
+        return {name: each for name, each in fields.items() if name not in (*self.fixed, "layer", "token")}
+
+    def default(self, name: str) -> object:
+        """A setting's default."""
+        return self.defaults[name] if name in self.defaults else self.chosen[name].default
+
+
+ROME, TUNE = "editing.rome:edit_requests", "editing.fine_tuning:edit_requests"
+EDITORS = {
+    editor.name: editor
+    for editor in (
+        Editor("rome", "ROME", ROME, RomeSettings, fixed={"averaged_key": False}, moments=True, swept=True),
+        Editor("r-rome", "R-ROME", ROME, RomeSettings, fixed={"averaged_key": True}, moments=True, swept=True),
+        Editor("memit", "MEMIT", "editing.memit:edit_requests", MemitSettings, moments=True, together=True),
+        Editor("ft", "FT", TUNE, FineTuneSettings, fixed={"loss": "prompt", "bound": None, "parts": ("mlp_out",)}),
+        Editor("ft-l", "FT+L", TUNE, FineTuneSettings, {"bound": 0.0005}, {"loss": "prompt", "parts": ("mlp_out",)}),
+        Editor("ft-m", "FT-M", TUNE, FineTuneSettings, fixed={"loss": "target", "bound": None, "parts": ("mlp_out",)}),
+        Editor(
+            "attn-edit",
+            "AttnEdit",
+            TUNE,
+            FineTuneSettings,
+            {"learning_rate": 0.001, "bound": 0.001},
+            {"loss": "prompt", "parts": ("query", "key", "value")},
+            depth=33 / 48,  # ROME 3.4: layer 33 of GPT-2 XL's 48
+        ),
+    )
+}
+
+
+class EditorRow(Row):
+    """A row of `config/editors.tsv`: what a setting of an editor is for one model, and who says so."""
+
+    model: str
+    editor: str
+    setting: str
+    value: float
+    source: str
+
+
+OfModel = dict[str, dict[str, object]]
+"""Settings by editor that are one model's own."""
+
+
+def read_editors(path: Path) -> dict[str, OfModel]:
+    """The table of editors' settings, by model.
+
+    Raises:
+        ValueError: naming the row with an unknown editor or setting, or a value that the setting cannot be.
+    """
+    found: dict[str, OfModel] = {}
+    for row in read_rows(path, EditorRow):
+        if row.editor not in EDITORS:
+            raise ValueError(f"{path}: row of {row.model!r}: editor {row.editor!r} is none of {', '.join(EDITORS)}")
+        editor, known = EDITORS[row.editor], found.setdefault(row.model, {}).setdefault(row.editor, {})
+        if row.setting not in (*editor.chosen, "layer"):
+            raise ValueError(f"{path}: row of {row.model!r}: {row.editor} has no setting {row.setting!r}")
+        if row.setting in known:
+            raise ValueError(f"{path}: {row.setting} of {row.editor} stands twice for {row.model!r}; keep one")
+        whole = row.value.is_integer() and row.setting in ("layer", "steps", "span")
+        known[row.setting] = int(row.value) if whole else row.value
+        read(editor.settings, {"layer": 0} | known, f"{path}: row of {row.model!r}, {row.editor}")
+    return found
+
+
+def settings_of(editor: str, of_model: OfModel, given: Mapping[str, object]) -> dict[str, object]:
+    """An editor's settings: what is given (None: is not), else the model's own, else its defaults.
+
+    The layer is among them where the model has one for this editor that does not follow from ROME's.
+
+    >>> settings_of("ft-l", {"ft-l": {"bound": 0.002}}, {"steps": 10, "bound": None})
+    {'steps': 10, 'learning_rate': 0.0005, 'stop_loss': 0.01, 'bound': 0.002}
+    """
+    entry, own = EDITORS[editor], of_model.get(editor, {})
+    found = {name: own.get(name, entry.default(name)) for name in entry.chosen}
+    if "layer" in own and not entry.swept:
+        found["layer"] = own["layer"]
+    return found | {name: value for name, value in given.items() if value is not None}
+
+
+def default_layer(editor: str, rome_layer: int, n_layers: int) -> int:
+    """Where an editor works in a model in which ROME works at `rome_layer`."""
+    depth = EDITORS[editor].depth
+    return rome_layer if depth is None else int(depth * n_layers)
+
+
+def section_of(editor: Editor) -> type[Section]:
+    """The editor's section of a study: each setting is the model's own unless it is given."""
+    fields: dict[str, Any] = {}
+    for name, each in editor.chosen.items():
+        extra = {**(each.json_schema_extra or {}), "otherwise": f"the model's, else {editor.default(name)}"}
+        copied = each._copy() if hasattr(each, "_copy") else each
+        copied.default, copied.json_schema_extra = None, extra
+        fields[name] = (each.annotation | None, copied)
+    return create_model(
+        f"{editor.settings.__name__}:{editor.name}", __base__=Section, __doc__=f"Settings of {editor.label}.", **fields
+    )

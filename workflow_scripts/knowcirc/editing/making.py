@@ -1,0 +1,52 @@
+"""Making edits by an editor's name: its settings are checked, and requests that it cannot take together go in turn."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from knowcirc.editing.editors import EDITORS
+from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied
+from knowcirc.fields import read
+from knowcirc.functions import function_of
+from knowcirc.models.loading import LanguageModel
+
+Settings = Mapping[str, object]
+
+
+def make_edit(editor: str, model: LanguageModel, request: Request, settings: Settings, material: Material) -> Edit:
+    """The edit of the named editor; `settings` (a layer at least) override its defaults.
+
+    Raises:
+        ValueError: for an unknown editor or setting.
+    """
+    return make_edits(editor, model, [request], settings, material)
+
+
+def make_edits(
+    editor: str, model: LanguageModel, requests: Sequence[Request], settings: Settings, material: Material
+) -> Edit:
+    """One edit for all requests: together where the editor can, else one after the other on the edited model.
+
+    The report is that of the last request where they are edited one after the other.
+
+    Raises:
+        ValueError: for an unknown editor or setting, or no request.
+    """
+    if editor not in EDITORS:
+        raise ValueError(f"editor {editor!r} is none of {', '.join(EDITORS)}")
+    if not requests:
+        raise ValueError(f"{editor}: no request; give one or more")
+    entry = EDITORS[editor]
+    if fixed := sorted(set(settings) & set(entry.fixed)):
+        raise ValueError(f"{editor}: {', '.join(fixed)} cannot be chosen; leave it out")
+    chosen = read(entry.settings, {**entry.defaults, **settings, **entry.fixed}, editor)
+    edit = function_of(entry.edit)
+    if entry.together:
+        together: Edit = edit(model, requests, chosen, material)
+        return together
+    weights: dict[Matrix, Tensor] = {}
+    for request in requests:
+        with applied(model, Edit(weights, {})) as current:
+            last: Edit = edit(current, [request], chosen, material)
+        weights |= last.weights
+    return Edit(weights, last.report)

@@ -1,0 +1,63 @@
+"""What edits are made by: typed settings of each kind of editor. Nothing here imports torch.
+
+Settings without a default are every editor's own (`editors.py`).
+"""
+
+from typing import Literal
+
+from knowcirc.fields import Count, Natural, NotNegative, Positive, Section, setting
+
+Token = Literal["subject_first", "subject_last", "first_subsequent", "last"]
+"""A token of the request at which ROME may edit."""
+Loss = Literal["prompt", "target"]
+Part = Literal["mlp_out", "query", "key", "value"]
+"""A matrix of a layer."""
+
+
+class ValueSettings(Section):
+    """How the value is found that makes the model say the new object: Adam, and the terms of its loss."""
+
+    layer: Natural = setting(..., "the edited layer, from 0")
+    steps: Count = setting(25, "most steps of Adam", source="ROME's code: v_num_grad_steps")
+    learning_rate: Positive = setting(0.5, "of Adam", source="ROME E.5")
+    weight_decay: NotNegative = setting(0.001, "weight of the change's size in the loss", source="ROME E.5")
+    kl_factor: NotNegative = setting(
+        0.0625, "weight of the divergence of what the model says of the subject otherwise", source="ROME E.5"
+    )
+    clamp: Positive = setting(4.0, "bound on the change", unit="norms of what changes", source="ROME E.5")
+    stop_loss: NotNegative = setting(0.05, "stop below this loss", unit="nats", source="ROME's code")
+
+
+class RomeSettings(ValueSettings):
+    """ROME's; `clamp` counts norms of the present MLP output."""
+
+    averaged_key: bool = setting(False, "the averaged key in both places: R-ROME", source="Gupta et al. 2024")
+    token: Token = setting("subject_last", "where the edit works", source="ROME Fig. 5")
+
+
+class MemitSettings(ValueSettings):
+    """MEMIT's; `clamp` counts norms of the residual stream."""
+
+    clamp: Positive = setting(0.75, "bound on the change", unit="norms of the residual stream", source="MEMIT")
+    span: Count = setting(
+        3, "layers edited, up to `layer` or, where too few lie below it, the lowest", source="MEMIT: 6 of GPT-J's 28"
+    )
+    moment_weight: Positive = setting(
+        1500.0, "lambda: by how many tokens' worth of C new facts are outweighed", unit="tokens", source="MEMIT: 15,000"
+    )
+
+
+class FineTuneSettings(Section):
+    """How a layer's matrices are trained on the target's tokens."""
+
+    layer: Natural = setting(..., "the edited layer, from 0")
+    steps: Count = setting(25, "most steps of Adam", source="ROME's code")
+    learning_rate: Positive = setting(0.0005, "of Adam", source="ROME's code")
+    stop_loss: NotNegative = setting(0.01, "stop below this loss", unit="nats", source="ROME's code")
+    bound: Positive | None = setting(
+        None, "most that an entry may move by; none for no bound", source="Zhu et al. 2020"
+    )
+    loss: Loss = setting(
+        "prompt", "the target's tokens, read at the prompt's last token (prompt), or after one another (target)"
+    )
+    parts: tuple[Part, ...] = setting(("mlp_out",), "the matrices that are trained")

@@ -1,0 +1,28 @@
+"""The registry of model families: which module gives a family's `Transformer` view.
+
+A new family is a module with `read_shape` and `adapt`, and an entry here. Nothing here imports torch.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family by the `model_type` of its Hugging Face configuration.
+
+    `adapter` is a module below `knowcirc`: its `read_shape(config)` gives the sizes, or refuses what the forward pass
+    does not compute; its `adapt(network)` gives the `Transformer`.
+    """
+
+    model_type: str
+    adapter: str
+
+    @property
+    def module(self) -> Any:
+        """The adapter."""
+        return importlib.import_module(f"knowcirc.{self.adapter}")
+
+
+FAMILIES = {family.model_type: family for family in (Family("gpt2", "models.gpt2"), Family("llama", "models.llama"))}
