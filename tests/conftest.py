@@ -12,11 +12,14 @@ from collections.abc import Callable  # noqa: E402
 from functools import cache  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import yaml  # noqa: E402
 from transformers.models.llama import modeling_llama  # noqa: E402
 
+from knowcirc.configuration.study import Study  # noqa: E402
 from knowcirc.models.loading import LanguageModel, load  # noqa: E402
 from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
 
@@ -61,6 +64,13 @@ def model(name: str, load_tiny: Loader, exact_llama: None) -> LanguageModel:
 def editable(name: str, folders: dict[str, Path], exact_llama: None) -> LanguageModel:
     """Each tiny model in turn, in double precision, the test's own: its weights may be changed."""
     return load(folders[name], device="cpu", dtype="float64")
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    """The default study with every setting in it."""
+    given = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text("utf-8"))
+    return Study.model_validate(given).model_dump(by_alias=True)
 
 
 @pytest.fixture

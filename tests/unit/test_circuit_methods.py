@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from knowcirc.circuits.evaluation import sized_circuits
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS, RANDOM, CircuitSettings, Method, settings_in
-from knowcirc.configuration import schema_errors
+from knowcirc.configuration.checks import setting_errors
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.plots import style
@@ -28,13 +27,6 @@ SMALL = {"share": 0.3, "standing": {"steps": 40, "polish": 1}, "prompts": 2}
 def method(request: pytest.FixtureRequest) -> Method:
     """Every method in turn."""
     found: Method = request.param
-    return found
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    """The default study's configuration."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text("utf-8"))
     return found
 
 
@@ -75,7 +67,7 @@ def test_a_method_can_be_drawn(method: Method) -> None:
 
 def test_the_schema_knows_the_methods(method: Method, config: dict[str, Any]) -> None:
     config["circuits"]["methods"] = [method.name]
-    errors = schema_errors(config, ROOT / "config/schema.yaml")
+    errors = setting_errors(config)
     assert bool(errors) == (method.name == RANDOM)
 
 

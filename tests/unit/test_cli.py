@@ -29,8 +29,8 @@ from knowcirc.analysis.lens import token_curve
 from knowcirc.checks import check_image
 from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.commands import arguments, edit_parser, parsers
-from knowcirc.editing.editors import EDITORS
+from knowcirc.commands import arguments
+from knowcirc.configuration.study import default
 from knowcirc.editing.moments import find_moments, moment_path, save_moment
 from knowcirc.facts.prompts import answer_tokens, tokenise, word_positions
 from knowcirc.files import write_json
@@ -139,11 +139,7 @@ def _nll(folder: Path, ids: list[int], answer: int) -> float:
 
 
 def test_choices_are_the_librarys() -> None:
-    """The parsers repeat the library's names so as not to import it; they must not drift apart."""
-    assert (*KINDS, *SEVERED) == parsers.KINDS
-    assert set(edit_parser.EDITORS) == set(EDITORS)
-    assert set(edit_parser.WITH_MOMENTS) == {name for name, editor in EDITORS.items() if editor.moments}
-    assert set(edit_parser.SETTINGS) == set().union(*(editor.defaults for editor in EDITORS.values()))
+    """The parsers repeat these names so as not to import torch; they must not drift apart."""
     assert set(arguments.DTYPES) == set(DTYPES)
 
 
@@ -197,10 +193,10 @@ def test_discover_writes_the_strongest_edges(llama: Path, capsys: pytest.Capture
     assert f"{circuit.n_edges} of {graph.n_edges}" in capsys.readouterr().out
 
 
-def test_default_size_is_five_percent(llama: Path) -> None:
+def test_default_size_is_the_studys(llama: Path) -> None:
     run("discover", llama, *IDS, "--method", "eap", "--out", "c.json")
     graph, _ = read_circuit(Path("c.json"))
-    assert json.loads(Path("c.json").read_text())["edges_asked"] == round(0.05 * graph.n_edges)
+    assert json.loads(Path("c.json").read_text())["edges_asked"] == round(default("circuits/share") * graph.n_edges)
 
 
 def test_partner_changes_the_scores_and_means_are_over_prompts(llama: Path) -> None:
@@ -505,11 +501,10 @@ def test_rome_takes_the_moments_of_the_studys_results(speaking: Path, monkeypatc
 def test_layer_and_settings_come_from_the_table(tmp_path: Path) -> None:
     folder = _save(tmp_path / "model", family="llama", tokenizer=True)
     (folder / "provenance.json").write_text('{"model": "tiny"}')
-    columns = "model source location revision sha256 dtype bos processing kv n_layers edit_layer clamp weight_decay"
-    row = "tiny local x x x float32 tokenizer none grouped 2 1 2.5 0.25 3 100 MIT"
+    rows = ["model editor setting value source", *(f"tiny rome {row} x" for row in ("layer 1", "clamp 2.5", "steps 3"))]
+    rows.append("tiny rome weight_decay 0.25 x")
     Path("config").mkdir()
-    header = [*columns.split(), "value_steps", "mem_mb", "licence"]
-    Path("config/models.tsv").write_text("\t".join(header) + "\n" + "\t".join(row.split()) + "\n")
+    Path("config/editors.tsv").write_text("".join("\t".join(row.split()) + "\n" for row in rows))
     save_moment(Path("c.safetensors"), torch.eye(24), {})
     run("edit", folder, *REQUEST, "--moments", "c.safetensors", "--steps", "2", "--out", "edited")
     origin = json.loads(Path("edited/provenance.json").read_text())

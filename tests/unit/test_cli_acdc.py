@@ -21,10 +21,11 @@ from knowcirc.circuits.choices import METRICS, UNITS
 from knowcirc.circuits.discovery import Scoring, attribute
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import METHODS
 from knowcirc.circuits.metrics import make_task
 from knowcirc.circuits.patched import record
-from knowcirc.commands import discover_parser, meter
+from knowcirc.circuits.settings import TAU
+from knowcirc.commands import meter
+from knowcirc.configuration.study import default
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel, load
 from sequential import sequential_acdc
@@ -252,7 +253,7 @@ def test_the_strongest_edges_alone_are_searched(
     discover(folder, *PROMPT, *pair, "--method", "eap-ig+acdc", *options, *EXACT)
     model = load(folder, device="cpu", dtype="float64")
     graph = Graph.of(model.transformer.shape, "grouped")
-    wanted = round(0.3 * graph.n_edges) if edges is None else edges
+    wanted = round(default("circuits/acdc/share") * graph.n_edges) if edges is None else edges
     partner = Prompt("", (5, 6, 11, 8), None, "", (12,)) if ablation == "patch" else None
     scores = attribute(model, graph, [Prompt("", IDS, None, "", (9,))], [partner], "eap-ig")
     strongest = top_edges(graph, scores, wanted)
@@ -271,7 +272,7 @@ def test_halves_of_a_pair_leave_the_ranking_as_it_is(folders: dict[str, Path]) -
     model = load(folders["llama"], device="cpu", dtype="float64")
     graph = Graph.of(model.transformer.shape, "grouped")
     scores = attribute(model, graph, [Prompt("", IDS, None, "", (9,))], [None], "eap-ig")
-    strongest = top_edges(graph, scores, round(0.3 * graph.n_edges))
+    strongest = top_edges(graph, scores, round(default("circuits/acdc/share") * graph.n_edges))
     check(folders["llama"], Run((), 0.3, "logit-diff", wrong=(12,)), "grouped", edges=strongest)
 
 
@@ -548,5 +549,4 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_metric_has_a_unit_and_defaults_are_of_metrics_and_methods_that_are_there() -> None:
     assert set(UNITS) == set(METRICS)
-    assert set(discover_parser.SEARCHES) < set(METHODS)
-    assert set(discover_parser.TAU) < set(METRICS)
+    assert set(TAU) < set(METRICS)

@@ -7,22 +7,27 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
-from knowcirc import configuration
 from knowcirc.circuits.methods import METHODS
-from knowcirc.configuration import reference_errors, schema_errors, uses_gpu
+from knowcirc.configuration import checks
+from knowcirc.configuration.checks import read_study, reference_errors, setting_errors, uses_gpu
+from knowcirc.configuration.reference import reference
+from knowcirc.configuration.study import Study, default
 from knowcirc.models.table import read_models
 
 FOLDER = Path(__file__).parents[2] / "config"
-SCHEMA = FOLDER / "schema.yaml"
 MODELS = read_models(FOLDER / "models.tsv")
 RELATIONS = {path.stem for path in (FOLDER / "facts").glob("*.yaml")}
 Change = Callable[[dict[str, Any]], object]
 
 
-@pytest.fixture
-def config() -> dict[str, Any]:
+def shipped() -> dict[str, Any]:
     return dict(yaml.safe_load((FOLDER / "config.yaml").read_text("utf-8")))
+
+
+def wrong_names(config: dict[str, Any]) -> list[str]:
+    return reference_errors(Study.model_validate(config), MODELS, RELATIONS)
 
 
 def changed(config: dict[str, Any], change: Change) -> dict[str, Any]:
@@ -32,8 +37,10 @@ def changed(config: dict[str, Any], change: Change) -> dict[str, Any]:
 
 
 def test_the_shipped_configuration_has_no_errors(config: dict[str, Any]) -> None:
-    assert schema_errors(config, SCHEMA) == []
-    assert reference_errors(config, MODELS, RELATIONS) == []
+    assert setting_errors(config) == []
+    assert wrong_names(config) == []
+    assert setting_errors(shipped()) == []
+    assert read_study(shipped(), FOLDER.parent, list(MODELS), []) == config
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method.startswith("eap")])
@@ -42,30 +49,38 @@ def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], met
     config["circuits"]["methods"] = [*first, *(one for one in ("eap", "eap-ig+acdc") if one not in first)]
     config["editing"]["circuits"]["method"] = method
     config["showcase"]["method"] = "acdc" if method == "eap-ig+acdc" else method
-    assert schema_errors(config, SCHEMA) == []
+    assert setting_errors(config) == []
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         (lambda c: c["tracing"].update(drawz=3), "tracing: unknown key 'drawz', did you mean 'draws'?"),
-        (lambda c: c.update(modles=[]), "config: unknown key 'modles', did you mean 'models'?"),
+        (lambda c: c.update(modles=[]), "unknown key 'modles', did you mean 'models'?"),
         (lambda c: c["facts"].update(xyz=1), "facts: unknown key 'xyz' (known: hits, d_val, d_test)"),
-        (lambda c: c["facts"].update(d_val="ten"), "facts.d_val: 'ten' is not of type 'integer'"),
-        (lambda c: c["facts"].update(d_val=True), "facts.d_val: True is not of type 'integer'"),
-        (lambda c: c["facts"].update(hits=0), "facts.hits: 0 is less than the minimum of 1"),
-        (lambda c: c["circuits"].update(share=5), "circuits.share: 5 is greater than the maximum of 1"),
+        (lambda c: c["facts"].update(d_val="ten"), "facts.d_val: 'ten' should be a valid integer"),
+        (lambda c: c["facts"].update(d_val=True), "facts.d_val: True should be a valid integer"),
+        (lambda c: c["facts"].update(hits=0), "facts.hits: 0 should be greater than or equal to 1"),
+        (lambda c: c["circuits"].update(share=5), "circuits.share: 5 should be less than or equal to 1"),
         (lambda c: c["editing"]["editors"].append("magic"), None),
-        (lambda c: c.pop("seed"), "config: 'seed' is a required property"),
-        (lambda c: c["editing"]["ft-m"].pop("steps"), "editing.ft-m: 'steps' is a required property"),
-        (lambda c: c["relations"].update(names=None), "relations.names: None is not of type 'array'"),
+        (lambda c: c.pop("icl"), "'icl' is missing"),
+        (lambda c: c["editing"].pop("relations"), "editing: 'relations' is missing"),
+        (lambda c: c["editing"]["ft-m"].update(bound=1), None),
+        (lambda c: c["editing"]["ft-l"].update(bound=-1), "editing.ft-l.bound: -1 should be greater than 0"),
+        (lambda c: c["circuits"].update(single="epa-ig"), None),
+        (lambda c: c["circuits"]["acdc"].update(metric="logit-diff"), None),
+        (
+            lambda c: c["tracing"]["relations"].append("city_country"),
+            "tracing.relations: 'city_country' stands twice; keep one",
+        ),
+        (lambda c: c["relations"].update(names=None), "relations.names: None should be a valid list"),
         (lambda c: c["generations"]["edits"][0].update(kind=1), None),
     ],
 )
 def test_a_departure_from_the_schema_is_one_line_with_its_place(
     config: dict[str, Any], change: Change, line: str | None
 ) -> None:
-    lines = schema_errors(changed(config, change), SCHEMA)
+    lines = setting_errors(changed(config, change))
     assert len(lines) == 1
     if line is not None:
         assert lines == [line]
@@ -76,38 +91,34 @@ def test_places_inside_lists_are_numbered(config: dict[str, Any]) -> None:
         c["editing"]["editors"] = ["rome", "magic"]
         c["generations"]["edits"][0]["subjct"] = "x"
 
-    lines = schema_errors(changed(config, change), SCHEMA)
-    assert lines[0].startswith("editing.editors.1: 'magic' is not one of")
+    lines = setting_errors(changed(config, change))
+    assert lines[0].startswith("editing.editors.1: 'magic' is none of rome, r-rome,")
     assert lines[1] == "generations.edits.0: unknown key 'subjct', did you mean 'subject'?"
 
 
 def test_every_mistake_has_its_line(config: dict[str, Any]) -> None:
     def change(c: dict[str, Any]) -> None:
         c["tracing"] |= {"drawz": 1, "aaa": 2, "window": "wide"}
-        del c["seed"]
+        del c["icl"]
 
-    assert len(schema_errors(changed(config, change), SCHEMA)) == 4
+    assert len(setting_errors(changed(config, change))) == 4
 
 
 @pytest.mark.parametrize("section", ["tracing", "comparison", "editing", "icl"])
 def test_a_section_may_only_use_relations_of_the_study(config: dict[str, Any], section: str) -> None:
-    lines = reference_errors(
-        changed(config, lambda c: c[section]["relations"].append("country_capitol")), MODELS, RELATIONS
-    )
+    lines = wrong_names(changed(config, lambda c: c[section]["relations"].append("country_capitol")))
     expected = f"{section}.relations: 'country_capitol' is not in relations.names, did you mean 'country_capital'?"
     assert lines == [expected]
 
 
 def test_a_relation_without_a_file_is_named_once(config: dict[str, Any]) -> None:
-    lines = reference_errors(
-        changed(config, lambda c: c["relations"]["names"].append("country_langauge")), MODELS, RELATIONS
-    )
+    lines = wrong_names(changed(config, lambda c: c["relations"]["names"].append("country_langauge")))
     assert lines == ["relations.names: unknown relation 'country_langauge', did you mean 'country_language'?"]
 
 
 def test_a_relation_taken_out_of_the_study_is_missed_where_it_is_used(config: dict[str, Any]) -> None:
     used = config["showcase"]["relation"]
-    lines = reference_errors(changed(config, lambda c: c["relations"]["names"].remove(used)), MODELS, RELATIONS)
+    lines = wrong_names(changed(config, lambda c: c["relations"]["names"].remove(used)))
     assert f"showcase.relation: {used!r} is not in relations.names" in lines
     places = {line.split(":")[0] for line in lines}
     assert places == {"showcase.relation", "hops.compositions"} | {
@@ -118,7 +129,7 @@ def test_a_relation_taken_out_of_the_study_is_missed_where_it_is_used(config: di
 
 
 def test_an_unknown_model_is_named_with_those_there_are(config: dict[str, Any]) -> None:
-    lines = reference_errors({**config, "models": ["smollm2-153m", "??"]}, MODELS, RELATIONS)
+    lines = wrong_names({**config, "models": ["smollm2-153m", "??"]})
     assert lines[0] == "models: 'smollm2-153m' is not in models.tsv, did you mean 'smollm2-135m'?"
     assert lines[1].startswith("models: '??' is not in models.tsv (known: ")
 
@@ -128,7 +139,7 @@ def test_a_mirror_and_a_corpus_must_exist(config: dict[str, Any], tmp_path: Path
 
     def change(mirror: Path, corpus: Path) -> list[str]:
         moments = {**config["moments"], "corpus": str(corpus)}
-        return reference_errors({**config, "mirror": str(mirror), "moments": moments}, MODELS, RELATIONS)
+        return wrong_names({**config, "mirror": str(mirror), "moments": moments})
 
     assert change(tmp_path, tmp_path / "text.txt") == []
     lines = change(tmp_path / "nowhere", tmp_path / "none.txt")
@@ -165,7 +176,7 @@ def test_a_gpu_is_used_where_it_is_asked_for_or_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     uses_gpu.cache_clear()
-    monkeypatch.setattr(configuration, "DEVICES", tmp_path)
+    monkeypatch.setattr(checks, "DEVICES", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -178,3 +189,49 @@ def test_a_gpu_is_used_where_it_is_asked_for_or_shown(
         tool.chmod(0o755)
     assert uses_gpu(device) is expected
     uses_gpu.cache_clear()
+
+
+def test_settings_that_are_left_out_have_their_defaults() -> None:
+    study = read_study(shipped(), FOLDER.parent, list(MODELS), [])
+    assert study["circuits"]["share"] == default("circuits/share") == 0.1
+    assert study["editing"]["ft-l"]["bound"] is None  # the model's
+    with pytest.raises(ValueError, match="relations/names has no default"):
+        default("relations/names")
+
+
+@pytest.mark.parametrize(
+    ("given", "tau"), [({}, 0.05), ({"metric": "kc-nll"}, 0.01), ({"metric": "kl", "tau": 2}, 2.0)]
+)
+def test_the_threshold_of_acdc_goes_with_its_metric(given: dict[str, Any], tau: float) -> None:
+    assert Study.model_validate(shipped() | {"circuits": {"acdc": given}}).circuits.acdc.tau == tau
+
+
+def test_a_metric_without_a_usual_threshold_needs_one() -> None:
+    lines = setting_errors(shipped() | {"circuits": {"acdc": {"metric": "kl"}}})
+    assert lines == ["circuits.acdc: metric kl without tau; say what an edge must cost to stay"]
+
+
+def test_a_wrong_name_among_choices_is_told_what_may_have_been_meant(config: dict[str, Any]) -> None:
+    lines = setting_errors(changed(config, lambda c: c["circuits"].update(single="epa-ig")))
+    assert len(lines) == 1
+    assert lines[0].endswith(", did you mean 'eap-ig'?")
+    lines = setting_errors(changed(config, lambda c: c["icl"].update(order="revers")))
+    assert lines == ["icl.order: 'revers' is none of drawn, reversed, did you mean 'reversed'?"]
+
+
+def test_the_reference_of_settings_is_up_to_date() -> None:
+    assert (FOLDER / "README.md").read_text("utf-8") == reference()  # python -m knowcirc.configuration
+
+
+def test_a_study_is_checked_whole(config: dict[str, Any]) -> None:
+    wrong = changed(config, lambda c: c["facts"].update(hits=0, xyz=1))
+    with pytest.raises(ValueError, match=r"(?s)the configuration is not right:\n  facts\.hits.*\n  facts: unknown key"):
+        read_study(wrong, FOLDER.parent, list(MODELS), [])
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_is_right(path: Path) -> None:
+    rows = [line.split("\t")[0] for line in (FOLDER / "datasets.tsv").read_text("utf-8").splitlines()]
+    merged: dict[str, Any] = shipped()
+    update_config(merged, yaml.safe_load(path.read_text("utf-8")))
+    read_study(merged, FOLDER.parent, list(MODELS), [row for row in rows if "/" in row])

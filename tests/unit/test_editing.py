@@ -1,31 +1,37 @@
 """Edits: undone to the last bit, rank one for ROME, one matrix alone, and what the editors promise of it."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from knowcirc.editing import fine_tuning, memit, rome
-from knowcirc.editing.editors import EDITORS, default_layer
-from knowcirc.editing.edits import Edit, Material, Matrix, Part, Request, applied, check_layer, request
+from knowcirc.editing.editors import EDITORS, OfModel, default_layer, read_editors, settings_of
+from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, check_layer, request
 from knowcirc.editing.making import make_edit, make_edits
 from knowcirc.editing.moments import Moment
-from knowcirc.editing.values import TOKENS, Token, keys_of, position_of, state_of
+from knowcirc.editing.settings import FineTuneSettings, MemitSettings, Part, RomeSettings, Token
+from knowcirc.editing.values import TOKENS, keys_of, position_of, state_of
+from knowcirc.fields import Section
 from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.table import read_models
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
+CONFIG = Path(__file__).parents[2] / "config"
 LAYER = 1
-ROME = rome.RomeSettings(
+ROME = RomeSettings(
     layer=LAYER, steps=30, learning_rate=0.3, weight_decay=1e-3, kl_factor=0.0625, clamp=4.0, stop_loss=0.05
 )
-FT = fine_tuning.FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01, loss="target")
+FT = FineTuneSettings(layer=LAYER, steps=30, learning_rate=5e-3, stop_loss=0.01, loss="target")
 VALUE = {"steps": 30, "learning_rate": 0.3, "weight_decay": 1e-3, "kl_factor": 0.0625, "stop_loss": 0.05}
-MEMIT = memit.MemitSettings(**VALUE, clamp=1.0, layer=1, span=2, moment_weight=1.0)
+MEMIT = MemitSettings(**VALUE, clamp=1.0, layer=1, span=2, moment_weight=1.0)
 PREFIXES = [(40, 41, 42), (50,), (60, 61, 62, 63, 64)]
 
 
@@ -38,6 +44,14 @@ def some_moment(model: LanguageModel, seed: int = 0) -> Moment:
     size = model.transformer.shape.d_mlp
     draw = torch.randn(size, 2 * size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return draw @ draw.T / size
+
+
+S = TypeVar("S", bound=Section)
+
+
+def other(settings: S, **values: object) -> S:
+    """The same settings but for some."""
+    return type(settings).model_validate({**settings.model_dump(), **values})
 
 
 def snapshot(model: LanguageModel) -> dict[str, Tensor]:
@@ -112,10 +126,11 @@ def test_a_layer_that_does_not_exist_is_refused_everywhere(load_tiny: Loader, la
     weight = model.transformer.blocks[0].mlp.w_out
     with pytest.raises(ValueError, match=message), applied(model, Edit({Matrix(layer): weight}, {})):
         pass
-    with pytest.raises(ValueError, match=message):
-        rome.edit(model, asked(model), replace(ROME, layer=layer), some_moment(model), [])
-    with pytest.raises(ValueError, match=message):
-        fine_tuning.edit(model, asked(model), replace(FT, layer=layer))
+    refused = message if layer > 0 else "should be greater than or equal to 0"
+    with pytest.raises(ValueError, match=refused):
+        rome.edit(model, asked(model), other(ROME, layer=layer), some_moment(model), [])
+    with pytest.raises(ValueError, match=refused):
+        fine_tuning.edit(model, asked(model), other(FT, layer=layer))
 
 
 def test_a_request_holds_its_prompt_essence_and_all_target_tokens(load_tiny: Loader) -> None:
@@ -207,13 +222,13 @@ def test_the_loss_that_rome_reports_is_the_edited_networks(
         for position, key in enumerate(keys(editable, text + made.target[:-1], 0)):
             if position != at:
                 moment += torch.outer(key, key)
-    at_once, early = replace(ROME, layer=0, stop_loss=1e9), replace(ROME, layer=0)
+    at_once, early = other(ROME, layer=0, stop_loss=1e9), other(ROME, layer=0)
     unchanged = rome.edit(editable, made, at_once, moment, prefixes)  # v* is the present value
     expected = sum(target_nll(editable, text, made.target) for text in texts) / len(texts)
     assert unchanged.report["nll"] == pytest.approx(expected, abs=1e-9)
     assert unchanged.report["kl"] == pytest.approx(0.0, abs=1e-9)
     if not prefixes:
-        edit = rome.edit(editable, made, replace(early, stop_loss=0.8 * expected), moment, prefixes)
+        edit = rome.edit(editable, made, other(early, stop_loss=0.8 * expected), moment, prefixes)
         assert edit.report["steps"] < ROME.steps  # so the last loss is that of the value it returns
         with applied(editable, edit):
             assert target_nll(editable, texts[0], made.target) == pytest.approx(edit.report["nll"], abs=1e-3)
@@ -227,14 +242,14 @@ def test_rome_makes_the_request_likelier(editable: LanguageModel) -> None:
 
 
 def test_romes_clamp_bounds_the_change_of_the_value(editable: LanguageModel) -> None:
-    edit = rome.edit(editable, asked(editable), replace(ROME, clamp=0.05), some_moment(editable), [])
+    edit = rome.edit(editable, asked(editable), other(ROME, clamp=0.05), some_moment(editable), [])
     assert edit.report["change"] == pytest.approx(0.05, rel=1e-6)
 
 
 def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) -> None:
     def kl(factor: float) -> float:
         """The divergence itself, without its factor."""
-        edit = rome.edit(editable, asked(editable), replace(ROME, kl_factor=factor), some_moment(editable), [])
+        edit = rome.edit(editable, asked(editable), other(ROME, kl_factor=factor), some_moment(editable), [])
         return edit.report["kl"] / factor
 
     assert kl(10.0) < 0.5 * kl(1e-3)
@@ -244,7 +259,7 @@ def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) ->
 def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, layer: int) -> None:
     made, before = asked(editable), snapshot(editable)
     loss = target_nll(editable, made.prompt.ids, made.target)
-    edit = fine_tuning.edit(editable, made, replace(FT, layer=layer))
+    edit = fine_tuning.edit(editable, made, other(FT, layer=layer))
     assert changed(editable, before) == set()
     with applied(editable, edit):
         assert changed(editable, before) == {editable.transformer.mlp_out_names[layer]}
@@ -254,10 +269,10 @@ def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, laye
 def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
     made = asked(editable)
     loss = target_nll(editable, made.prompt.ids, made.target)
-    at_once = fine_tuning.edit(editable, made, replace(FT, stop_loss=1e9))
+    at_once = fine_tuning.edit(editable, made, other(FT, stop_loss=1e9))
     assert at_once.report == {"steps": 1.0, "nll": pytest.approx(loss, abs=1e-9)}
     assert torch.equal(at_once.weights[Matrix(LAYER)], editable.transformer.blocks[LAYER].mlp.w_out)
-    edit = fine_tuning.edit(editable, made, replace(FT, stop_loss=0.5 * loss))
+    edit = fine_tuning.edit(editable, made, other(FT, stop_loss=0.5 * loss))
     assert 1 < edit.report["steps"] < FT.steps
     with applied(editable, edit):
         found = target_nll(editable, made.prompt.ids, made.target)
@@ -267,8 +282,8 @@ def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": 0.0}, {"learning_rate": -1.0}])
 def test_impossible_settings_of_rome_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="steps, clamp and learning_rate must be positive"):
-        replace(ROME, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="should be greater than"):
+        other(ROME, **wrong)  # type: ignore[arg-type]
 
 
 def material(model: LanguageModel) -> Material:
@@ -281,7 +296,7 @@ def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
 ) -> None:
     made, before = request(editable, "the capital of {}", "New Zealand", "Lima"), snapshot(editable)
     rate = {"learning_rate": 0.3} if EDITORS[editor].moments else {"learning_rate": 5e-3}
-    own = {"bound": 0.05} if "bound" in EDITORS[editor].defaults else {}
+    own = {"bound": 0.05} if "bound" in EDITORS[editor].chosen else {}
     own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
     edit = make_edit(editor, editable, made, {"layer": 1, "steps": 20, **rate, **own}, material(editable))
     loss = target_nll(editable, made.prompt.ids, made.target)
@@ -295,15 +310,67 @@ def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
 @pytest.mark.parametrize("editor", EDITORS)
 def test_every_editor_needs_a_layer_and_knows_its_settings(load_tiny: Loader, editor: str) -> None:
     model = load_tiny("gpt2")
-    with pytest.raises(ValueError, match=r"missing settings \['layer'\]"):
+    with pytest.raises(ValueError, match=f"{editor}: 'layer' is missing"):
         make_edit(editor, model, asked(model), {}, material(model))
-    with pytest.raises(ValueError, match=r"unknown settings \['lair'\]"):
+    with pytest.raises(ValueError, match=f"{editor}: unknown key 'lair', did you mean 'layer'"):
         make_edit(editor, model, asked(model), {"layer": 1, "lair": 2}, material(model))
     with pytest.raises(ValueError, match="layer 7 does not exist"):
         make_edit(editor, model, asked(model), {"layer": 7}, material(model))
     for fixed in EDITORS[editor].fixed:
         with pytest.raises(ValueError, match=f"{fixed} cannot be chosen"):
             make_edit(editor, model, asked(model), {"layer": 1, fixed: None}, material(model))
+
+
+def test_a_models_own_settings_come_before_the_defaults_and_given_ones_before_both() -> None:
+    own: OfModel = {"rome": {"clamp": 3.0, "layer": 8}, "ft-l": {"bound": 0.002, "layer": 0}}
+    assert settings_of("rome", own, {"steps": 7, "clamp": None}) == {
+        "steps": 7, "learning_rate": 0.5, "weight_decay": 0.001, "kl_factor": 0.0625, "clamp": 3.0, "stop_loss": 0.05,
+    }  # fmt: skip
+    assert settings_of("rome", own, {"clamp": 2.0})["clamp"] == 2.0
+    assert settings_of("ft-l", own, {})["layer"] == 0  # ROME's own layer stands apart
+    assert "bound" not in settings_of("ft", own, {})
+
+
+def test_the_projects_table_of_editors_is_right() -> None:
+    table = read_editors(CONFIG / "editors.tsv")
+    assert set(table) <= set(read_models(CONFIG / "models.tsv"))
+    assert table["smollm2-135m"]["rome"] == {"layer": 3}
+    assert table["gpt2-medium"]["memit"] == {"steps": 20, "weight_decay": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("rome\tlayer", "romme\tlayer", "editor 'romme' is none of rome"),
+        ("rome\tlayer\t3", "rome\tlayr\t3", "rome has no setting 'layr'"),
+        ("rome\tlayer\t3", "rome\tlayer\t-3", "layer: -3 should be greater than or equal to 0"),
+        ("rome\tlayer\t3", "rome\tlayer\tthree", "value: 'three' should be a valid number"),
+        ("rome\tlayer\t3", "ft\tbound\t3", "ft has no setting 'bound'"),
+        ("ft-l\tbound\t0.01", "rome\tlayer\t3", "layer of rome stands twice for 'smollm2-135m'"),
+        ("model\teditor", "model\teditors", "missing or unknown: editor, editors"),
+    ],
+)
+def test_a_wrong_table_of_editors_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    text = (CONFIG / "editors.tsv").read_text("utf-8")
+    assert old in text
+    (tmp_path / "editors.tsv").write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(ValueError, match=complaint) as error:
+        read_editors(tmp_path / "editors.tsv")
+    assert "\n" not in str(error.value)
+    assert "editors.tsv" in str(error.value)
+
+
+def test_the_study_and_the_schema_know_every_editor(config: dict[str, Any]) -> None:
+    for name, editor in EDITORS.items():
+        assert set(config["editing"][name]) == set(editor.chosen)
+        assert set(editor.fixed) | set(editor.defaults) <= set(editor.settings.model_fields)
+
+
+def test_reading_the_registry_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'pandas'}"
+    code = f"import sys; import knowcirc.configuration.checks; sys.exit(bool({heavy} & set(sys.modules)))"
+    environment = {"PYTHONPATH": str(CONFIG.parent / "workflow_scripts")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_attention_is_edited_late_and_all_else_at_romes_layer() -> None:
@@ -315,7 +382,7 @@ def test_attention_is_edited_late_and_all_else_at_romes_layer() -> None:
 
 def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None:
     made, moment = asked(editable), some_moment(editable)
-    edit = rome.edit(editable, made, replace(ROME, averaged_key=True), moment, PREFIXES)
+    edit = rome.edit(editable, made, other(ROME, averaged_key=True), moment, PREFIXES)
     plain = rome.edit(editable, made, ROME, moment, PREFIXES)
     assert edit.report["value_error"] < 1e-4
     keys = keys_of(editable, made, LAYER, "subject_last", PREFIXES)
@@ -332,7 +399,7 @@ def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None
 
 def test_memit_of_one_fact_and_layer_is_its_closed_form(editable: LanguageModel) -> None:
     made, moment = asked(editable), some_moment(editable)
-    settings = replace(MEMIT, layer=LAYER, span=1, moment_weight=3.0)
+    settings = other(MEMIT, layer=LAYER, span=1, moment_weight=3.0)
     edit = memit.edit(editable, [made], settings, lambda _: moment, PREFIXES)
     assert set(edit.weights) == {Matrix(LAYER)}
     key = keys_of(editable, made, LAYER, "subject_last", PREFIXES).mean(0)
@@ -348,7 +415,7 @@ def test_memit_of_one_fact_and_layer_is_its_closed_form(editable: LanguageModel)
 
 def test_memit_comes_nearer_to_its_states_the_less_it_weighs_other_keys(editable: LanguageModel) -> None:
     def error(weight: float) -> float:
-        settings = replace(MEMIT, moment_weight=weight)
+        settings = other(MEMIT, moment_weight=weight)
         return memit.edit(editable, [asked(editable)], settings, lambda _: some_moment(editable), []).report[
             "state_error"
         ]
@@ -380,7 +447,7 @@ def test_other_editors_take_many_facts_one_after_the_other(editable: LanguageMod
 
 @pytest.mark.parametrize("parts", [("mlp_out",), ("query", "key", "value")])
 def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: tuple[Part, ...]) -> None:
-    settings = replace(FT, loss="prompt", bound=2e-3, parts=parts, stop_loss=0.0)
+    settings = other(FT, loss="prompt", bound=2e-3, parts=parts, stop_loss=0.0)
     edit = fine_tuning.edit(editable, asked(editable), settings)
     assert {matrix.part for matrix in edit.weights} == set(parts)
     for matrix, weight in edit.weights.items():
@@ -391,7 +458,7 @@ def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: 
 
 def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) -> None:
     made = asked(editable)
-    at_once = fine_tuning.edit(editable, made, replace(FT, loss="prompt", stop_loss=1e9))
+    at_once = fine_tuning.edit(editable, made, other(FT, loss="prompt", stop_loss=1e9))
     logits = reference.logits(editable.network, editable.batch([made.prompt.ids]))[0, -1]
     expected = -float(logits.log_softmax(-1)[list(made.target)].mean())
     assert len(made.target) > 1
@@ -401,7 +468,7 @@ def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) 
 @pytest.mark.parametrize("token", TOKENS)
 def test_rome_edits_at_any_token(editable: LanguageModel, token: Token) -> None:
     made = asked(editable)
-    edit = rome.edit(editable, made, replace(ROME, token=token), some_moment(editable), PREFIXES)
+    edit = rome.edit(editable, made, other(ROME, token=token), some_moment(editable), PREFIXES)
     at = position_of(made.prompt, token)
     assert made.prompt.span is not None
     low, high = made.prompt.span
@@ -418,7 +485,7 @@ def test_rome_edits_at_any_token(editable: LanguageModel, token: Token) -> None:
 def test_a_prompt_that_ends_with_its_subject_has_no_token_after_it(editable: LanguageModel) -> None:
     made = request(editable, "the capital of {}", "New Zealand", "Lima")
     with pytest.raises(ValueError, match="no token after its subject"):
-        rome.edit(editable, made, replace(ROME, token="first_subsequent"), some_moment(editable), [])
+        rome.edit(editable, made, other(ROME, token="first_subsequent"), some_moment(editable), [])
 
 
 @pytest.mark.parametrize("editor", ["rome", "memit", "ft-m"])
@@ -472,13 +539,3 @@ def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
         make_edit("magic", model, asked(model), {"layer": 1}, material(model))
-
-
-def test_settings_name_what_is_unknown_and_what_is_missing() -> None:
-    with pytest.raises(
-        ValueError, match=r"FineTuneSettings: unknown settings \['speed'\], missing settings \['steps'\]"
-    ):
-        read_settings(
-            fine_tuning.FineTuneSettings,
-            {"layer": 1, "learning_rate": 0.1, "stop_loss": 0.1, "loss": "target", "speed": 3},
-        )

@@ -126,6 +126,7 @@ def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
     assert placed("rome", {"steps": 2, "clamp": 4.0}, place, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
     assert placed("memit", {"clamp": 0.75}, place, 30) == {"clamp": 0.75, "layer": 3}
     assert placed("attn-edit", {}, place, 30) == {"layer": 20}
+    assert placed("ft-l", {"layer": 0}, place, 30) == {"layer": 0}  # the model's own
     assert placed(UNEDITED, {}, place, 30) == {}
 
 
@@ -156,12 +157,13 @@ def frames() -> dict[str, pd.DataFrame]:
     unedited = base.assign(ES=0.0, PS=0.25, NS=1.0)
     rome = base.assign(ES=[1.0, 1.0, 1.0, 0.0], PS=[1.0, 0.5, 0.5, 0.0], NS=[1.0, 1.0, 0.5, 0.5])
     rome = rome.assign(seconds=[4.0, 2.0, 9.0, 3.0], GE=[5.0, 4.0, np.nan, np.nan], RS=[0.3, np.nan, np.nan, np.nan])
-    return {UNEDITED: unedited, "rome": rome, "ft-m": rome.drop(columns=["GE", "RS"])}
+    tuned = rome.drop(columns=["GE", "RS"]).assign(layer=3)
+    return {UNEDITED: unedited.assign(layer=None), "rome": rome.assign(layer=5), "ft-m": tuned}
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return editing_scores(frames(), {"rome": 5, "ft-m": 3}, "tiny")
+    return editing_scores(frames(), "tiny")
 
 
 def test_the_table_has_a_row_an_editor_in_the_order_given(table: pd.DataFrame) -> None:
@@ -204,4 +206,4 @@ def test_seconds_are_the_median_of_the_edits(table: pd.DataFrame) -> None:
 
 
 def test_the_table_is_the_same_each_time(table: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(table, editing_scores(frames(), {"rome": 5, "ft-m": 3}, "tiny"))
+    pd.testing.assert_frame_equal(table, editing_scores(frames(), "tiny"))

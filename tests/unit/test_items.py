@@ -4,9 +4,9 @@ import ast
 import inspect
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from knowcirc.digest import code_digest
 from knowcirc.functions import function_of
@@ -15,7 +15,6 @@ from knowcirc.items.contract import Figure, Item, Table
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.files import value_at
 from knowcirc.items.tables import TABLES
-from knowcirc.models.table import ModelRow
 
 ROOT = Path(__file__).parents[2]
 ITEMS: tuple[Item, ...] = (*FIGURES, *TABLES)
@@ -53,12 +52,8 @@ def test_data_of_a_figure_are_an_input_or_prepared() -> None:
         assert figure.data is None or figure.prepare is not None or figure.data in figure.inputs
 
 
-def test_settings_stand_in_the_configuration_or_in_the_table_of_models(item: Item) -> None:
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text("utf-8"))
+def test_settings_stand_in_the_configuration(item: Item, config: dict[str, Any]) -> None:
     for place in item.settings.values():
-        if place.startswith("models.tsv:"):
-            assert place.partition(":")[2] in ModelRow.__dataclass_fields__
-            continue
         value_at(config, place)
 
 

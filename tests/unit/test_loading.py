@@ -22,7 +22,15 @@ IDS = torch.tensor([[0, 5, 7, 9]])
 
 
 def row(source: Source, location: str, **other: object) -> FetchRow:
-    settings = {"model": "tiny", "n_layers": 3, "bos": "tokenizer", "sha256": "", "revision": "main", "licence": "MIT"}
+    settings = {
+        "model": "tiny",
+        "family": "llama",
+        "n_layers": 3,
+        "bos": "tokenizer",
+        "sha256": "",
+        "revision": "main",
+        "licence": "MIT",
+    }
     return FetchRow(source=source, location=location, **(settings | other))  # type: ignore[arg-type]
 
 
@@ -43,10 +51,11 @@ def test_the_projects_table_names_the_default_model() -> None:
     ("old", "new", "complaint"),
     [
         ("\tn_layers\t", "\tlayers\t", "missing or unknown: layers, n_layers"),
-        ("\t30\t3\t", "\tthirty\t3\t", "model 'smollm2-135m', column n_layers: 'thirty' is no number"),
-        ("\tgrouped\t30", "\tgroup\t30", "column kv: 'group' is none of"),
-        ("\twheel\t", "\tftp\t", "column source: 'ftp' is none of"),
-        ("gpt2-large\thub", "gpt2-medium\thub", "model 'gpt2-medium' stands twice"),
+        ("\t30\t6000", "\tthirty\t6000", "row of 'smollm2-135m': n_layers: 'thirty' should be a valid integer"),
+        ("\tgrouped\t30", "\tgroup\t30", "kv: 'group' is none of grouped, per_head, did you mean 'grouped'"),
+        ("\twheel\t", "\tftp\t", "source: 'ftp' is none of"),
+        ("\tllama\t", "\tlama\t", "family: 'lama' is none of gpt2, llama, did you mean 'llama'"),
+        ("gpt2-large\tgpt2", "gpt2-medium\tgpt2", "model 'gpt2-medium' stands twice"),
     ],
 )
 def test_a_wrong_table_is_refused_by_column_and_model(tmp_path: Path, old: str, new: str, complaint: str) -> None:
@@ -186,7 +195,7 @@ def test_a_fetched_folder_is_whole_and_gives_the_same_logits(
         write(path, value)
 
     monkeypatch.setattr(fetching, "write_json", spy)
-    fetch(row("local", str(folders[name])), tmp_path, mirror=None, offline=True)
+    fetch(row("local", str(folders[name]), family=name.split("_")[0]), tmp_path, mirror=None, offline=True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= present[0]  # provenance.json comes last
     assert "provenance.json" not in present[0]
     provenance = json.loads((tmp_path / "provenance.json").read_text("utf-8"))
@@ -201,9 +210,17 @@ def test_a_model_of_another_depth_is_refused_and_the_old_mark_stays_away(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="tiny has 3 layers, n_layers says 30") as error:
-        fetch(row("local", str(folders["gpt2"]), n_layers=30), tmp_path / "out", mirror=None, offline=True)
+        fetch(
+            row("local", str(folders["gpt2"]), family="gpt2", n_layers=30), tmp_path / "out", mirror=None, offline=True
+        )
     message(error)
     assert not (tmp_path / "out" / "provenance.json").exists()
+
+
+def test_a_model_of_another_family_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tiny is of family gpt2, not llama; correct it") as error:
+        fetch(row("local", str(folders["gpt2"])), tmp_path / "out", mirror=None, offline=True)
+    message(error)
 
 
 @pytest.mark.parametrize("location", ["nowhere", "empty"])
@@ -239,7 +256,7 @@ def test_a_hub_model_is_fetched_at_its_revision(
         return str(folders["gpt2"])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    fetch(row("hub", "someone/tiny", revision="abc"), tmp_path, mirror=None, offline=False)
+    fetch(row("hub", "someone/tiny", family="gpt2", revision="abc"), tmp_path, mirror=None, offline=False)
     ((repository, settings),) = asked
     assert (repository, settings["revision"], settings["local_files_only"]) == ("someone/tiny", "abc", False)
     old, new = (load(folder, device="cpu") for folder in (folders["gpt2"], tmp_path))

@@ -143,7 +143,7 @@ def test_a_search_is_kept_and_its_edges_not_scored_again(
 
 
 def test_a_seed_gives_one_circuit(model: LanguageModel, graph: Graph) -> None:
-    first, again, other = (find(model, graph, replace(SETTINGS, seed=seed))[0] for seed in (1, 1, 2))
+    first, again, other = (find(model, graph, SETTINGS.model_copy(update={"seed": seed}))[0] for seed in (1, 1, 2))
     assert (first.edges == again.edges).all()
     np.testing.assert_array_equal(first.scores, again.scores)
     assert (first.scores != other.scores).any()
@@ -177,9 +177,9 @@ def test_a_file_of_another_graph_is_refused(graph: Graph, load_tiny: Loader, tmp
 
 def test_what_finds_no_circuit_says_so(model: LanguageModel, graph: Graph) -> None:
     with pytest.raises(ValueError, match=r"after 1 steps \d+ of 190 edges are left, and at most 57 were asked for"):
-        find(model, graph, replace(SETTINGS, steps=1))
+        find(model, graph, SETTINGS.model_copy(update={"steps": 1}))
     with pytest.raises(ValueError, match="no circuit of at most 1 edges that joins input and output was found"):
-        find(model, graph, replace(SETTINGS, size=0.001))
+        find(model, graph, SETTINGS.model_copy(update={"size": 0.001}))
     with pytest.raises(ValueError, match="needs a corrupted prompt for each prompt"):
         search_standing(model, graph, PROMPTS, [None] * len(PROMPTS), SETTINGS, ablation="patch")
 
@@ -213,7 +213,10 @@ def planted(name: str) -> Transformer:
 
 def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:
     model = replace(load_tiny(name), transformer=planted(name))
-    graph, settings = Graph.of(model.transformer.shape, "grouped"), replace(SETTINGS, size=0.15, steps=100)
+    graph, settings = (
+        Graph.of(model.transformer.shape, "grouped"),
+        SETTINGS.model_copy(update={"size": 0.15, "steps": 100}),
+    )
     circuit, details = find(model, graph, settings, metric="kl")
     task = task_of(model, PROMPTS, PARTNERS, "kl", "zero")
     scores = attribute(model, graph, PROMPTS, PARTNERS, "eap-ig-zero", Scoring("kl"))

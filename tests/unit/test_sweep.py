@@ -99,7 +99,7 @@ def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [(7, (7, 3.0, "models.tsv")), (0, (0, 3.0, "models.tsv")), (None, (2, 1.0, "sweep"))]
+    ("layer", "expected"), [(7, (7, 3.0, "editors.tsv")), (0, (0, 3.0, "editors.tsv")), (None, (2, 1.0, "sweep"))]
 )
 def test_the_study_edits_where_the_table_says_or_else_where_the_sweep_is_best(
     layer: int | None, expected: tuple[object, ...], tmp_path: Path

@@ -81,5 +81,5 @@ class AcdcSection(AcdcSettings):
 
     metric: RelationMetric = setting("nll", "what a lost edge costs: nll (nats), kc-nll (nats / (T - 1)), kl or nll+kl")
     ablation: Literal["zero", "patch"] = setting("zero", "what absent edges deliver", source="KC: zero")
-    share: Share = setting(0.05, "share of the edges, the strongest, that eap-ig+acdc tests")
+    share: Share = setting(0.3, "share of the edges, the strongest, that eap-ig+acdc tests")
     prompts: Count = setting(3, "prompts of D_val on which a relation's circuit is searched together")

@@ -137,6 +137,5 @@ def section_of(editor: Editor) -> type[Section]:
         copied = each._copy() if hasattr(each, "_copy") else each
         copied.default, copied.json_schema_extra = None, extra
         fields[name] = (each.annotation | None, copied)
-    return create_model(
-        f"{editor.settings.__name__}:{editor.name}", __base__=Section, __doc__=f"Settings of {editor.label}.", **fields
-    )
+    name = f"{editor.settings.__name__}:{editor.name}"
+    return create_model(name, __base__=Section, __doc__=f"Settings of {editor.label}.", **fields)
