@@ -104,7 +104,12 @@ class Standing:
     @property
     def finished(self) -> bool:
         """Whether no step is left to be made."""
-        return self.search.polished > self.settings.polish or self.search.step >= self.settings.steps
+        return self.search.polished > self.settings.polish
+
+    @property
+    def late(self) -> bool:
+        """Whether the size should have been reached: from here on edges only go, so that every search ends."""
+        return self.search.step >= self.settings.steps and int(self.search.edges.sum()) > self.limit
 
     def step(self) -> None:
         """One step: a gradient, the measured groups, what goes and what returns."""
@@ -113,13 +118,14 @@ class Standing:
         chosen = np.sort(rng.permutation(self.n_prompts)[: settings.prompts]).tolist()
         run, values = self._run(search.edges, chosen)
         level = float(values.detach().mean())
-        if search.before is not None and not level <= search.level + JUMP:
+        late = self.late
+        if search.before is not None and not late and not level <= search.level + JUMP:
             run, values = self._take_back(run, values, chosen)
             level = float(values.detach().mean())
         search.level = level if np.isnan(search.level) else 0.5 * search.level + 0.5 * level
         gradient = self._gradient(run, values)
         self._learn(gradient)
-        changes = [*self._weakest(), *self._wanted(gradient)]
+        changes = [*self._weakest(), *([] if late else self._wanted(gradient))]
         nodes = self._idle(rng)
         if changes or nodes:  # none where the circuit is empty
             self._try(run, values, chosen, changes, nodes, rng)
