@@ -1,8 +1,8 @@
 """Read off the tables of this run the numbers that the report states in words."""
 
-from knowcirc.analysis.findings import DOCUMENTS, TABLES, collect
 from knowcirc.files import read_json, read_table, write_json
 from knowcirc.job import Job, run
+from knowcirc.tables.findings import DOCUMENTS, TABLES, collect
 
 
 def main(job: Job) -> None:

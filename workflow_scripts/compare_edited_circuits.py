@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.edited import EditedView, read_view, view_rows
-from knowcirc.analysis.heads import Thresholds
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.edited.views import EditedView, read_view, view_rows
 from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.making import make_edit
-from knowcirc.editing.study import placed, read_material, read_records
+from knowcirc.editing.scoring import placed_editors, read_material, read_records
 from knowcirc.facts.survey import fact_row, prompts_of
-from knowcirc.files import read_json, read_table, write_json, write_table
+from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.reading.heads import Thresholds
 
 
 def main(job: Job) -> None:
@@ -30,8 +30,7 @@ def main(job: Job) -> None:
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     material = read_material(model, Path(job.input.moments).parent / "layers", read_records(Path(job.input.records))[1])
-    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
-    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
+    settings = placed_editors(job, model)
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     asked = request(model, wording, showcase["subject"], showcase["new_object"])
     ways = {"edited": params.circuits, "unrelated": params.unrelated_circuits}

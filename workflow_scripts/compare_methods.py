@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.circuits.ablations import AlignedMeans
-from knowcirc.circuits.comparison import Comparison, compared_circuits, measure_circuit
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.method_scores import Comparison, compared_circuits, measure_circuit
 from knowcirc.facts.survey import prompts_of, split_rows
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.comparison import component_rows
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.overlap import component_rows
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import read_shape

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.components import context_of
-from knowcirc.analysis.heads import Thresholds
-from knowcirc.analysis.showcase import describe_circuit, rank_curves
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import write_views
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
-from knowcirc.circuits.study import Asked, score_relation
+from knowcirc.circuits.relation_scores import Asked, score_relation
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, Ticker, run
 from knowcirc.models.loading import load
+from knowcirc.reading.heads import Thresholds
+from knowcirc.reading.showcase import describe_circuit, rank_curves
+from knowcirc.reading.special_heads import context_of
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 

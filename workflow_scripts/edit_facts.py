@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from knowcirc.editing.evaluation import fit_vectorizer
-from knowcirc.editing.study import edit_record, placed, read_material, read_records
+from knowcirc.editing.scoring import edit_record, placed, read_material, read_records
 from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load

@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.study import Asked, score_relation
+from knowcirc.circuits.relation_scores import Asked, score_relation
 from knowcirc.facts.survey import object_tokens, prompts_of, split_rows
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run

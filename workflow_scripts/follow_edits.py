@@ -5,29 +5,28 @@ from typing import Any
 
 import pandas as pd
 
-from knowcirc.analysis.followed import Finders, depth_layers, follow
-from knowcirc.analysis.heads import Thresholds
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.edited.followed import Finders, depth_layers, follow
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.making import make_edit
-from knowcirc.editing.study import placed, read_material, read_records
-from knowcirc.files import read_json, write_table
+from knowcirc.editing.scoring import placed_editors, read_material, read_records
+from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.reading.heads import Thresholds
 from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
     """Write the circuits' and the ranks' rows; a record that is done is not done again after an interruption."""
     params = job.params
-    place = read_json(job.input.place)
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers = model.transformer.shape.n_layers
-    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
+    settings = placed_editors(job, model)
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
     ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis import components as study
-from knowcirc.analysis.heads import ROLES, Thresholds
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.relations import read_relations
@@ -13,6 +11,8 @@ from knowcirc.facts.survey import fact_row, known_facts, prompts_of, split_rows
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.reading import special_heads as study
+from knowcirc.reading.heads import ROLES, Thresholds
 from knowcirc.seeding import derive
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.answer_ranks import fact_rows
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import known_facts, prompts_of
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.reading.answer_ranks import fact_rows
 
 
 def main(job: Job) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.heads import Thresholds
-from knowcirc.analysis.wrong_answers import case_rows, draw_cases, main_mover
+from knowcirc.behaviours.wrong_answers import case_rows, draw_cases, main_mover
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
+from knowcirc.reading.heads import Thresholds
 
 
 def main(job: Job) -> None:

@@ -8,8 +8,8 @@ from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import applied, request
 from knowcirc.editing.evaluation import generate
 from knowcirc.editing.making import make_edit
-from knowcirc.editing.study import placed, read_material, read_records
-from knowcirc.files import read_json, write_table
+from knowcirc.editing.scoring import placed_editors, read_material, read_records
+from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
@@ -21,8 +21,7 @@ def main(job: Job) -> None:
     _, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.numerics, fast=True)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
-    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
-    settings = {name: placed(name, given, place, n_layers) for name, given in params.settings.items()}
+    settings = placed_editors(job, model)
     rows = []
     for case in progress(wanted["edits"], "generations: edits"):
         asked = request(model, case["template"], case["subject"], case["target"])

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.hallucination import describe_case, pick_cases
-from knowcirc.analysis.heads import Thresholds
-from knowcirc.analysis.wrong_answers import first_tokens, main_mover
+from knowcirc.behaviours.hallucination import describe_case, pick_cases
+from knowcirc.behaviours.wrong_answers import first_tokens, main_mover
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
+from knowcirc.reading.heads import Thresholds
 
 
 def main(job: Job) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from knowcirc.analysis.hops import Composition, hops_rows, study_chains
+from knowcirc.behaviours.hops import Composition, hops_rows, study_chains
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import read_relations

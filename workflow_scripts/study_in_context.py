@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.analysis.in_context_study import IclSettings, enough, showcase_attention, study_relation
+from knowcirc.behaviours.in_context import IclSettings, enough, showcase_attention, study_relation
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import read_relations

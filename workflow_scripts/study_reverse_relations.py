@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from knowcirc.analysis.reverse import reverse_rows, reverse_wording, study_both_ways
+from knowcirc.behaviours.reverse import reverse_rows, reverse_wording, study_both_ways
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import read_relations

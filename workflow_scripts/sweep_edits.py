@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from knowcirc.editing.study import read_material, read_records
+from knowcirc.editing.scoring import read_material, read_records
 from knowcirc.editing.sweep import CHOSEN, Cell, best, cells, summarise, sweep_record
 from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run

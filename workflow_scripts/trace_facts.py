@@ -15,9 +15,9 @@ from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
+from knowcirc.tracing.averages import settings_of, trace_rows
 from knowcirc.tracing.causal import embedding_deviation, trace_fact
 from knowcirc.tracing.selection import facts_to_trace
-from knowcirc.tracing.study import settings_of, trace_rows
 
 
 def main(job: Job) -> None:

@@ -13,29 +13,29 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from knowcirc.analysis import in_context_study
-from knowcirc.analysis.ablation import Head
-from knowcirc.analysis.comparison import compare, component_rows, differences
-from knowcirc.analysis.drawing import draw, flows, strongest
-from knowcirc.analysis.edited import EditedView, read_view, view_rows
-from knowcirc.analysis.hallucination import describe_case, pick_cases
-from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, read_heads
-from knowcirc.analysis.in_context import choose_demonstrations, demonstrate, new_heads
-from knowcirc.analysis.in_context_study import IclSettings, showcase_attention, study_relation
-from knowcirc.analysis.lens import curve_rows, token_curve
+from knowcirc.behaviours import in_context as in_context_study
+from knowcirc.behaviours.demonstrations import choose_demonstrations, demonstrate, new_heads
+from knowcirc.behaviours.hallucination import describe_case, pick_cases
+from knowcirc.behaviours.in_context import IclSettings, showcase_attention, study_relation
 from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.discovery import Circuit, discover
+from knowcirc.circuits.drawing import draw, flows, strongest
 from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.circuits.overlap import compare, component_rows, differences
+from knowcirc.edited.views import EditedView, read_view, view_rows
 from knowcirc.editing.edits import Edit, Matrix, applied
 from knowcirc.facts.knowledge import Answer
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import Head
+from knowcirc.reading.heads import HeadReading, Thresholds, find_head, read_heads
+from knowcirc.reading.lens import curve_rows, token_curve
 from unit import reference
 
 Loader = Callable[..., LanguageModel]

@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.comparison import compare, overlap_columns
-from knowcirc.analysis.heads import Thresholds, read_heads
-from knowcirc.analysis.hops import Chains, Composition, chains, hops_rows, study_chains
-from knowcirc.analysis.lens import step_ranks
-from knowcirc.analysis.reverse import reverse_rows, reversible, study_both_ways
-from knowcirc.analysis.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
-from knowcirc.analysis.wrong_tables import hallucination_table
+from knowcirc.behaviours.hops import Chains, Composition, chains, hops_rows, study_chains
+from knowcirc.behaviours.reverse import reverse_rows, reversible, study_both_ways
+from knowcirc.behaviours.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
+from knowcirc.behaviours.wrong_tables import hallucination_table
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.circuits.overlap import compare, overlap_columns
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import Thresholds, read_heads
+from knowcirc.reading.lens import step_ranks
 from knowcirc.statistics import wilson
 
 Loader = Callable[..., LanguageModel]
@@ -205,8 +205,8 @@ def known_first(monkeypatch: pytest.MonkeyPatch, module: str, unknown: Sequence[
 @pytest.fixture
 def chains_study(model: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[KeptCircuits, Chains]:
     """Four chains; Lima's first hop is not known, nor is Italy's second."""
-    monkeypatch.setattr("knowcirc.analysis.hops.LEAST", 2)
-    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
+    monkeypatch.setattr("knowcirc.behaviours.hops.LEAST", 2)
+    known_first(monkeypatch, "knowcirc.behaviours.hops.answer_prompts", ["city of Lima lies", "people in Italy speak"])
     finder = small_circuits(model, tmp_path)
     return finder, study_chains(finder, COMPOSITION, (CITIES, LANGUAGES), most=9, d_val=9, seed=0)
 
@@ -238,7 +238,7 @@ def test_a_kind_of_question_has_one_circuit_of_all_its_known_chains(
         expected, _ = find_circuit(model, finder.graph, prompts, [None, None], finder.settings)
         assert (circuit.edges == expected.edges).all()
     both = relation("city_country", "the city of {} lies in", "Paris:France", "Rome:France", "Lima:Peru")
-    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["Lima lies"])
+    known_first(monkeypatch, "knowcirc.behaviours.hops.answer_prompts", ["Lima lies"])
     twice = study_chains(finder, COMPOSITION, (both, LANGUAGES), most=9, d_val=9, seed=0)
     assert twice.together == {"first": 2, "second": 1, "integrated": 2}  # two cities of one country ask it once
     one = study_chains(finder, COMPOSITION, (both, LANGUAGES), most=9, d_val=1, seed=0)
@@ -273,7 +273,7 @@ def test_compositions_of_too_few_known_chains_are_left_out(
     chains_study: tuple[KeptCircuits, Chains], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     finder, study = chains_study
-    known_first(monkeypatch, "knowcirc.analysis.hops.answer_prompts", ["Lima lies", "Italy speak", "Spain speak"])
+    known_first(monkeypatch, "knowcirc.behaviours.hops.answer_prompts", ["Lima lies", "Italy speak", "Spain speak"])
     named = replace(COMPOSITION, first="few")
     few = study_chains(finder, named, (CITIES, LANGUAGES), most=9, d_val=9, seed=0)
     assert (len(few.known), few.circuits) == (1, {})
@@ -295,8 +295,10 @@ def test_only_objects_of_a_single_subject_are_asked_back() -> None:
 def test_a_relation_is_asked_both_ways(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 1)
-    known_first(monkeypatch, "knowcirc.analysis.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"])
+    monkeypatch.setattr("knowcirc.behaviours.reverse.LEAST", 1)
+    known_first(
+        monkeypatch, "knowcirc.behaviours.reverse.answer_prompts", ["Madrid is the capital", "capital of Italy"]
+    )
     finder = small_circuits(model, tmp_path)
     graph = finder.graph
     study = study_both_ways(finder, CAPITALS, most=9, d_val=9, seed=0)
@@ -320,7 +322,7 @@ def test_a_relation_is_asked_both_ways(
         reverse_rows(graph, [study, replace(study)], own, 1)["nodes_unrelated"]
     ).all()  # of the same subjects
     assert (row["n"], row["n_known"], row["n_prompts"]) == (2, 1, 1)
-    monkeypatch.setattr("knowcirc.analysis.reverse.LEAST", 2)
+    monkeypatch.setattr("knowcirc.behaviours.reverse.LEAST", 2)
     few = study_both_ways(finder, CAPITALS, most=9, d_val=9, seed=0)
     assert few.circuits == {}
     with pytest.raises(ValueError, match=r"reverse\.relations: the model knows fewer than 2"):

@@ -24,8 +24,6 @@ from transformers import (
 )
 
 from knowcirc import cli
-from knowcirc.analysis.heads import Context, read_heads
-from knowcirc.analysis.lens import token_curve
 from knowcirc.checks import check_image
 from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.circuits.graph import Graph
@@ -35,6 +33,8 @@ from knowcirc.editing.moments import find_moments, moment_path, save_moment
 from knowcirc.facts.prompts import answer_tokens, tokenise, word_positions
 from knowcirc.files import write_json
 from knowcirc.models.loading import DTYPES, load, weights_digest
+from knowcirc.reading.heads import Context, read_heads
+from knowcirc.reading.lens import token_curve
 from knowcirc.tracing.causal import KINDS, SEVERED
 
 WORDS = (

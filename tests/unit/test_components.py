@@ -9,12 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from knowcirc.analysis import components
-from knowcirc.analysis.ablation import answers_without, logits_without, random_heads
-from knowcirc.analysis.answer_ranks import fact_rows
-from knowcirc.analysis.averages import ALL, average_ranks
-from knowcirc.analysis.heads import Context, HeadReading, Thresholds, find_head, read_heads
-from knowcirc.analysis.lens import falls, step_contests, step_ranks
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_answers
 from knowcirc.circuits.graph import Graph
@@ -22,6 +16,12 @@ from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise, word_positions
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading import special_heads as components
+from knowcirc.reading.ablation import answers_without, logits_without, random_heads
+from knowcirc.reading.answer_ranks import fact_rows
+from knowcirc.reading.heads import Context, HeadReading, Thresholds, find_head, read_heads
+from knowcirc.reading.lens import falls, step_contests, step_ranks
+from knowcirc.tables.averages import ALL, average_ranks
 from unit import reference
 
 Loader = Callable[..., LanguageModel]

@@ -16,7 +16,7 @@ from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, scores
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.moments import moment_path, save_moment
-from knowcirc.editing.study import edit_record, editing_scores, placed, read_material, read_records, zsre_scores
+from knowcirc.editing.scoring import edit_record, editing_scores, placed, read_material, read_records, zsre_scores
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel

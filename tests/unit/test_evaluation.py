@@ -10,7 +10,6 @@ import torch
 
 from knowcirc.circuits.ablations import AlignedMeans
 from knowcirc.circuits.attribution import top_edges
-from knowcirc.circuits.comparison import HIT_SIZES, Comparison, compared_circuits, measure_circuit
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import (
     SIZES,
@@ -27,11 +26,12 @@ from knowcirc.circuits.evaluation import (
 )
 from knowcirc.circuits.export import expanded
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.method_scores import HIT_SIZES, Comparison, compared_circuits, measure_circuit
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.readings import read_prompts
+from knowcirc.circuits.relation_scores import Asked, kept_share, score_relation
 from knowcirc.circuits.relation_table import summaries
-from knowcirc.circuits.study import Asked, kept_share, score_relation
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import wilson

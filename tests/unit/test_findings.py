@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.findings import collect
 from knowcirc.files import write_json
-from knowcirc.tracing.study import causal_effects, causal_effects_severed, peaks
+from knowcirc.tables.findings import collect
+from knowcirc.tracing.averages import causal_effects, causal_effects_severed, peaks
 
 EFFECTS = (
     ("state", "subject_last", 0, 0.20),

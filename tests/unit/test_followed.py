@@ -8,22 +8,22 @@ import pandas as pd
 import pytest
 import torch
 
-from knowcirc.analysis.averages import edited_overlap, edited_ranks
-from knowcirc.analysis.claims import CLAIMS, claims_table, verdict
-from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.evidence import Evidence, arrival
-from knowcirc.analysis.followed import Finders, follow, prompts_of_record
-from knowcirc.analysis.heads import Thresholds, find_head, read_heads
-from knowcirc.analysis.lens import step_ranks
 from knowcirc.circuits.finding import find_circuit, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.circuits.overlap import compare
+from knowcirc.edited.followed import Finders, follow, prompts_of_record
 from knowcirc.editing.edits import Edit, Matrix, Request, applied, request
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import tokenise
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import Thresholds, find_head, read_heads
+from knowcirc.reading.lens import step_ranks
 from knowcirc.statistics import Interval, bootstrap
+from knowcirc.tables.averages import edited_overlap, edited_ranks
+from knowcirc.tables.claims import CLAIMS, claims_table, verdict
+from knowcirc.tables.evidence import Evidence, arrival
 
 Loader = Callable[..., LanguageModel]
 LIMITS = Thresholds(0.05, 50)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcirc.analysis.methods import curve_points, method_comparison
+from knowcirc.circuits.method_tables import curve_points, method_comparison
 from knowcirc.statistics import bootstrap, pooled, wilson
 
 SIZES = (0.1, 0.5, 1.0)

@@ -18,8 +18,8 @@ from knowcirc.checks import check_image
 from knowcirc.plots import style
 from knowcirc.plots.attention import bar_limit
 from knowcirc.plots.behaviours import hallucination, icl_attention
+from knowcirc.plots.circuit_differences import circuit_differences
 from knowcirc.plots.circuits import circuit_graph, component_distribution
-from knowcirc.plots.comparison import circuit_differences
 from knowcirc.plots.components import average_rank_by_layer, average_rank_of_models, head_ablation_tokens
 from knowcirc.plots.edited_ranks import edited_rank_by_layer
 from knowcirc.plots.edits import edited_circuits

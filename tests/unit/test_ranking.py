@@ -6,20 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from knowcirc.analysis.ablation import answers_without, next_tokens
-from knowcirc.analysis.edited import read_view
-from knowcirc.analysis.heads import Context, read_heads
-from knowcirc.analysis.lens import step_contests, step_ranks, token_curve
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_answers, hits
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands.edit import read_target
+from knowcirc.edited.views import read_view
 from knowcirc.editing.edits import Request
 from knowcirc.editing.evaluation import greedy_shares, object_probabilities
 from knowcirc.facts.knowledge import Answer, answer_prompts, read_answers
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.ranking import check_finite, token_ranks
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import answers_without, next_tokens
+from knowcirc.reading.heads import Context, read_heads
+from knowcirc.reading.lens import step_contests, step_ranks, token_curve
 from unit.tiny import VOCAB
 
 TEXT = "the capital of Peru is"

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from knowcirc.analysis.findings import collect
 from knowcirc.files import write_json, write_table
 from knowcirc.report import build, render_caption
+from knowcirc.tables.findings import collect
 from unit import test_findings as study
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "rules" / "captions").glob("*.rst"))

@@ -53,7 +53,7 @@ def inputs(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyP
         return [replace(answer, rank=0) for answer in answer_prompts(model, prompts)]
 
     for module in ("hops", "reverse"):
-        monkeypatch.setattr(f"knowcirc.analysis.{module}.answer_prompts", known)
+        monkeypatch.setattr(f"knowcirc.behaviours.{module}.answer_prompts", known)
     provenance = folders["llama"] / "provenance.json"
     write_json(provenance, {"weights_sha256": "tiny"})
     graph = Graph.of(load(folders["llama"], device="cpu").transformer.shape, "grouped")

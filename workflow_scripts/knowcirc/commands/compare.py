@@ -4,11 +4,11 @@ import argparse
 
 import pandas as pd
 
-from knowcirc.analysis.comparison import compare, differences
 from knowcirc.circuits.export import expanded, read_circuit
+from knowcirc.circuits.overlap import compare, differences
 from knowcirc.commands.arguments import show
 from knowcirc.files import write_table
-from knowcirc.plots.comparison import circuit_differences
+from knowcirc.plots.circuit_differences import circuit_differences
 from knowcirc.plots.style import save_one
 
 COLUMNS = ["kind", "name", "status"]

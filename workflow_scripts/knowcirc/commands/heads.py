@@ -5,7 +5,6 @@ import json
 
 import pandas as pd
 
-from knowcirc.analysis.heads import Context, HeadReading, Thresholds, read_heads
 from knowcirc.circuits.export import expanded
 from knowcirc.commands.arguments import show
 from knowcirc.commands.evaluate import check_fit, read
@@ -15,6 +14,7 @@ from knowcirc.files import write_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.plots.heads import special_heads
 from knowcirc.plots.style import save_one
+from knowcirc.reading.heads import Context, HeadReading, Thresholds, read_heads
 
 SHOWN = 8  # heads listed on stdout
 

@@ -5,7 +5,6 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.lens import falls, step_ranks, token_curve
 from knowcirc.commands.arguments import show
 from knowcirc.commands.models import load_model, make_prompts, read_outline
 from knowcirc.facts.prompts import Prompt
@@ -13,6 +12,7 @@ from knowcirc.files import write_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.plots.ranks import answer_rank_by_layer
 from knowcirc.plots.style import save_one
+from knowcirc.reading.lens import falls, step_ranks, token_curve
 
 
 def run(args: argparse.Namespace) -> int:

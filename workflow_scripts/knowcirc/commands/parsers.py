@@ -208,8 +208,13 @@ def add_trace(commands: "Subparsers") -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE.png|.pdf", help="heatmaps, token by layer, a row of them a prompt"
+        "--figure", type=Path, metavar="FILE.png|.pdf", help="heatmaps, token by layer, one row of them per prompt"
     )
+    add_noise(parser)
+
+
+def add_noise(parser: argparse.ArgumentParser) -> None:
+    """Add how a prompt is corrupted, and how many layers are restored at once."""
     parser.add_argument(
         "--draws",
         type=whole(1),

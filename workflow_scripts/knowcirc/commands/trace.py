@@ -13,6 +13,7 @@ from knowcirc.files import write_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.plots.style import save_one
 from knowcirc.plots.tracing import causal_trace_facts
+from knowcirc.tracing.averages import trace_rows
 from knowcirc.tracing.causal import (
     Kind,
     Trace,
@@ -21,7 +22,6 @@ from knowcirc.tracing.causal import (
     embedding_deviation,
     trace_fact,
 )
-from knowcirc.tracing.study import trace_rows
 
 COLUMNS = ("kind", "layer", "position", "token", "effect")
 log = logging.getLogger(__name__)

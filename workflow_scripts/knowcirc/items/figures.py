@@ -52,7 +52,7 @@ FIGURES = (
         "plots.methods:faithfulness_curves",
         {"rows": "circuits/comparison.csv"},
         data="points",
-        prepare="analysis.methods:curve_points",
+        prepare="circuits.method_tables:curve_points",
     ),
     Figure(
         "answer_rank_by_layer",
@@ -68,7 +68,7 @@ FIGURES = (
         "plots.components:average_rank_by_layer",
         {"rows": "components/ranks.parquet"},
         data="ranks",
-        prepare="analysis.averages:average_ranks",
+        prepare="tables.averages:average_ranks",
     ),
     Figure(
         "head_ablation_tokens",
@@ -103,7 +103,7 @@ FIGURES = (
         "plots.edited_ranks:edited_rank_by_layer",
         {"ranks": "edits/followed_ranks.csv"},
         data="ranks",
-        prepare="analysis.averages:edited_ranks",
+        prepare="tables.averages:edited_ranks",
     ),
     Figure(
         "hallucination",
@@ -126,7 +126,7 @@ FIGURES = (
         "plots.components:average_rank_of_models",
         {"averages": "figures/average_rank_by_layer.csv"},
         data="ranks",
-        prepare="analysis.averages:ranks_of_models",
+        prepare="tables.averages:ranks_of_models",
         together=True,
     ),
 )

@@ -46,7 +46,7 @@ TABLES = (
         "causal_effects",
         "ROME 2.2",
         "average total and indirect effects",
-        "tracing.study:causal_effects",
+        "tracing.averages:causal_effects",
         {"traces": "traces/facts.parquet"},
         columns=(MODEL, word("kind", "what is restored: state, mlp or attention; total: everything"), *EFFECT),
         one_row_for=("kind", "role", "layer"),
@@ -55,7 +55,7 @@ TABLES = (
         "causal_effects_severed",
         "ROME Fig. 3",
         "effects of single states with MLPs or attention severed above them",
-        "tracing.study:causal_effects_severed",
+        "tracing.averages:causal_effects_severed",
         {"traces": "traces/facts.parquet"},
         columns=(
             *(MODEL, word("kind", "what is restored: state")),
@@ -94,7 +94,7 @@ TABLES = (
         "method_comparison",
         "measures of MIB",
         "the methods that find circuits, side by side",
-        "analysis.methods:method_comparison",
+        "circuits.method_tables:method_comparison",
         {"rows": "circuits/comparison.csv", "seconds": "circuits/{method}_seconds.json"},
         columns=(
             *(MODEL, word("method", "how the circuit was found"), RELATION),
@@ -154,7 +154,7 @@ TABLES = (
         "editing_scores",
         "ROME Tables 4, 5",
         "the editors' scores",
-        "editing.study:editing_scores",
+        "editing.scoring:editing_scores",
         {"scores": "edits/{editor}.csv"},
         columns=(
             *(MODEL, EDITOR, count("layer", "the edited layer, from 0", empty=True)),
@@ -176,7 +176,7 @@ TABLES = (
         "zsre_scores",
         "ROME Table 1",
         "the editors' scores on questions",
-        "editing.study:zsre_scores",
+        "editing.scoring:zsre_scores",
         {"scores": "edits/{editor}.csv"},
         columns=(
             *(MODEL, EDITOR, share("efficacy", "tokens of the new object said first, on the question")),
@@ -202,7 +202,7 @@ TABLES = (
         "edited_circuit_overlap",
         "KC 5",
         "circuits before and after edits of many facts",
-        "analysis.averages:edited_overlap",
+        "tables.averages:edited_overlap",
         {"circuits": "edits/followed_circuits.csv"},
         columns=(
             *(MODEL, word("method", "how the circuits were found"), EDITOR),
@@ -224,7 +224,7 @@ TABLES = (
         "hallucination_heads",
         "KC 6.1",
         "wrong answers of the right type beside right ones",
-        "analysis.wrong_tables:hallucination_table",
+        "behaviours.wrong_tables:hallucination_table",
         {"cases": "behaviours/wrong_answers.parquet"},
         columns=(
             *(MODEL, RELATION, word("head", "the relation's main mover head, if it has one", empty=True)),
@@ -317,7 +317,7 @@ TABLES = (
         "claims",
         "KC, ROME",
         "the papers' statements, each a number with interval and verdict",
-        "analysis.claims:claims_of_study",
+        "tables.claims:claims_of_study",
         {
             "ranks": "components/ranks.parquet",
             "heads": "components/heads.csv",

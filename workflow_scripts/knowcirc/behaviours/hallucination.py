@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from knowcirc.analysis.ablation import Head
-from knowcirc.analysis.heads import Thresholds, find_head, observe, read_outputs
-from knowcirc.analysis.lens import curve_rows, token_curve
-from knowcirc.analysis.wrong_answers import runner_up
+from knowcirc.behaviours.wrong_answers import runner_up
 from knowcirc.facts.prompts import answer_tokens, fill, token_texts
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import Head
+from knowcirc.reading.heads import Thresholds, find_head, observe, read_outputs
+from knowcirc.reading.lens import curve_rows, token_curve
 
 SHOWN_TOKENS = 8
 

@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from knowcirc.analysis.drawing import draw
-from knowcirc.analysis.heads import Context, HeadReading, Thresholds, read_heads
-from knowcirc.analysis.lens import curve_rows, token_curve
 from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.drawing import draw
 from knowcirc.circuits.evaluation import circuit_answers
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, token_texts
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import Context, HeadReading, Thresholds, read_heads
+from knowcirc.reading.lens import curve_rows, token_curve
 
 SHOWN_HEADS = 4
 SHOWN_TOKENS = 5

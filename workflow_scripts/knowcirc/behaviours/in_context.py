@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.ablation import Head, answers_without, head_name, random_heads
-from knowcirc.analysis.heads import observe
-from knowcirc.analysis.in_context import Demonstrated, choose_demonstrations, demonstrate, new_heads
+from knowcirc.behaviours.demonstrations import Demonstrated, choose_demonstrations, demonstrate, new_heads
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.kept import KeptCircuits
@@ -28,6 +26,8 @@ from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, fill, token_texts
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import Head, answers_without, head_name, random_heads
+from knowcirc.reading.heads import observe
 from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, proportion
 

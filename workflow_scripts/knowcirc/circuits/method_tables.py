@@ -1,4 +1,4 @@
-"""Table method_comparison and the points of figure faithfulness_curves, from the rows of `circuits.comparison`.
+"""Table method_comparison and the points of figure faithfulness_curves, from the rows of `circuits.method_scores`.
 
 Relations weigh equally where they are pooled (relation `all`); the interval resamples whole relations then, and prompts
 within one relation.

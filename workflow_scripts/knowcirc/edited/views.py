@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass, replace
 
-from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.heads import HeadReading, Thresholds, find_head, observe, read_outputs
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.overlap import compare
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, token_texts
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import HeadReading, Thresholds, find_head, observe, read_outputs
 
 SHOWN_TOKENS = 8
 

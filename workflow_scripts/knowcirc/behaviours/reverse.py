@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.comparison import overlap_columns, own_circuit
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
+from knowcirc.circuits.overlap import overlap_columns, own_circuit
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import fill
 from knowcirc.facts.relations import Fact, Relation

@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.circuits.relation_table import ALL, MANY, OPEN
 from knowcirc.statistics import bootstrap
-from knowcirc.tracing.study import peaks
+from knowcirc.tracing.averages import peaks
 
 TABLES = (
     *("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited"),

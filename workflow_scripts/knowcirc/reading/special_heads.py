@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.analysis.ablation import Head, answers_without, head_name, head_of, next_tokens, random_heads
-from knowcirc.analysis.heads import ROLES, Context, HeadReading, Role, Thresholds, find_head, read_heads
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.graph import Graph
@@ -22,6 +20,8 @@ from knowcirc.facts.knowledge import Answer
 from knowcirc.facts.prompts import Prompt, answer_tokens, token_texts, word_positions
 from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import Head, answers_without, head_name, head_of, next_tokens, random_heads
+from knowcirc.reading.heads import ROLES, Context, HeadReading, Role, Thresholds, find_head, read_heads
 from knowcirc.statistics import bootstrap, columns, proportion, wilson
 
 log = logging.getLogger(__name__)

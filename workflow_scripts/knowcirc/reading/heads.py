@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.analysis.ablation import head_name
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import head_name
 
 TOP = 10
 Role = Literal["mover", "relation", "mixture"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from knowcirc.analysis import evidence as read
-from knowcirc.analysis.evidence import AbsentError, Evidence
 from knowcirc.statistics import Interval, columns
+from knowcirc.tables import evidence as read
+from knowcirc.tables.evidence import AbsentError, Evidence
 
 log = logging.getLogger(__name__)
 

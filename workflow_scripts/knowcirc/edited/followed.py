@@ -11,19 +11,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from knowcirc.analysis.comparison import compare
-from knowcirc.analysis.edited import EditedView, read_view
-from knowcirc.analysis.heads import Thresholds, find_head
-from knowcirc.analysis.lens import by_layer, falls, step_ranks
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
+from knowcirc.circuits.overlap import compare
+from knowcirc.edited.views import EditedView, read_view
 from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import Edit, Request, applied
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import Thresholds, find_head
+from knowcirc.reading.lens import by_layer, falls, step_ranks
 
 Place = tuple[str, int]  # editor, edited layer
 STANDING = ("request", "unrelated")  # prompts that have standing circuits

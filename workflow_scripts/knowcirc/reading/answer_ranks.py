@@ -14,10 +14,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from knowcirc.analysis.lens import by_layer, falls, step_contests
 from knowcirc.facts.prompts import Prompt, answer_tokens
 from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.lens import by_layer, falls, step_contests
 from knowcirc.seeding import derive
 
 POSITIONS = ("subject", "last")

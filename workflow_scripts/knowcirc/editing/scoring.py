@@ -46,6 +46,12 @@ def placed(editor: str, settings: dict[str, object], place: dict[str, Any], n_la
     return {"layer": default_layer(editor, int(place["layer"]), n_layers), **settings, **clamp}
 
 
+def placed_editors(job: Any, model: LanguageModel) -> dict[str, dict[str, object]]:
+    """The settings of a job's editors by name, each with its layer."""
+    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
+    return {name: placed(name, given, place, n_layers) for name, given in job.params.settings.items()}
+
+
 def edit_record(
     model: LanguageModel,
     record: Record,

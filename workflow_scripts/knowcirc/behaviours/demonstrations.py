@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from knowcirc.analysis.ablation import Head
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Fact, Relation
+from knowcirc.reading.ablation import Head
 from knowcirc.seeding import derive
 
 SEPARATOR = ". "

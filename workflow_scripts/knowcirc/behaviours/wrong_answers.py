@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Int
 from numpy import ndarray
 
-from knowcirc.analysis.ablation import Head, head_name, head_of
-from knowcirc.analysis.heads import Thresholds, attributions, observe
-from knowcirc.analysis.lens import by_layer, step_ranks
 from knowcirc.facts.prompts import Prompt, answer_tokens
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.survey import prompts_of
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.ablation import Head, head_name, head_of
+from knowcirc.reading.heads import Thresholds, attributions, observe
+from knowcirc.reading.lens import by_layer, step_ranks
 from knowcirc.seeding import derive
 
 FIRST = 10

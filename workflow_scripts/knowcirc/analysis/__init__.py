@@ -1,1 +1,0 @@
-"""What circuits and edits do inside the model."""

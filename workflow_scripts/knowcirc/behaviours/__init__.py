@@ -1,0 +1,1 @@
+"""What models do with facts: wrong answers, demonstrations, two hops, both ways."""

@@ -1,0 +1,1 @@
+"""Edits seen through circuits and layers."""

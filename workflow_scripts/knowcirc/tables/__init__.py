@@ -1,0 +1,1 @@
+"""Tables over the whole study: averages, the papers' claims, the main numbers."""
