@@ -7,6 +7,7 @@ from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.overlap import compare
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, token_texts
 from knowcirc.models.loading import LanguageModel
@@ -62,7 +63,7 @@ def view_rows(
 
     The mover head is that of the original model for the prompt's true answer.
     """
-    originals = {view.prompt: view for view in views if view.weights == "none"}
+    originals = {view.prompt: view for view in views if view.weights == UNEDITED}
     movers = {name: find_head(view.heads.values(), "mover", limits) for name, view in originals.items()}
     heads: list[dict[str, object]] = []
     overlaps: list[dict[str, object]] = []

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
+from knowcirc.editing.editors import UNEDITED
 from knowcirc.plots.edits import WEIGHTS
 from knowcirc.plots.style import (
     BLUE,
@@ -35,7 +36,7 @@ def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
     `ranks` has one row per editor (none: the original weights), layer (edited; -1 for none), position (last, subject)
     and passed (layers passed, 0 = embedding): rank_new (geometric mean) with _low and _high, and n records.
     """
-    editors = [name for name in dict.fromkeys(ranks["editor"]) if name != "none"]
+    editors = [name for name in dict.fromkeys(ranks["editor"]) if name != UNEDITED]
     layers = sorted(layer for layer in set(ranks["layer"]) if layer >= 0)
     looks = dict(zip(layers, STYLES * (1 + len(layers) // len(STYLES)), strict=False))
     figure = new_figure(4.6 * max(len(editors), 2), 6.6)
@@ -43,12 +44,12 @@ def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
     for row, (position, text) in zip(axes, POSITIONS.items(), strict=True):
         for axis, editor in zip(row, editors, strict=True):
             rows = ranks[ranks["position"] == position]
-            _line(axis, rows[rows["editor"] == "none"], GREY, "-", "original weights")
+            _line(axis, rows[rows["editor"] == UNEDITED], GREY, "-", "original weights")
             for layer, (color, style) in looks.items():
                 part = rows[(rows["editor"] == editor) & (rows["layer"] == layer)]
                 _line(axis, part, color, style, f"layer {layer} edited")
                 axis.axvline(layer + 1, color=color, linestyle=style, linewidth=0.7, alpha=0.7)
-            axis.set_title(f"{WEIGHTS.get(editor, editor)}, {text}", loc="left")
+            axis.set_title(f"{WEIGHTS[editor]}, {text}", loc="left")
             axis.grid(axis="y")
     rank_axis(axes[0, 0], float(ranks["rank_new_high"].max()))
     for axis in axes[-1]:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
+from knowcirc.editing.editors import EDITORS, UNEDITED
 from knowcirc.plots.attention import attention_bars, bar_limit, token_list
 from knowcirc.plots.style import (
     BLUE,
@@ -26,7 +27,7 @@ from knowcirc.plots.style import (
 )
 
 PROMPTS = {"edited": "the edited fact", "unrelated": "an unrelated fact"}
-WEIGHTS = {"none": "original weights", "rome": "ROME", "ft": "FT", "ft-l": "FT+L", "ft+l": "FT+L", "ft-m": "FT-M"}
+WEIGHTS = {UNEDITED: "original weights", **{name: editor.label for name, editor in EDITORS.items()}}
 PARTS = {
     "shared_edges": ("kept", "#b0b0b0", ""),
     "lost_edges": ("lost", "white", "////"),
@@ -46,7 +47,7 @@ def edited_circuits(heads: pd.DataFrame, overlap: pd.DataFrame, meta: Plain, mod
     right answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have
     old_token and new_token, the tokens to highlight where an object has several.
     """
-    weights = [name for name in dict.fromkeys([*WEIGHTS, *heads["weights"]]) if (heads["weights"] == name).any()]
+    weights = [name for name in WEIGHTS if (heads["weights"] == name).any()]
     prompts = [name for name in PROMPTS if (heads["prompt"] == name).any()]
     figure = new_figure(3.75 * len(weights) + 2.7, 1.35 + 3.05 * len(prompts))
     panels = figure.subfigures(len(prompts), 1, squeeze=False)[:, 0]
@@ -90,7 +91,7 @@ def _prompt_row(
         else:
             bars.set_axis_off()
             words.set_axis_off()
-    _overlap_bars(axes[-1], overlap, [name for name in weights if name != "none"])
+    _overlap_bars(axes[-1], overlap, [name for name in weights if name != UNEDITED])
 
 
 def _by_weights(frame: pd.DataFrame, prompt: str) -> dict[str, Plain]:
@@ -105,7 +106,7 @@ def _cell(
     """Draw one head under one kind of weights; `objects` are the right answer before the edit and the new object."""
     attention_bars(bars, json.loads(cell["tokens"]), json.loads(cell["attention"]), color=GREEN, label=label, top=top)
     old, new = (shorten(readable(text.strip()), 12) for text in objects)
-    title = f"{WEIGHTS.get(weights, weights)}: answers {token_label(str(cell['answer_top']))}"
+    title = f"{WEIGHTS[weights]}: answers {token_label(str(cell['answer_top']))}"
     scores = f"{cell['head']}; p({old}) {percent(cell['p_old'])}, p({new}) {percent(cell['p_new'])}"
     bars.set_title(f"{title}\n{scores}", loc="left", pad=12, fontsize=SMALL + 1)
     tokens = (str(cell.get(key) or text) for key, text in zip(("old_token", "new_token"), objects, strict=True))
@@ -127,7 +128,7 @@ def _overlap_bars(axis: Axes, rows: dict[str, Plain], weights: Sequence[str]) ->
                 box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"} if hatch else None
                 axis.text(x, base + count / 2, f"{count:,.0f}", ha="center", va="center", size=SMALL, bbox=box)
             base += count
-    labels = [f"{WEIGHTS.get(name, name)}\nJaccard {float(rows[name]['jaccard']):.2f}" for name in names]
+    labels = [f"{WEIGHTS[name]}\nJaccard {float(rows[name]['jaccard']):.2f}" for name in names]
     axis.set_xticks(range(len(names)), labels, fontsize=SMALL)
     axis.tick_params(axis="x", length=0)
     axis.set_xlim(-0.6, len(names) - 0.4)
