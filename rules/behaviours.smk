@@ -16,7 +16,7 @@ rule study_hallucination:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         heads=lookup(within=config, dpath="heads"),
         code=code_digest("study_hallucination"),
     script:
@@ -46,7 +46,7 @@ rule study_in_context:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         icl=lookup(within=config, dpath="icl"),
@@ -75,7 +75,7 @@ rule read_wrong_answers:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         cases=lookup(within=config, dpath="hallucination/cases"),
         heads=lookup(within=config, dpath="heads"),
         seed=lookup(within=config, dpath="seed"),
@@ -104,7 +104,7 @@ rule study_hops:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=analysis_settings,
@@ -136,7 +136,7 @@ rule study_reverse_relations:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=analysis_settings,

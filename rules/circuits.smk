@@ -15,7 +15,7 @@ rule discover_circuits:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         relations=relations_of_shard,
         circuits=method_settings,
@@ -62,7 +62,7 @@ rule evaluate_circuits:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         methods=lookup(within=config, dpath="circuits/methods"),
         taus=taus_of_methods,
@@ -98,7 +98,7 @@ rule describe_showcase:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         showcase=lookup(within=config, dpath="showcase"),

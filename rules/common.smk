@@ -107,7 +107,7 @@ def relations_of_study(wildcards) -> list[str]:
     return [RELATION_FILES[name] for name in config["relations"]["names"]]
 
 
-def numerics(wildcards) -> dict[str, str]:
+def load_options(wildcards) -> dict[str, str]:
     """How the model is loaded: dtype and weight processing."""
     row = MODELS[wildcards.model]
     return {"dtype": row.dtype, "processing": row.processing}
@@ -181,7 +181,7 @@ def taus_of_methods(wildcards) -> dict[str, float | None]:
     """The threshold of each method of Table 1 that has one."""
     found = {name: circuit_settings(name) for name in config["circuits"]["methods"]}
     return {
-        name: each["rule"]["tau"] if "rule" in each else None
+        name: each["criterion"]["tau"] if "criterion" in each else None
         for name, each in found.items()
     }
 

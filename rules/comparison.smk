@@ -18,7 +18,7 @@ rule compare_methods:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         methods=METHODS,
         relations=lookup(within=config, dpath="comparison/relations"),

@@ -43,7 +43,7 @@ rule name_heads:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         method=lookup(within=config, dpath="circuits/methods")[0],
@@ -74,7 +74,7 @@ rule rank_answers:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         source=lookup(within=config, dpath="relations/source"),
         facts=lookup(within=config, dpath="components/facts"),
         seed=lookup(within=config, dpath="seed"),

@@ -46,7 +46,7 @@ rule estimate_moments:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         moments=lookup(within=config, dpath="moments"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("estimate_moments"),

@@ -16,7 +16,7 @@ rule build_records:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         source=lookup(within=config, dpath="relations/source"),
         relations=lookup(within=config, dpath="editing/relations"),
         records_from=lookup(within=config, dpath="editing/source"),
@@ -47,7 +47,7 @@ rule sweep_edits:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         settings=rome_settings,
         sweep=lookup(within=config, dpath="editing/sweep"),
         code=editing_digest("sweep_edits", "rome"),
@@ -55,20 +55,20 @@ rule sweep_edits:
         "../workflow_scripts/sweep_edits.py"
 
 
-rule place_edits:
+rule choose_edit_layer:
     """Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there."""
     input:
         sweep=sweep_of_new_model,
     output:
-        place="<results>/{model}/edits/place.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
     log:
-        "<logs>/place_edits/{model}.log",
+        "<logs>/choose_edit_layer/{model}.log",
     params:
         layer=layer_of_rome,
         clamp=clamp_of_rome,
-        code=code_digest("place_edits"),
+        code=code_digest("choose_edit_layer"),
     script:
-        "../workflow_scripts/place_edits.py"
+        "../workflow_scripts/choose_edit_layer.py"
 
 
 rule edit_facts:
@@ -77,7 +77,7 @@ rule edit_facts:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        place="<results>/{model}/edits/place.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
     output:
         scores="<results>/{model}/edits/{editor}.csv",
     log:
@@ -89,7 +89,7 @@ rule edit_facts:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         settings=editor_settings,
         generation_records=lookup(within=config, dpath="editing/generation_records"),
         continuations=lookup(within=config, dpath="editing/continuations"),
@@ -106,7 +106,7 @@ rule sample_edited_text:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        place="<results>/{model}/edits/place.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
     output:
         texts="<results>/{model}/edits/generations.csv",
     log:
@@ -118,7 +118,7 @@ rule sample_edited_text:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         settings=all_editor_settings,
         generations=lookup(within=config, dpath="generations"),
         seed=lookup(within=config, dpath="seed"),
@@ -134,7 +134,7 @@ rule compare_edited_circuits:
         facts="<results>/{model}/facts/known.parquet",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        place="<results>/{model}/edits/place.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
         exact=exact_showcase,
     output:
         heads="<results>/{model}/figures/edited_circuits.csv",
@@ -149,7 +149,7 @@ rule compare_edited_circuits:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
@@ -174,7 +174,7 @@ rule follow_edits:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
-        place="<results>/{model}/edits/place.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
     output:
         circuits="<results>/{model}/edits/followed_circuits.csv",
         ranks="<results>/{model}/edits/followed_ranks.csv",
@@ -187,7 +187,7 @@ rule follow_edits:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         kv=kv_view,
         settings=settings_of_seen_editors,
         circuits=single_settings,

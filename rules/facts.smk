@@ -15,7 +15,7 @@ rule find_known_facts:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         source=lookup(within=config, dpath="relations/source"),
         on_collision=lookup(within=config, dpath="relations/on_collision"),
         facts=lookup(within=config, dpath="facts"),

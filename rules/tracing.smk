@@ -15,7 +15,7 @@ rule screen_known_1000:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         code=code_digest("screen_known_1000"),
     script:
         "../workflow_scripts/screen_known_1000.py"
@@ -37,7 +37,7 @@ rule trace_facts:
         mem_mb=model_mb,
         gpu=gpus,
     params:
-        numerics=numerics,
+        load_options=load_options,
         tracing=tracing_settings,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("trace_facts"),

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from knowcirc.circuits.acdc import PROJECTION, EdgeTest, Rule
+from knowcirc.circuits.acdc import PROJECTION, Criterion, EdgeTest
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
@@ -44,7 +44,7 @@ def sequential_acdc(
     model: Transformer,
     graph: Graph,
     task: Task,
-    rule: Rule,
+    rule: Criterion,
     *,
     absent: Outputs | None = None,
     edges: EdgeMatrix | None = None,

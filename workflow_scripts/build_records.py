@@ -15,18 +15,20 @@ def main(job: Job) -> None:
     """Write the records with their prompts, others for the sweep, and the prefixes as token ids."""
     params = job.params
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
-    asked = survey[survey.template == 0]
-    known = {str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in asked.groupby("relation")}
+    first_wording = survey[survey.template == 0]
+    known = {
+        str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in first_wording.groupby("relation")
+    }
     relations = read_relations(params.source, job.input.relations)
-    wanted = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
+    requested = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
-        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **wanted)
+        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested)
     else:
         texts = [str(model.text.decode(list(prefix))).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]
-        records = choose_records(chosen, known, **wanted, prefixes=texts)
+        records = choose_records(chosen, known, **requested, prefixes=texts)
     write_json(
         job.output.records,
         {

@@ -27,23 +27,23 @@ def main(job: Job) -> None:
     subjects = {"edited": showcase["subject"], "unrelated": showcase["unrelated_subject"]}
     relation, wording = showcase["relation"], showcase["template"]
     rows = {name: fact_row(survey, relation, subject, wording) for name, subject in subjects.items()}
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     material = read_material(model, Path(job.input.moments).parent / "layers", read_records(Path(job.input.records))[1])
     settings = placed_editors(job, model)
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
-    asked = request(model, wording, showcase["subject"], showcase["new_object"])
+    edit_request = request(model, wording, showcase["subject"], showcase["new_object"])
     ways = {"edited": params.circuits, "unrelated": params.unrelated_circuits}
     finders = {name: finder(graph, CircuitSettings(**way)) for name, way in ways.items()}
     exact = [read_circuit(Path(path))[1] for path in job.input.exact]  # the request's, found already
     views: list[EditedView] = []
     for editor in progress([UNEDITED, *settings], "edited circuits: models"):
-        edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], material)
+        edit = None if editor == UNEDITED else make_edit(editor, model, edit_request, settings[editor], material)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
                 find = (lambda *_: exact[0]) if exact and (name, editor) == ("edited", UNEDITED) else finders[name]
-                views.append(read_view(edited, find, name, editor, prompt, asked.target[0]))
-    heads, overlap = view_rows(model, graph, views, prompts, asked.target[0], Thresholds(**params.heads))
+                views.append(read_view(edited, find, name, editor, prompt, edit_request.target[0]))
+    heads, overlap = view_rows(model, graph, views, prompts, edit_request.target[0], Thresholds(**params.heads))
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))
     old = {name: row["object"].iloc[0] for name, row in rows.items()}

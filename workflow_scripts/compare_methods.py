@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     """Write one row per method, relation, prompt and size; what is done is not done again after an interruption."""
     params = job.params
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     settings = Comparison(params.hits, params.prompts, params.seed)
     parts = parts_of(job, job.output.comparison)

@@ -9,7 +9,7 @@ from knowcirc.circuits.export import write_views
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
-from knowcirc.circuits.relation_scores import Asked, score_relation
+from knowcirc.circuits.relation_scores import Questions, score_relation
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows
 from knowcirc.files import read_table, write_json, write_table
@@ -27,7 +27,7 @@ def main(job: Job) -> None:
     params, showcase, relation = job.params, job.params.showcase, job.params.showcase["relation"]
     survey, settings = read_table(job.input.facts), CircuitSettings(**params.circuits)
     row = fact_row(survey, relation, showcase["subject"], showcase["template"])
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     others = survey[(survey.relation == relation) & (survey.template == 0) & (survey["rank"] == 0)]
     prompts = prompts_of(model, row) + prompts_of(model, others.assign(wording=showcase["template"]))
@@ -41,9 +41,9 @@ def main(job: Job) -> None:
     test = split_rows(survey, relation, "test")
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
-    asked, name = Asked([prompt], test, object_tokens(model, survey, relation)), f"{settings.method}, one fact"
+    questions, name = Questions([prompt], test, object_tokens(model, survey, relation)), f"{settings.method}, one fact"
     of, taus, on = {name: circuit}, {name: settings.tau}, ("zero",)  # a mean over one prompt would be its own run
-    scores = score_relation(model, graph, of, asked, hits=params.hits, seeds=seeds, taus=taus, ablations=on)
+    scores = score_relation(model, graph, of, questions, hits=params.hits, seeds=seeds, taus=taus, ablations=on)
     write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
     paths = [Path(path) for path in (job.output.circuit, job.output.expanded, job.output.dot)]
     write_views(paths, graph, model.transformer.shape, circuit, about)

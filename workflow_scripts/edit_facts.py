@@ -16,10 +16,10 @@ def main(job: Job) -> None:
     """Write one row per record; a record that is done is not done again after an interruption."""
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
-    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
-    settings = placed(editor, params.settings, place, n_layers)
+    chosen, n_layers = read_json(job.input.edit_layer), model.transformer.shape.n_layers
+    settings = placed(editor, params.settings, chosen, n_layers)
     generation = {
         "continuations": params.continuations,
         "length": params.generation_tokens,
@@ -31,8 +31,8 @@ def main(job: Job) -> None:
     for number, record in enumerate(progress(records, f"edits by {editor}: records")):
         row = parts.get(record.case)
         if row is None:
-            wanted = generation if number < params.generation_records else None
-            row = edit_record(model, record, editor, settings, material, generation=wanted, vectorizer=vectorizer)
+            requested = generation if number < params.generation_records else None
+            row = edit_record(model, record, editor, settings, material, generation=requested, vectorizer=vectorizer)
             parts.put(record.case, row)
         rows.append(row)
     write_table(job.output.scores, pd.DataFrame(rows))

@@ -10,16 +10,16 @@ from knowcirc.models.loading import load
 
 def main(job: Job) -> None:
     """Write one file per layer, then the summary with the corpus and the number of tokens."""
-    params, wanted = job.params, job.params.moments
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
-    if wanted["corpus"] is None:
+    params, requested = job.params, job.params.moments
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
+    if requested["corpus"] is None:
         source = "sampled by the model"
         batches = sampled_corpus(
-            model, wanted["tokens"], length=wanted["length"], batch=wanted["batch"], seed=params.seed
+            model, requested["tokens"], length=requested["length"], batch=requested["batch"], seed=params.seed
         )
     else:
-        source = str(wanted["corpus"])
-        batches = text_corpus(model, Path(source), wanted["tokens"], length=wanted["length"])
+        source = str(requested["corpus"])
+        batches = text_corpus(model, Path(source), requested["tokens"], length=requested["length"])
     moments, count = second_moments(model, progress(batches, "second moments: batches of text"))
     digest = str(read_json(job.input.model)["weights_sha256"])
     about = {"weights_sha256": digest, "corpus": source, "tokens": str(count), "seed": str(params.seed)}

@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.relation_scores import Asked, score_relation
+from knowcirc.circuits.relation_scores import Questions, score_relation
 from knowcirc.facts.survey import object_tokens, prompts_of, split_rows
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     interruption."""
     params = job.params
     survey = read_table(job.input.facts)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     paths = dict(zip(params.methods, map(Path, job.input.circuits), strict=True))
     found = {method: load_circuits(path, method) for method, path in paths.items()}
@@ -32,10 +32,10 @@ def main(job: Job) -> None:
         val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
         if parts.get(relation) is None:
             objects = object_tokens(model, survey, relation)
-            asked = Asked(prompts_of(model, val), prompts_of(model, test), objects)
+            questions = Questions(prompts_of(model, val), prompts_of(model, test), objects)
             seeds = [derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)]
             taus = dict(params.taus)
-            scores = score_relation(model, graph, circuits, asked, hits=params.hits, seeds=seeds, taus=taus)
+            scores = score_relation(model, graph, circuits, questions, hits=params.hits, seeds=seeds, taus=taus)
             parts.put(relation, [{"category": val["category"].iloc[0], "relation": relation, **row} for row in scores])
         frames.append(pd.DataFrame(parts.get(relation)))
     write_table(job.output.scores, pd.concat(frames, ignore_index=True))

@@ -19,7 +19,7 @@ def main(job: Job) -> None:
     """Write the survey of all relations, and which relations were left out and why."""
     params = job.params
     relations = list(read_relations(params.source, job.input.relations).values())
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     frames, left_out = [], {}
     for relation in progress(relations, "known facts: relations"):
         try:

@@ -22,7 +22,7 @@ def main(job: Job) -> None:
     """Write the circuits' and the ranks' rows; a record that is done is not done again after an interruption."""
     params = job.params
     records, prefixes = read_records(Path(job.input.records))
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers = model.transformer.shape.n_layers
@@ -30,8 +30,8 @@ def main(job: Job) -> None:
     places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
     ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 
-    def make(editor: str, layer: int, wanted: Request) -> Edit:
-        return make_edit(editor, model, wanted, {**settings[editor], "layer": layer}, material)
+    def make(editor: str, layer: int, requested: Request) -> Edit:
+        return make_edit(editor, model, requested, {**settings[editor], "layer": layer}, material)
 
     parts = parts_of(job, job.output.circuits)
     circuits: list[dict[str, object]] = []
@@ -40,9 +40,9 @@ def main(job: Job) -> None:
         stands = i < params.standing_records
         found: Any = parts.get(record.case)
         if found is None:
-            wanted = request(model, record.template, record.subject, record.target_new)
+            requested = request(model, record.template, record.subject, record.target_new)
             finders = Finders.by(graph, *ways[: 1 + stands])
-            done = follow(model, graph, record, wanted, places, make, finders, Thresholds(**params.heads))
+            done = follow(model, graph, record, requested, places, make, finders, Thresholds(**params.heads))
             found = {"circuits": done.circuits, "ranks": done.ranks}
             parts.put(record.case, found)
         circuits += found["circuits"]

@@ -18,17 +18,17 @@ from knowcirc.seeding import derive
 
 def main(job: Job) -> None:
     """Write the named heads of all relations, and the ablations of each role's heads."""
-    params, wanted = job.params, job.params.components
+    params, requested = job.params, job.params.components
     survey = read_table(job.input.facts)
     relations = read_relations(params.source, job.input.relations)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     circuits = load_circuits(Path(job.input.circuits[0]), params.method)
-    seeds = tuple(derive(params.seed, "role", i) % 2**32 for i in range(wanted["random_seeds"]))
-    settings = study.RoleSettings(Thresholds(**params.heads), wanted["share"], params.hits, seeds)
+    seeds = tuple(derive(params.seed, "role", i) % 2**32 for i in range(requested["random_seeds"]))
+    settings = study.RoleSettings(Thresholds(**params.heads), requested["share"], params.hits, seeds)
     named, ablated = [], []
     for name in progress(list(survey.relation.unique()), "special heads: relations"):
-        facts = known_facts(survey, name, wanted["facts"], params.seed)
+        facts = known_facts(survey, name, requested["facts"], params.seed)
         if facts.empty:
             continue
         rows = study.head_rows(

@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     params = job.params
     survey = read_table(job.input.facts)
     relations = read_relations(params.source, job.input.relations)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     rows = []
     for name in progress(list(survey.relation.unique()), "answers through the layers: relations"):
         facts = known_facts(survey, name, params.facts, params.seed)

@@ -15,7 +15,7 @@ def main(job: Job) -> None:
     """Write one row per case."""
     params = job.params
     survey, named = read_table(job.input.facts), read_table(job.input.heads)
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     limits, frames = Thresholds(**params.heads), []
     for name, group in progress(list(survey.groupby("relation", sort=False)), "wrong answers: relations"):
         cases = draw_cases(model, survey, str(name), params.cases, params.seed)

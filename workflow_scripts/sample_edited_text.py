@@ -17,26 +17,26 @@ from knowcirc.seeding import derive
 
 def main(job: Job) -> None:
     """Write one row per edit, editor, prompt and sample."""
-    params, wanted = job.params, job.params.generations
+    params, requested = job.params, job.params.generations
     _, prefixes = read_records(Path(job.input.records))
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     settings = placed_editors(job, model)
     rows = []
-    for case in progress(wanted["edits"], "generations: edits"):
-        asked = request(model, case["template"], case["subject"], case["target"])
-        prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(wanted["samples"])]
+    for case in progress(requested["edits"], "generations: edits"):
+        edit_request = request(model, case["template"], case["subject"], case["target"])
+        prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(requested["samples"])]
         for editor in (UNEDITED, *settings):
-            edit = None if editor == UNEDITED else make_edit(editor, model, asked, settings[editor], material)
+            edit = None if editor == UNEDITED else make_edit(editor, model, edit_request, settings[editor], material)
             with applied(model, edit) as edited:
-                texts = generate(edited, prompts, wanted["tokens"], seed=derive(params.seed, case["subject"]))
+                texts = generate(edited, prompts, requested["tokens"], seed=derive(params.seed, case["subject"]))
             for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
                 rows.append(
                     {
                         "editor": editor,
                         "edit": f"{case['template'].format(case['subject'])} {case['target']}",
                         "prompt": prompt,
-                        "sample": number % wanted["samples"],
+                        "sample": number % requested["samples"],
                         "text": text[len(prompt) :],
                     }
                 )

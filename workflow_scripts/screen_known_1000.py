@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def main(job: Job) -> None:
     """Write both tables, and say how many facts were left out by reason."""
     facts = read_known_1000(Path(job.input.known_1000))
-    model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **job.params.load_options, fast=True)
     usable, left_out = screen_facts(model, facts)
     log.warning("known_1000: %s (by name in %s)", describe_screening(usable, left_out), job.output.left_out)
     write_table(job.output.facts, usable_table(usable))

@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     survey, named = read_table(job.input.facts), read_table(job.input.heads)
     movers = {name: main_mover(named, name) for name in survey["relation"].unique()}
     cases = pick_cases(survey, [name for name, head in movers.items() if head is not None])
-    model = load(Path(job.input.model).parent, **job.params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **job.params.load_options, fast=True)
     limits = Thresholds(**job.params.heads)
     relation = cases["wrong"]["relation"]
     objects = first_tokens(model, survey.loc[survey["relation"] == relation, "object"].unique())

@@ -19,15 +19,15 @@ def main(job: Job) -> None:
     """
     params = job.params
     survey = read_table(job.input.facts)
-    asked = survey[survey.template == 0]
+    first_wording = survey[survey.template == 0]
     relations = read_relations(params.source, job.input.relations)
     finder = KeptCircuits.of(job, job.output.ablation)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {key: value for key, value in params.icl.items() if key != "relations"}
     settings = IclSettings(**counts, hits=params.hits, seed=params.seed)
     studied = []
-    for name in progress(enough(asked, params.icl), "in-context: relations"):
-        rows = asked[asked.relation == name]
+    for name in progress(enough(first_wording, params.icl), "in-context: relations"):
+        rows = first_wording[first_wording.relation == name]
         studied.append(study_relation(finder, relations[name], rows, own.get(name), settings))
     write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
     attention, meta = showcase_attention(finder.model, studied)

@@ -16,18 +16,18 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, wanted = job.params, job.params.asked
+    params, requested = job.params, job.params.first_wording
     relations = read_relations(params.source, job.input.relations)
-    asked = [
-        replace(relations[name], reverse_template=wanted["templates"].get(name, relations[name].reverse_template))
-        for name in wanted["relations"]
+    first_wording = [
+        replace(relations[name], reverse_template=requested["templates"].get(name, relations[name].reverse_template))
+        for name in requested["relations"]
     ]
-    for relation in asked:
+    for relation in first_wording:
         reverse_wording(relation)
     finder = KeptCircuits.of(job, job.output.both_ways)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
-    counts = {"most": wanted["facts"], "d_val": wanted["d_val"], "seed": params.seed}
-    studies = [study_both_ways(finder, relation, **counts) for relation in progress(asked, "reverse relations")]
+    counts = {"most": requested["facts"], "d_val": requested["d_val"], "seed": params.seed}
+    studies = [study_both_ways(finder, relation, **counts) for relation in progress(first_wording, "reverse relations")]
     write_table(job.output.both_ways, reverse_rows(finder.graph, studies, own, params.hits))
     finder.parts.clear()
 

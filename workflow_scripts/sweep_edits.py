@@ -15,9 +15,9 @@ from knowcirc.resume import parts_of
 
 def main(job: Job) -> None:
     """Write the means by token, layer and clamp; what is done is not done again."""
-    params, wanted = job.params, job.params.sweep
+    params, requested = job.params, job.params.sweep
     records, prefixes = read_records(Path(job.input.records), "sweep_records")
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
     n_layers, clamp = model.transformer.shape.n_layers, float(params.settings["clamp"])
     parts = parts_of(job, job.output.sweep)
@@ -33,10 +33,10 @@ def main(job: Job) -> None:
             rows += found
         return rows
 
-    first = cells(n_layers, wanted["step"], wanted["other_step"], wanted["other_tokens"], clamp)
+    first = cells(n_layers, requested["step"], requested["other_step"], requested["other_tokens"], clamp)
     rows = sweep(first, "layers and tokens")
     layer = best(summarise(pd.DataFrame(rows), job.wildcards.model)).layer
-    others = [Cell(CHOSEN, layer, float(each)) for each in wanted["clamps"] if each != clamp]
+    others = [Cell(CHOSEN, layer, float(each)) for each in requested["clamps"] if each != clamp]
     rows += sweep(others, "clamps") if others else []
     summary = summarise(pd.DataFrame(rows), job.wildcards.model)
     write_table(job.output.sweep, summary.assign(base=summary.clamp == clamp))

@@ -23,7 +23,7 @@ from knowcirc.tracing.selection import facts_to_trace
 def main(job: Job) -> None:
     """Trace the chosen facts; a fact that is done is not done again."""
     params, tracing = job.params, job.params.tracing
-    model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+    model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     traced = facts_to_trace(model, read_table(job.input.facts), tracing, derive(params.seed, "tracing"))
     settings = settings_of(tracing, embedding_deviation(model, traced.pool))
     folder, apart = Path(job.output.traces).with_suffix(""), ("facts", "tracing", "seed")

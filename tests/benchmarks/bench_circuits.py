@@ -40,7 +40,7 @@ from benchmarks.sharing import measure_sharing
 from benchmarks.standing import measure_standing
 from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
 from benchmarks.tracing import measure_tracing
-from knowcirc.circuits.acdc import Rule, Search, acdc, begin
+from knowcirc.circuits.acdc import Criterion, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.facts.prompts import tokenise
@@ -158,7 +158,7 @@ def run_engine(model: Transformer, graph: Graph, task: Task, first: int) -> tupl
     search = begin(graph)
     start = time.perf_counter()
     with contextlib.suppress(_EnoughError):
-        acdc(model, graph, task, Rule(TAU), search=search, after_layer=stop)
+        acdc(model, graph, task, Criterion(TAU), search=search, after_layer=stop)
     return search, time.perf_counter() - start
 
 

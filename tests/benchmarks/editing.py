@@ -28,22 +28,22 @@ LAYER, STEPS = 3, 25
 def measure_editing(model: LanguageModel, fast: LanguageModel, *, quick: bool) -> list[dict[str, object]]:
     """Median seconds per edit of each editor, and of plain ROME; all 25 steps are taken."""
     facts = FACTS[:1] if quick else FACTS
-    wishes = [request(model, TEMPLATE, *fact) for fact in facts]
+    requests = [request(model, TEMPLATE, *fact) for fact in facts]
     prefixes = sample_prefixes(fast, PREFIXES, 0)
     size = model.transformer.shape.d_mlp
     moment = torch.eye(size) + torch.ones(size, size) / size
     material = Material(lambda _: moment, lambda: prefixes)
     say(f"Editing: {len(facts)} facts, {len(prefixes) + 1} contexts, {STEPS} steps, no early stop")
-    step, loss = plain_step(model, wishes[0], prefixes)
+    step, loss = plain_step(model, requests[0], prefixes)
     plain = STEPS * median_of(step, 2 if quick else 5)
     settings = {"stop_loss": 0.0, "steps": STEPS}
-    start = make_edit("rome", model, wishes[0], {**settings, "steps": 1, "layer": LAYER}, material)
+    start = make_edit("rome", model, requests[0], {**settings, "steps": 1, "layer": LAYER}, material)
     found: list[dict[str, object]] = [{"editor": "rome, plain", "seconds": plain, "times_as_fast": 1.0}]
     rows: list[list[object]] = [["rome, plain (from one step)", f"{plain:.2f}", "1"]]
     for editor in EDITORS:
         layer = default_layer(editor, LAYER, model.transformer.shape.n_layers)
         seconds = statistics.median(
-            once(_call(editor, fast, wish, {**settings, "layer": layer}, material)) for wish in wishes
+            once(_call(editor, fast, one_request, {**settings, "layer": layer}, material)) for one_request in requests
         )
         ratio = plain / seconds if editor == "rome" else None
         found.append({"editor": editor, "seconds": seconds, "times_as_fast": ratio})
@@ -55,20 +55,22 @@ def measure_editing(model: LanguageModel, fast: LanguageModel, *, quick: bool) -
 
 
 def _call(
-    editor: str, model: LanguageModel, wish: Request, settings: dict[str, object], material: Material
+    editor: str, model: LanguageModel, one_request: Request, settings: dict[str, object], material: Material
 ) -> Callable[[], object]:
-    return lambda: make_edit(editor, model, wish, settings, material)
+    return lambda: make_edit(editor, model, one_request, settings, material)
 
 
 def plain_step(
-    model: LanguageModel, wish: Request, prefixes: list[tuple[int, ...]]
+    model: LanguageModel, one_request: Request, prefixes: list[tuple[int, ...]]
 ) -> tuple[Callable[[], object], Callable[[], float]]:
     """One step of plain ROME, forwards and backwards; and its loss (nats, mean over contexts)."""
-    if wish.essence is None:
+    if one_request.essence is None:
         raise ValueError("the request has no essence prompt")
-    head, body = wish.prompt.ids[:1], wish.prompt.ids[1:]
-    texts = [head + prefix + body + wish.target[:-1] for prefix in [(), *prefixes]] + [wish.essence.ids]
-    at = [wish.prompt.subject_last + len(prefix) for prefix in [(), *prefixes]] + [wish.essence.subject_last]
+    head, body = one_request.prompt.ids[:1], one_request.prompt.ids[1:]
+    texts = [head + prefix + body + one_request.target[:-1] for prefix in [(), *prefixes]] + [one_request.essence.ids]
+    at = [one_request.prompt.subject_last + len(prefix) for prefix in [(), *prefixes]] + [
+        one_request.essence.subject_last
+    ]
     width = max(map(len, texts))
     ids = model.batch([text + (text[-1],) * (width - len(text)) for text in texts])
     ends = torch.tensor([len(text) - 1 for text in texts[:-1]])
@@ -88,9 +90,11 @@ def plain_step(
         finally:
             hook.remove()
         rows = torch.arange(len(ends))[:, None]
-        places = ends[:, None] - len(wish.target) + 1 + torch.arange(len(wish.target))
+        places = ends[:, None] - len(one_request.target) + 1 + torch.arange(len(one_request.target))
         chosen = (
-            logits[rows, places].log_softmax(-1).gather(2, torch.tensor(wish.target).expand(len(ends), -1)[..., None])
+            logits[rows, places]
+            .log_softmax(-1)
+            .gather(2, torch.tensor(one_request.target).expand(len(ends), -1)[..., None])
         )
         return -chosen.mean() + 0.0 * logits[-1, -1].log_softmax(-1).sum()
 

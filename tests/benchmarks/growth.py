@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.timing import median_of, say, table
-from knowcirc.circuits.acdc import Rule, Search, acdc
+from knowcirc.circuits.acdc import Criterion, Search, acdc
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
 from knowcirc.models import gpt2, llama
@@ -70,7 +70,7 @@ def _time(point: Point, rounds: int) -> dict[str, float]:
     task = make_task("nll", ids.tolist(), model.logits(ids).argmax(-1).tolist())
     fast = packed(model)
     found: list[Search] = []
-    seconds = median_of(lambda: found.append(acdc(fast, graph, task, Rule(TAU))), rounds)
+    seconds = median_of(lambda: found.append(acdc(fast, graph, task, Criterion(TAU))), rounds)
     tests, rows = len(found[-1].tests), found[-1].rows
     return {
         "edges": graph.n_edges,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import say, side_by_side, table
-from knowcirc.circuits.acdc import Rule, Search, acdc, begin
+from knowcirc.circuits.acdc import Criterion, Search, acdc, begin
 from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
@@ -69,7 +69,7 @@ def _searched(model: Transformer, graph: Graph, prompts: Sequence[Prompt], first
     task = make_task("nll", [prompt.ids for prompt in prompts], [prompt.answer[0] for prompt in prompts])
     search, start = begin(graph), time.perf_counter()
     with contextlib.suppress(_EnoughError):
-        acdc(model, graph, task, Rule(TAU), search=search, after_layer=stop)
+        acdc(model, graph, task, Criterion(TAU), search=search, after_layer=stop)
     return time.perf_counter() - start, len(search.tests)
 
 

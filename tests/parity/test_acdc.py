@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from knowcirc.circuits.acdc import PROJECTION, Rule, acdc
+from knowcirc.circuits.acdc import PROJECTION, Criterion, acdc
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
 from knowcirc.models.loading import load
@@ -37,7 +37,7 @@ def test_every_recorded_test_is_reproduced(case: str, fast: bool, dtype: str) ->
     assert graph.n_edges == recorded["edges_total"]["ADDITION"]
     assert graph.projections.sum() == recorded["edges_total"]["DIRECT_COMPUTATION"]
     task = make_task("kc-nll", [recorded["prompt"]], [recorded["target"]])
-    found = acdc(model, graph, task, Rule(recorded["tau"], recorded["abs_value_threshold"]))
+    found = acdc(model, graph, task, Criterion(recorded["tau"], recorded["abs_value_threshold"]))
 
     senders, receivers = graph.node_names
     tests = []

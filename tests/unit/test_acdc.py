@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from knowcirc.circuits.acdc import PROJECTION, EdgeTest, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.acdc import PROJECTION, Criterion, EdgeTest, Progress, Search, acdc, begin
 from knowcirc.circuits.choices import METRICS
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import Task, make_task
@@ -46,7 +46,7 @@ def decisions(tests: list[EdgeTest]) -> list[tuple[int, int, bool]]:
     return [(test.src, test.dst, test.kept) for test in tests]
 
 
-def agree(model: Transformer, graph: Graph, task: Task, rule: Rule, **settings: object) -> Search:
+def agree(model: Transformer, graph: Graph, task: Task, rule: Criterion, **settings: object) -> Search:
     """The fast search, once it has been held against the sequential one."""
     edges = settings.pop("edges", None)
     absent = settings.pop("absent", None)
@@ -68,7 +68,7 @@ def test_decisions_are_those_of_the_sequential_search(name: str, kv: KvView, pat
     graph = Graph.of(model.shape, kv)
     task = task_of("nll", PROMPTS["two of different lengths"])
     absent = record(model, graph, (task.ids * 7 + 3) % model.shape.d_vocab).outputs if patched else None
-    found = agree(model, graph, task, Rule(0.01, absolute), absent=absent)
+    found = agree(model, graph, task, Criterion(0.01, absolute), absent=absent)
     assert 0 < found.edges.sum() < graph.n_edges
 
 
@@ -76,7 +76,7 @@ def test_decisions_are_those_of_the_sequential_search(name: str, kv: KvView, pat
 @pytest.mark.parametrize("prompts", PROMPTS)
 def test_every_metric_and_prompts_of_any_length(metric: str, prompts: str) -> None:
     model = exact("llama")
-    agree(model, Graph.of(model.shape, "grouped"), task_of(metric, PROMPTS[prompts]), Rule(0.02))
+    agree(model, Graph.of(model.shape, "grouped"), task_of(metric, PROMPTS[prompts]), Criterion(0.02))
 
 
 # at 0 itself, what nothing reads (the queries of a lone token) scores 0 but for rounding: a tie
@@ -97,14 +97,14 @@ def test_other_shapes_lengths_and_thresholds(layers: int, heads: int, kv_heads: 
     )
     model = llama.adapt(LlamaForCausalLM(config).double().eval().requires_grad_(False))
     task = make_task("kc-nll", [list(range(length))], [17])
-    agree(model, Graph.of(model.shape, "grouped"), task, Rule(tau))
-    agree(model, Graph.of(model.shape, "per_head"), task, Rule(tau, absolute=True))
+    agree(model, Graph.of(model.shape, "grouped"), task, Criterion(tau))
+    agree(model, Graph.of(model.shape, "per_head"), task, Criterion(tau, absolute=True))
 
 
 def test_folded_weights_change_the_circuit_of_gpt2() -> None:
     model = exact("gpt2")
     graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
-    plain, folded = (agree(each, graph, task, Rule(0.01)) for each in (model, fold(model)))
+    plain, folded = (agree(each, graph, task, Criterion(0.01)) for each in (model, fold(model)))
     assert plain.metric_start == pytest.approx(folded.metric_start, abs=1e-9)
     assert (plain.edges != folded.edges).any()
 
@@ -114,7 +114,7 @@ def test_a_search_of_some_edges_leaves_the_others_absent(kv: KvView) -> None:
     model = exact("llama")
     graph = Graph.of(model.shape, kv)
     some = random_circuit(graph, graph.n_edges // 2, 3)
-    found = agree(model, graph, task_of("nll", PROMPTS["one"]), Rule(0.01), edges=some)
+    found = agree(model, graph, task_of("nll", PROMPTS["one"]), Criterion(0.01), edges=some)
     assert not (found.edges & ~some).any()
     assert {(test.src, test.dst) for test in found.tests if test.src != PROJECTION} <= set(graph.edges(some))
 
@@ -123,10 +123,10 @@ def test_a_search_of_some_edges_leaves_the_others_absent(kv: KvView) -> None:
 def test_the_width_of_batches_changes_nothing(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = exact("gpt2")
     graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
-    want = acdc(model, graph, task, Rule(0.01))
+    want = acdc(model, graph, task, Criterion(0.01))
     for name in ("FIRST_WIDTH", "NARROWEST", "WIDEST", "FEWEST"):
         monkeypatch.setattr(f"knowcirc.circuits.acdc.{name}", width)
-    got = acdc(model, graph, task, Rule(0.01))
+    got = acdc(model, graph, task, Criterion(0.01))
     assert decisions(got.tests) == decisions(want.tests)
 
 
@@ -134,7 +134,7 @@ def test_the_width_of_batches_changes_nothing(width: int, monkeypatch: pytest.Mo
 def test_the_metric_of_what_is_left_is_that_of_the_circuit(name: str) -> None:
     model = exact(name)
     graph, task = Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"])
-    found = acdc(model, graph, task, Rule(0.05))
+    found = acdc(model, graph, task, Criterion(0.05))
     assert found.metric_start == pytest.approx(measure(model, graph, task, graph.valid), abs=1e-10)
     assert found.metric_circuit == pytest.approx(measure(model, graph, task, found.edges), abs=1e-10)
     assert found.closest == min(abs(test.score - 0.05) for test in found.tests)
@@ -148,7 +148,7 @@ class KilledError(Exception):
 def test_a_killed_search_goes_on_from_its_last_layer(stop: int, tmp_path: Path) -> None:
     model = exact("gpt2")
     graph, task = Graph.of(model.shape, "per_head"), task_of("nll", PROMPTS["one"])
-    want = acdc(model, graph, task, Rule(0.01))
+    want = acdc(model, graph, task, Criterion(0.01))
 
     def keep(search: Search) -> None:
         save_search(tmp_path / "search.npz", search)
@@ -156,10 +156,10 @@ def test_a_killed_search_goes_on_from_its_last_layer(stop: int, tmp_path: Path) 
             raise KilledError
 
     with pytest.raises(KilledError):
-        acdc(model, graph, task, Rule(0.01), after_layer=keep)
+        acdc(model, graph, task, Criterion(0.01), after_layer=keep)
     kept = load_search(tmp_path / "search.npz")
     assert len(kept.tests) <= len(want.tests)
-    got = acdc(model, graph, task, Rule(0.01), search=kept)
+    got = acdc(model, graph, task, Criterion(0.01), search=kept)
     assert got.tests == want.tests
     assert (got.edges == want.edges).all()
     assert (got.projections == want.projections).all()
@@ -178,7 +178,7 @@ def test_progress_ends_with_every_edge_decided() -> None:
     model = exact("llama")
     graph = Graph.of(model.shape, "grouped")
     seen: list[Progress] = []
-    found = acdc(model, graph, task_of("nll", PROMPTS["one"]), Rule(0.05), report=seen.append)
+    found = acdc(model, graph, task_of("nll", PROMPTS["one"]), Criterion(0.05), report=seen.append)
     decided = [progress.decided for progress in seen]
     assert decided == sorted(decided)
     assert decided[-1] == seen[-1].total == graph.n_edges
@@ -189,7 +189,7 @@ def test_a_metric_that_overflows_ends_the_search() -> None:
     model = exact("llama")
     broken = replace(model, unembedding=model.unembedding * torch.inf)
     with pytest.raises(ValueError, match="the metric is nan"):
-        acdc(broken, Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"]), Rule(0.05))
+        acdc(broken, Graph.of(model.shape, "grouped"), task_of("nll", PROMPTS["one"]), Criterion(0.05))
 
 
 def test_the_real_model_agrees_on_its_last_layers(real_model_folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_real_model_agrees_on_its_last_layers(real_model_folder: Path) -> No
 
     kept: list[Search] = []
     with pytest.raises(KilledError):
-        acdc(packed(model.transformer), graph, task, Rule(0.05), after_layer=stop)
+        acdc(packed(model.transformer), graph, task, Criterion(0.05), after_layer=stop)
     chosen = np.random.default_rng(0).permutation(len(kept[0].tests))[:40]
     edges, metric, worst = graph.valid.copy(), measure(model.transformer, graph, task, graph.valid), 0.0
     for index, test in enumerate(kept[0].tests):

@@ -440,17 +440,17 @@ def survey(known: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["fact", "subject", "rank"])
 
 
-class Heard:
+class Spied:
     """Prompts and ablated heads that the study asks for, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[list[Prompt]] = []
+        self.queried: list[list[Prompt]] = []
         self.sets: list[list[list[Head]]] = []
         self.tested: list[list[Prompt]] = []
         answer, without = in_context_study.answer_prompts, in_context_study.answers_without
 
         def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
-            self.asked.append(list(prompts))
+            self.queried.append(list(prompts))
             return answer(model, prompts)
 
         def answers_without(
@@ -467,11 +467,11 @@ class Heard:
 def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     model: LanguageModel, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finder, heard = keep(model), Heard(monkeypatch)
+    finder, spied = keep(model), Spied(monkeypatch)
     graph, n_edges = finder.graph, finder.settings.n_edges(finder.graph)
     own = Circuit("eap", graph.valid, None)
     study = study_relation(finder, RELATION, survey([0, 1, 2, 3]), own, SETTINGS)
-    zero, shown = heard.asked[:2]
+    zero, shown = spied.queried[:2]
     assert len(zero) == len(shown) == 5
     unknown = {TEMPLATE.format(fact.subject) for fact in FACTS[4:]}
     assert unknown < {prompt.text for prompt in zero}  # facts to mend come first
@@ -479,15 +479,15 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
         assert full.text.endswith(f". {plain.text}")
         assert full.answer == plain.answer
         assert full.text.count(". ") == 2
-    row, others = study.row, [random for _, _, random in heard.sets]
-    none, fresh, _ = heard.sets[0]
-    assert all((one, two) == (none, fresh) for one, two, _ in heard.sets)
+    row, others = study.row, [random for _, _, random in spied.sets]
+    none, fresh, _ = spied.sets[0]
+    assert all((one, two) == (none, fresh) for one, two, _ in spied.sets)
     assert none == []
     assert (row["relation"], row["method"], row["n"]) == ("capital", "eap", 3)
-    assert heard.tested[0] == shown[2:]  # not those that the circuits were found on
-    queries = [[prompt.text.rsplit(". ", 1)[1] for prompt in prompts] for prompts in heard.tested]
+    assert spied.tested[0] == shown[2:]  # not those that the circuits were found on
+    queries = [[prompt.text.rsplit(". ", 1)[1] for prompt in prompts] for prompts in spied.tested]
     assert queries == [[prompt.text for prompt in zero[2:]]] * 3  # the same facts
-    assert len({tuple(prompt.text for prompt in prompts) for prompts in heard.tested}) == 3  # demonstrated otherwise
+    assert len({tuple(prompt.text for prompt in prompts) for prompts in spied.tested}) == 3  # demonstrated otherwise
     circuits = [
         discover(model, graph, prompts[:2], [None, None], method="eap", n_edges=n_edges, seed=0)
         for prompts in (zero, shown)
@@ -500,8 +500,8 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     for picked in others:
         assert sorted(layer for layer, _ in picked) == [layer for layer, _ in fresh]
     _check_attention(model, row, fresh, shown[:2], zero[:2])
-    asked = [prompt for prompts in heard.tested for prompt in prompts]
-    ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in asked for p in [last_p(model, prompt)]]
+    queried = [prompt for prompts in spied.tested for prompt in prompts]
+    ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in queried for p in [last_p(model, prompt)]]
     assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
     gains = [
         float(last_p(model, b)[b.answer[0]] - last_p(model, a)[a.answer[0]]) for a, b in zip(zero, shown, strict=True)

@@ -335,7 +335,7 @@ def test_the_lens_follows_the_answer_step_by_step(speaking: Path, capsys: pytest
         assert part["rank"].tolist() == [rank for rank, _ in curve]
         assert part["probability"].tolist() == pytest.approx([p for _, p in curve], rel=1e-4)
         total = np.log10(curve[0][0]) - np.log10(curve[-1][0])
-        assert part[["fall_attention", "fall_mlp"]].to_numpy().sum() == pytest.approx(total)
+        assert part[["rank_drop_attention", "rank_drop_mlp"]].to_numpy().sum() == pytest.approx(total)
     assert "best rank" in capsys.readouterr().out
     run("lens", speaking, "--ids", "1,2,3", "--answer-id", "4", "--out", "ids.csv", "--figure", "ids.pdf")
     assert set(pd.read_csv("ids.csv")["quantity"]) == {"answer_at_last"}
@@ -561,7 +561,7 @@ def test_bad_files_of_edits_are_refused(
 
 def test_layer_and_clamp_come_from_the_studys_sweep(speaking: Path) -> None:
     write_json(Path("results/tiny/moments/moments.json"), {"weights_sha256": weights_digest(speaking)})
-    write_json(Path("results/tiny/edits/place.json"), {"layer": 1, "clamp": 1.5, "from": "sweep"})
+    write_json(Path("results/tiny/edits/edit_layer.json"), {"layer": 1, "clamp": 1.5, "from": "sweep"})
     save_moment(Path("c.st"), torch.eye(24), {})
     for given, layer, clamp in (([], 1, 1.5), (["--layer", "0"], 0, 4.0)):
         run("edit", speaking, *REQUEST, *given, "--moments", "c.st", "--steps", "1", "--out", f"edited{layer}")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from knowcirc import cli, job
 from knowcirc.circuits import searching as library
-from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search
+from knowcirc.circuits.acdc import PROJECTION, Criterion, Progress, Search
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import METRICS, UNITS
 from knowcirc.circuits.discovery import Scoring, attribute
@@ -133,7 +133,7 @@ def one_by_one(
     model = load(folder, device="cpu", dtype="float64", processing=processing)
     graph = Graph.of(model.transformer.shape, kv)  # type: ignore[arg-type]
     task = make_task(case.metric, case.rows, case.answers, case.wrong)  # type: ignore[arg-type]
-    absent, rule = absent_of(model, graph, case), Rule(case.tau, case.absolute)
+    absent, rule = absent_of(model, graph, case), Criterion(case.tau, case.absolute)
     tests, left, projections = sequential_acdc(model.transformer, graph, task, rule, absent=absent, edges=edges)
     rows = []
     for test in tests:
@@ -253,16 +253,16 @@ def test_the_strongest_edges_alone_are_searched(
     discover(folder, *PROMPT, *pair, "--method", "eap-ig+acdc", *options, *EXACT)
     model = load(folder, device="cpu", dtype="float64")
     graph = Graph.of(model.transformer.shape, "grouped")
-    wanted = round(default("circuits/acdc/share") * graph.n_edges) if edges is None else edges
+    requested = round(default("circuits/acdc/share") * graph.n_edges) if edges is None else edges
     partner = Prompt("", (5, 6, 11, 8), None, "", (12,)) if ablation == "patch" else None
     scores = attribute(model, graph, [Prompt("", IDS, None, "", (9,))], [partner], "eap-ig")
-    strongest = top_edges(graph, scores, wanted)
+    strongest = top_edges(graph, scores, requested)
     references = ((5, 6, 11, 8),) if ablation == "patch" else None
     check(folder, Run((), 0.05, ablation=ablation, references=references), "grouped", edges=strongest)
     document = json.loads(Path("c.json").read_text())
-    assert document["edges_asked"] == wanted
+    assert document["edges_asked"] == requested
     assert document["method"] == "eap-ig+acdc"
-    assert f"among the {wanted} strongest" in capsys.readouterr().out
+    assert f"among the {requested} strongest" in capsys.readouterr().out
     assert not (read_circuit(Path("c.json"))[1].edges & ~strongest).any()
 
 

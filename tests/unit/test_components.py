@@ -20,7 +20,7 @@ from knowcirc.reading import special_heads as components
 from knowcirc.reading.ablation import answers_without, logits_without, random_heads
 from knowcirc.reading.answer_ranks import fact_rows
 from knowcirc.reading.heads import Context, HeadReading, Thresholds, find_head, read_heads
-from knowcirc.reading.lens import falls, step_contests, step_ranks
+from knowcirc.reading.lens import rank_drops, step_contests, step_ranks
 from knowcirc.tables.averages import ALL, average_ranks
 from unit import reference
 
@@ -270,16 +270,16 @@ def test_contests_count_the_rivals_below_the_answer(model: LanguageModel, prompt
     assert below == pytest.approx(expected)
 
 
-def test_falls_add_up_to_the_whole_way(model: LanguageModel, prompts: list[Prompt]) -> None:
+def test_rank_drops_add_up_to_the_whole_way(model: LanguageModel, prompts: list[Prompt]) -> None:
     table = fact_rows(model, RELATION, prompts, [fact.subject for fact in FACTS], seed=0)
     for _, part in table.groupby(["subject", "position"]):
         total = np.log10(part["rank"].iloc[0]) - np.log10(part["rank"].iloc[-1])
-        assert part["fall_attention"].sum() + part["fall_mlp"].sum() == pytest.approx(total)
+        assert part["rank_drop_attention"].sum() + part["rank_drop_mlp"].sum() == pytest.approx(total)
         for (_, low), (_, high) in pairwise(part.iterrows()):
             step = np.log10(low["rank"]) - np.log10(high["rank"])
-            assert high["fall_attention"] + high["fall_mlp"] == pytest.approx(step)
+            assert high["rank_drop_attention"] + high["rank_drop_mlp"] == pytest.approx(step)
     assert set(table["position"]) == {"subject", "last"}
-    assert falls(np.array([10, 1, 100]))["mlp"].tolist() == [-2.0]
+    assert rank_drops(np.array([10, 1, 100]))["mlp"].tolist() == [-2.0]
 
 
 def test_a_prompt_that_ends_with_its_subject_is_left_out(load_tiny: Loader) -> None:
@@ -297,9 +297,9 @@ def test_averages_weigh_relations_alike_and_ranks_geometrically() -> None:
             {"relation": r, "category": c, "subject": s, "position": "last", "layer": 0, "rank": rank}
             for r, c, s, rank in (("a", "x", "1", 1), ("a", "x", "2", 100), ("b", "y", "3", 1000))
         ]
-    ).assign(fall_attention=0.5, fall_mlp=0.0, outranks=[0.0, 1.0, 1.0])
+    ).assign(rank_drop_attention=0.5, rank_drop_mlp=0.0, outranks=[0.0, 1.0, 1.0])
     table = average_ranks(ranks, "tiny").set_index("category")
-    assert table.loc[ALL, "rank"] == pytest.approx(100.0)  # decades: (1 + 3) / 2
+    assert table.loc[ALL, "rank"] == pytest.approx(100.0)  # orders of magnitude: (1 + 3) / 2
     assert table.loc["x", "rank"] == pytest.approx(10.0)
     assert table.loc[ALL, "outranks"] == pytest.approx(0.75)
     assert table.loc[ALL, ["n", "n_relations"]].tolist() == [3, 2]

@@ -56,9 +56,9 @@ RECORD = Record(
 def test_a_greedy_share_counts_tokens_that_are_likeliest_after_the_right_ones(model: LanguageModel) -> None:
     cases = [("the capital of Peru is", "Lima"), ("people in Chile speak", "Tok Pisin"), ("Peru is", "New Zealand")]
     for (text, answer), found in zip(cases, greedy_shares(model, cases), strict=True):
-        ids, wanted = model.text(text)["input_ids"], model.text(answer, add_special_tokens=False)["input_ids"]
-        logits = reference.logits(model.network, torch.tensor([ids + wanted[:-1]]))[0, len(ids) - 1 :]
-        assert found == sum(map(int, logits.argmax(-1) == torch.tensor(wanted))) / len(wanted)
+        ids, expected = model.text(text)["input_ids"], model.text(answer, add_special_tokens=False)["input_ids"]
+        logits = reference.logits(model.network, torch.tensor([ids + expected[:-1]]))[0, len(ids) - 1 :]
+        assert found == sum(map(int, logits.argmax(-1) == torch.tensor(expected))) / len(expected)
 
 
 def test_a_model_is_right_about_what_it_says_first(model: LanguageModel) -> None:
@@ -68,14 +68,14 @@ def test_a_model_is_right_about_what_it_says_first(model: LanguageModel) -> None
 
 
 def test_question_scores_ask_about_the_subject_and_about_unrelated_facts(model: LanguageModel) -> None:
-    asked = replace(RECORD, question="people in Peru speak", unrelated=(("Chile is", "Lima"), ("Papua is", "Peru")))
+    queried = replace(RECORD, question="people in Peru speak", unrelated=(("Chile is", "Lima"), ("Papua is", "Peru")))
     new = RECORD.target_new
     expected = {
         "zsre_efficacy": greedy_shares(model, [(RECORD.prompt, new)])[0],
         "zsre_paraphrase": greedy_shares(model, [("people in Peru speak", new)])[0],
-        "zsre_specificity": sum(greedy_shares(model, list(asked.unrelated))) / 2,
+        "zsre_specificity": sum(greedy_shares(model, list(queried.unrelated))) / 2,
     }
-    assert question_scores(model, asked) == expected
+    assert question_scores(model, queried) == expected
     without = question_scores(model, RECORD)  # no question: the paraphrases; nothing unrelated: no score
     assert without["zsre_specificity"] is None
     assert without["zsre_paraphrase"] == sum(greedy_shares(model, [(text, new) for text in RECORD.paraphrases])) / 2

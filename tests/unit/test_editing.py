@@ -35,7 +35,7 @@ MEMIT = MemitSettings(**VALUE, clamp=1.0, layer=1, span=2, moment_weight=1.0)
 PREFIXES = [(40, 41, 42), (50,), (60, 61, 62, 63, 64)]
 
 
-def asked(model: LanguageModel) -> Request:
+def request_for(model: LanguageModel) -> Request:
     return request(model, "the capital of {} is", "New Zealand", "Tok Pisin")
 
 
@@ -128,14 +128,14 @@ def test_a_layer_that_does_not_exist_is_refused_everywhere(load_tiny: Loader, la
         pass
     refused = message if layer > 0 else "should be greater than or equal to 0"
     with pytest.raises(ValueError, match=refused):
-        rome.edit(model, asked(model), other(ROME, layer=layer), some_moment(model), [])
+        rome.edit(model, request_for(model), other(ROME, layer=layer), some_moment(model), [])
     with pytest.raises(ValueError, match=refused):
-        fine_tuning.edit(model, asked(model), other(FT, layer=layer))
+        fine_tuning.edit(model, request_for(model), other(FT, layer=layer))
 
 
 def test_a_request_holds_its_prompt_essence_and_all_target_tokens(load_tiny: Loader) -> None:
     model = load_tiny("llama")
-    made = asked(model)
+    made = request_for(model)
     assert model.text.decode(made.target) == "Tok Pisin"
     assert made.prompt.text == "the capital of New Zealand is"
     assert made.essence is not None
@@ -165,7 +165,7 @@ def test_rome_changes_one_matrix_by_rank_one_and_reaches_v_star(
     editable: LanguageModel, prefixes: list[tuple[int, ...]]
 ) -> None:
     before = snapshot(editable)
-    edit = rome.edit(editable, asked(editable), ROME, some_moment(editable), prefixes)
+    edit = rome.edit(editable, request_for(editable), ROME, some_moment(editable), prefixes)
     assert changed(editable, before) == set()  # making an edit touches nothing
     assert edit.report["value_error"] < 1e-4
     assert set(edit.weights) == {Matrix(LAYER)}
@@ -179,7 +179,7 @@ def test_rome_changes_one_matrix_by_rank_one_and_reaches_v_star(
 
 def test_rome_in_float32_reaches_v_star_too(name: str, load_tiny: Loader) -> None:
     model = load_tiny(name, dtype="float32")
-    edit = rome.edit(model, asked(model), ROME, some_moment(model).float(), PREFIXES)
+    edit = rome.edit(model, request_for(model), ROME, some_moment(model).float(), PREFIXES)
     assert edit.weights[Matrix(LAYER)].dtype == torch.float32
     assert edit.report["value_error"] < 1e-4
 
@@ -191,7 +191,7 @@ def keys(model: LanguageModel, ids: tuple[int, ...], layer: int = LAYER) -> Tens
 
 
 def test_romes_change_points_along_c_inverse_k_star(editable: LanguageModel) -> None:
-    made, moment = asked(editable), some_moment(editable)
+    made, moment = request_for(editable), some_moment(editable)
     edit = rome.edit(editable, made, ROME, moment, PREFIXES)
     bos, body = made.prompt.ids[:1], made.prompt.ids[1:]
     rows = [keys(editable, bos + prefix + body)[made.prompt.subject_last + len(prefix)] for prefix in [(), *PREFIXES]]
@@ -212,7 +212,7 @@ def test_the_loss_that_rome_reports_is_the_edited_networks(
     editable: LanguageModel, prefixes: list[tuple[int, ...]]
 ) -> None:
     """Where C weighs every other key of the contexts heavily, the edit changes the value at the subject alone."""
-    made = asked(editable)
+    made = request_for(editable)
     bos, body = made.prompt.ids[:1], made.prompt.ids[1:]
     texts = [bos + prefix + body for prefix in [(), *prefixes]]
     size = editable.transformer.shape.d_mlp
@@ -242,14 +242,14 @@ def test_rome_makes_the_request_likelier(editable: LanguageModel) -> None:
 
 
 def test_romes_clamp_bounds_the_change_of_the_value(editable: LanguageModel) -> None:
-    edit = rome.edit(editable, asked(editable), other(ROME, clamp=0.05), some_moment(editable), [])
+    edit = rome.edit(editable, request_for(editable), other(ROME, clamp=0.05), some_moment(editable), [])
     assert edit.report["change"] == pytest.approx(0.05, rel=1e-6)
 
 
 def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) -> None:
     def kl(factor: float) -> float:
         """The divergence itself, without its factor."""
-        edit = rome.edit(editable, asked(editable), other(ROME, kl_factor=factor), some_moment(editable), [])
+        edit = rome.edit(editable, request_for(editable), other(ROME, kl_factor=factor), some_moment(editable), [])
         return edit.report["kl"] / factor
 
     assert kl(10.0) < 0.5 * kl(1e-3)
@@ -257,7 +257,7 @@ def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) ->
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, layer: int) -> None:
-    made, before = asked(editable), snapshot(editable)
+    made, before = request_for(editable), snapshot(editable)
     loss = target_nll(editable, made.prompt.ids, made.target)
     edit = fine_tuning.edit(editable, made, other(FT, layer=layer))
     assert changed(editable, before) == set()
@@ -267,7 +267,7 @@ def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, laye
 
 
 def test_fine_tuning_reports_the_networks_loss(editable: LanguageModel) -> None:
-    made = asked(editable)
+    made = request_for(editable)
     loss = target_nll(editable, made.prompt.ids, made.target)
     at_once = fine_tuning.edit(editable, made, other(FT, stop_loss=1e9))
     assert at_once.report == {"steps": 1.0, "nll": pytest.approx(loss, abs=1e-9)}
@@ -311,14 +311,14 @@ def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
 def test_every_editor_needs_a_layer_and_knows_its_settings(load_tiny: Loader, editor: str) -> None:
     model = load_tiny("gpt2")
     with pytest.raises(ValueError, match=f"{editor}: 'layer' is missing"):
-        make_edit(editor, model, asked(model), {}, material(model))
+        make_edit(editor, model, request_for(model), {}, material(model))
     with pytest.raises(ValueError, match=f"{editor}: unknown key 'lair', did you mean 'layer'"):
-        make_edit(editor, model, asked(model), {"layer": 1, "lair": 2}, material(model))
+        make_edit(editor, model, request_for(model), {"layer": 1, "lair": 2}, material(model))
     with pytest.raises(ValueError, match="layer 7 does not exist"):
-        make_edit(editor, model, asked(model), {"layer": 7}, material(model))
+        make_edit(editor, model, request_for(model), {"layer": 7}, material(model))
     for fixed in EDITORS[editor].fixed:
         with pytest.raises(ValueError, match=f"{fixed} cannot be chosen"):
-            make_edit(editor, model, asked(model), {"layer": 1, fixed: None}, material(model))
+            make_edit(editor, model, request_for(model), {"layer": 1, fixed: None}, material(model))
 
 
 def test_a_models_own_settings_come_before_the_defaults_and_given_ones_before_both() -> None:
@@ -381,7 +381,7 @@ def test_attention_is_edited_late_and_all_else_at_romes_layer() -> None:
 
 
 def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None:
-    made, moment = asked(editable), some_moment(editable)
+    made, moment = request_for(editable), some_moment(editable)
     edit = rome.edit(editable, made, other(ROME, averaged_key=True), moment, PREFIXES)
     plain = rome.edit(editable, made, ROME, moment, PREFIXES)
     assert edit.report["value_error"] < 1e-4
@@ -398,7 +398,7 @@ def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None
 
 
 def test_memit_of_one_fact_and_layer_is_its_closed_form(editable: LanguageModel) -> None:
-    made, moment = asked(editable), some_moment(editable)
+    made, moment = request_for(editable), some_moment(editable)
     settings = other(MEMIT, layer=LAYER, span=1, moment_weight=3.0)
     edit = memit.edit(editable, [made], settings, lambda _: moment, PREFIXES)
     assert set(edit.weights) == {Matrix(LAYER)}
@@ -416,7 +416,7 @@ def test_memit_of_one_fact_and_layer_is_its_closed_form(editable: LanguageModel)
 def test_memit_comes_nearer_to_its_states_the_less_it_weighs_other_keys(editable: LanguageModel) -> None:
     def error(weight: float) -> float:
         settings = other(MEMIT, moment_weight=weight)
-        return memit.edit(editable, [asked(editable)], settings, lambda _: some_moment(editable), []).report[
+        return memit.edit(editable, [request_for(editable)], settings, lambda _: some_moment(editable), []).report[
             "state_error"
         ]
 
@@ -424,31 +424,31 @@ def test_memit_comes_nearer_to_its_states_the_less_it_weighs_other_keys(editable
 
 
 def test_memit_makes_many_facts_likelier_at_once(editable: LanguageModel) -> None:
-    wishes = [request(editable, "the capital of {}", *fact) for fact in (("New Zealand", "Lima"), ("Chile", "Peru"))]
-    before = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
-    edit = memit.edit(editable, wishes, MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
+    requests = [request(editable, "the capital of {}", *fact) for fact in (("New Zealand", "Lima"), ("Chile", "Peru"))]
+    before = [target_nll(editable, one_request.prompt.ids, one_request.target) for one_request in requests]
+    edit = memit.edit(editable, requests, MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
     assert set(edit.weights) == {Matrix(0), Matrix(1)}
     with applied(editable, edit):
-        after = [target_nll(editable, wish.prompt.ids, wish.target) for wish in wishes]
+        after = [target_nll(editable, one_request.prompt.ids, one_request.target) for one_request in requests]
     assert all(now < old - 0.3 for now, old in zip(after, before, strict=True))
     with pytest.raises(ValueError, match="memit: no request"):
         memit.edit(editable, [], MEMIT, lambda layer: some_moment(editable, layer), PREFIXES)
 
 
 def test_other_editors_take_many_facts_one_after_the_other(editable: LanguageModel) -> None:
-    wishes = [asked(editable), request(editable, "people in {} speak", "Chile", "Lima")]
+    requests = [request_for(editable), request(editable, "people in {} speak", "Chile", "Lima")]
     settings: dict[str, object] = {"layer": LAYER, "learning_rate": 5e-3}
-    edit = make_edits("ft-m", editable, wishes, settings, material(editable))
-    first = make_edit("ft-m", editable, wishes[0], settings, material(editable))
+    edit = make_edits("ft-m", editable, requests, settings, material(editable))
+    first = make_edit("ft-m", editable, requests[0], settings, material(editable))
     with applied(editable, first):
-        second = make_edit("ft-m", editable, wishes[1], settings, material(editable))
+        second = make_edit("ft-m", editable, requests[1], settings, material(editable))
     assert torch.equal(edit.weights[Matrix(LAYER)], second.weights[Matrix(LAYER)])
 
 
 @pytest.mark.parametrize("parts", [("mlp_out",), ("query", "key", "value")])
 def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: tuple[Part, ...]) -> None:
     settings = other(FT, loss="prompt", bound=2e-3, parts=parts, stop_loss=0.0)
-    edit = fine_tuning.edit(editable, asked(editable), settings)
+    edit = fine_tuning.edit(editable, request_for(editable), settings)
     assert {matrix.part for matrix in edit.weights} == set(parts)
     for matrix, weight in edit.weights.items():
         moved = (weight - matrix.view(editable.transformer)).abs()
@@ -457,7 +457,7 @@ def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: 
 
 
 def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) -> None:
-    made = asked(editable)
+    made = request_for(editable)
     at_once = fine_tuning.edit(editable, made, other(FT, loss="prompt", stop_loss=1e9))
     logits = reference.logits(editable.network, editable.batch([made.prompt.ids]))[0, -1]
     expected = -float(logits.log_softmax(-1)[list(made.target)].mean())
@@ -467,7 +467,7 @@ def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) 
 
 @pytest.mark.parametrize("token", TOKENS)
 def test_rome_edits_at_any_token(editable: LanguageModel, token: Token) -> None:
-    made = asked(editable)
+    made = request_for(editable)
     edit = rome.edit(editable, made, other(ROME, token=token), some_moment(editable), PREFIXES)
     at = position_of(made.prompt, token)
     assert made.prompt.span is not None
@@ -531,11 +531,11 @@ def test_romes_moment_is_that_of_its_layer(load_tiny: Loader) -> None:
         asked_for.append(layer)
         return some_moment(model)
 
-    make_edit("rome", model, asked(model), {"layer": 2, "steps": 1}, Material(moment, lambda: []))
+    make_edit("rome", model, request_for(model), {"layer": 2, "steps": 1}, Material(moment, lambda: []))
     assert asked_for == [2]
 
 
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
-        make_edit("magic", model, asked(model), {"layer": 1}, material(model))
+        make_edit("magic", model, request_for(model), {"layer": 1}, material(model))

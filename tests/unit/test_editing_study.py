@@ -84,8 +84,8 @@ def test_the_unedited_row_is_the_model_as_it_is(model: LanguageModel) -> None:
 @pytest.mark.parametrize("editor", ["rome", "ft-m"])
 def test_an_edited_row_is_judged_under_the_edit(model: LanguageModel, editor: str) -> None:
     before, row = (edited(model, name, generation=GENERATION) for name in (UNEDITED, editor))
-    wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
-    edit = make_edit(editor, model, wanted, SETTINGS[editor], material(model))
+    requested = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    edit = make_edit(editor, model, requested, SETTINGS[editor], material(model))
     with applied(model, edit):
         pairs = judge(model, RECORD)
         text = fluency_and_consistency(model, RECORD, fit_vectorizer([RECORD]), **GENERATION)
@@ -122,12 +122,12 @@ def test_the_sweeps_records_stand_beside_the_others(tmp_path: Path) -> None:
 
 
 def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
-    place = {"layer": 3, "clamp": 2.0}
-    assert placed("rome", {"steps": 2, "clamp": 4.0}, place, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
-    assert placed("memit", {"clamp": 0.75}, place, 30) == {"clamp": 0.75, "layer": 3}
-    assert placed("attn-edit", {}, place, 30) == {"layer": 20}
-    assert placed("ft-l", {"layer": 0}, place, 30) == {"layer": 0}  # the model's own
-    assert placed(UNEDITED, {}, place, 30) == {}
+    chosen = {"layer": 3, "clamp": 2.0}
+    assert placed("rome", {"steps": 2, "clamp": 4.0}, chosen, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
+    assert placed("memit", {"clamp": 0.75}, chosen, 30) == {"clamp": 0.75, "layer": 3}
+    assert placed("attn-edit", {}, chosen, 30) == {"layer": 20}
+    assert placed("ft-l", {"layer": 0}, chosen, 30) == {"layer": 0}  # the model's own
+    assert placed(UNEDITED, {}, chosen, 30) == {}
 
 
 def test_zsre_scores_are_means_of_records_that_have_one() -> None:

@@ -30,7 +30,7 @@ from knowcirc.circuits.method_scores import HIT_SIZES, Comparison, compared_circ
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.readings import read_prompts
-from knowcirc.circuits.relation_scores import Asked, kept_share, score_relation
+from knowcirc.circuits.relation_scores import Questions, kept_share, score_relation
 from knowcirc.circuits.relation_table import summaries
 from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.models.loading import LanguageModel
@@ -200,8 +200,8 @@ def test_a_search_gives_the_largest_circuit_that_it_passed_not_above_a_size() ->
     small, large = (top_edges(SMALL, scores, n) for n in (60, 120))
     passed = Circuit("standing", small, scores, {0.5: large})
     n = SMALL.n_edges
-    wanted = [int(small.sum()), int(large.sum()) - 1, int(large.sum()), n - 1, n]
-    found = sized_circuits(SMALL, passed, [count / n for count in wanted], 0)
+    expected = [int(small.sum()), int(large.sum()) - 1, int(large.sum()), n - 1, n]
+    found = sized_circuits(SMALL, passed, [count / n for count in expected], 0)
     for edges, expected in zip(found, (small, small, large, large, SMALL.valid), strict=True):
         assert (edges == expected).all()
     count = int(small.sum()) - 3
@@ -288,8 +288,8 @@ def test_a_circuit_cut_off_from_the_input_hits_nothing_whatever_its_biases_favou
     live = live_part(graph, edges)
     assert (live.dropped, live.constant) == (len(names), True)
     favoured = int(run_circuit(model.transformer, graph, live.edges, model.batch([prompts[0].ids]))[0].argmax())
-    asked = [Prompt(one.text, one.ids, None, "favoured", (favoured,)) for one in prompts]
-    answers = circuit_answers(model, graph, edges, asked)
+    questions = [Prompt(one.text, one.ids, None, "favoured", (favoured,)) for one in prompts]
+    answers = circuit_answers(model, graph, edges, questions)
     assert not any(any(hits(answers, k)) for k in range(1, vocab + 1))
     assert len({round(one.p, 12) for one in answers}) == 1
     assert f"circuit of {len(names)} edges: its output is constant" in caplog.text
@@ -308,9 +308,9 @@ def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_ti
     graph = Graph.of(model.transformer.shape, "grouped")
     prompts = with_subjects(model)
     objects = sorted({one.answer[0] for one in prompts})
-    asked = Asked(prompts[:3], prompts[3:], objects)
+    questions = Questions(prompts[:3], prompts[3:], objects)
     circuits = {"eap": Circuit("eap", some_edges(graph, 0.4), None), "acdc": Circuit("acdc", graph.valid, None)}
-    rows = score_relation(model, graph, circuits, asked, hits=20, seeds=[5, 6], taus={"acdc": 0.1})
+    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5, 6], taus={"acdc": 0.1})
     assert [(row["method"], row["ablation"], row["tau"]) for row in rows] == [
         *(("eap", "zero", None), ("acdc", "zero", 0.1), ("eap", "mean", None), ("acdc", "mean", 0.1)),
     ]
@@ -337,17 +337,17 @@ def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_ti
 
 
 def test_readings_are_those_of_logits_by_hand() -> None:
-    asked = [Prompt("one", (1,), None, "a", (2,)), Prompt("two", (1,), None, "b", (3,))]
+    questions = [Prompt("one", (1,), None, "a", (2,)), Prompt("two", (1,), None, "b", (3,))]
     logits = torch.tensor([[9.0, 0.0, 5.0, 4.0, 6.0], [9.0, 8.0, 7.0, 7.0, 0.0]])
-    one, two = read_prompts(logits, asked, [2, 3], 3)
+    one, two = read_prompts(logits, questions, [2, 3], 3)
     assert (one.hit, one.first, one.among, one.others) == (True, False, True, 0.0)
     assert (two.hit, two.among, two.others) == (False, False, 0.0)  # tied with the other object
-    wide = read_prompts(logits, asked, [2, 3], 4)
+    wide = read_prompts(logits, questions, [2, 3], 4)
     assert [reading.others for reading in wide] == [1.0, 1.0]
-    assert all(reading.others == 1.0 for reading in read_prompts(logits, asked, [2, 3], 50))
-    for silent in read_prompts(logits, asked, [2, 3], 50, constant=True):
+    assert all(reading.others == 1.0 for reading in read_prompts(logits, questions, [2, 3], 50))
+    for silent in read_prompts(logits, questions, [2, 3], 50, constant=True):
         assert (silent.hit, silent.among, silent.others) == (False, False, 0.0)
-    alone = read_prompts(logits[:1], asked[:1], [2, 4], 3)[0]
+    alone = read_prompts(logits[:1], questions[:1], [2, 4], 3)[0]
     assert np.isnan(alone.others)
     assert not alone.among
 

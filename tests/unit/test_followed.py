@@ -47,21 +47,21 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
     graph = Graph.of(model.transformer.shape, "grouped")
     find = finder(graph, CircuitSettings("eap", share=60 / graph.n_edges))
     other = finder(graph, CircuitSettings("eap", share=30 / graph.n_edges))  # stands for a search from another seed
-    wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    requested = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
     made: list[tuple[str, int, str]] = []
 
-    def make(editor: str, layer: int, asked: Request) -> Edit:
-        made.append((editor, layer, asked.subject))
+    def make(editor: str, layer: int, queried: Request) -> Edit:
+        made.append((editor, layer, queried.subject))
         old = model.transformer.blocks[layer].mlp.w_out
         noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(layer), dtype=old.dtype)
         return Edit({Matrix(layer): old + noise * old.std()}, {})
 
     places = [("rome", 0), ("rome", 2), ("ft-m", 2)]
     kept = model.transformer.blocks[0].mlp.w_out.clone()
-    found = follow(model, graph, RECORD, wanted, places, make, Finders("eap", find, (find, other)), LIMITS)
+    found = follow(model, graph, RECORD, requested, places, make, Finders("eap", find, (find, other)), LIMITS)
     assert made == [("rome", 0, "Peru"), ("rome", 2, "Peru"), ("ft-m", 2, "Peru")]
     assert torch.equal(model.transformer.blocks[0].mlp.w_out, kept)
-    every, prompts = pd.DataFrame(found.circuits), prompts_of_record(model, RECORD, wanted.prompt)
+    every, prompts = pd.DataFrame(found.circuits), prompts_of_record(model, RECORD, requested.prompt)
     assert list(prompts) == ["request", "neighbour", "unrelated"]
     table, standing = every[every["method"] == "eap"], every[every["method"] == "standing"]
     assert standing["prompt"].tolist() == ["request", "unrelated"] * (1 + len(places))
@@ -70,9 +70,9 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
     mover, is_mover = find_head(read_heads(model, prompts["request"]), "mover", LIMITS)
     p_before = {name: answer_prompts(model, [prompt])[0].p for name, prompt in prompts.items()}
     unedited = standing[(standing["editor"] == "none") & (standing["prompt"] == "request")].iloc[0]
-    asked = replace(prompts["request"], answer=_top(model, prompts["request"]))
-    assert unedited["shared_edges"] == (before["request"].edges & other(model, asked).edges).sum() < 60
-    with applied(model, make("rome", 2, wanted)) as edited:
+    queried = replace(prompts["request"], answer=_top(model, prompts["request"]))
+    assert unedited["shared_edges"] == (before["request"].edges & other(model, queried).edges).sum() < 60
+    with applied(model, make("rome", 2, requested)) as edited:
         for name, prompt in prompts.items():
             row = table[(table["editor"] == "rome") & (table["layer"] == 2) & (table["prompt"] == name)].iloc[0]
             circuit = find(edited, replace(prompt, answer=_top(edited, prompt)))
@@ -87,19 +87,19 @@ def test_a_record_is_followed_at_every_place(editable: LanguageModel) -> None:
         reading = next(one for one in read_heads(edited, prompts["request"]) if one.name == mover.name)
         assert (row["mover"], row["is_mover"]) == (mover.name, is_mover)
         assert row["to_subject"] == pytest.approx(reading.to_subject)
-        as_new = replace(prompts["request"], answer=wanted.target[:1])
+        as_new = replace(prompts["request"], answer=requested.target[:1])
         raised = next(one.rank for one in read_heads(edited, as_new) if one.name == mover.name)
         assert row["writes_new"] == (raised < LIMITS.tokens)
-        places_read = {"subject": wanted.prompt.subject_last, "last": len(wanted.prompt.ids) - 1}
-        tokens = {"new": wanted.target[0], "true": prompts["request"].answer[0]}
-        (ranks,) = step_ranks(edited, [wanted.prompt], [tokens], [places_read])
+        places_read = {"subject": requested.prompt.subject_last, "last": len(requested.prompt.ids) - 1}
+        tokens = {"new": requested.target[0], "true": prompts["request"].answer[0]}
+        (ranks,) = step_ranks(edited, [requested.prompt], [tokens], [places_read])
     curves = pd.DataFrame(found.ranks)
     for place in places_read:
         part = curves[(curves["editor"] == "rome") & (curves["layer"] == 2) & (curves["position"] == place)]
         assert part["rank_new"].tolist() == ranks["new", place][::2].tolist()
         assert part["rank_true"].tolist() == ranks["true", place][::2].tolist()
-        decades = -np.diff(np.log10(ranks["new", place]))
-        assert part["fall_mlp"].tolist() == pytest.approx([0.0, *decades[1::2]])
+        orders = -np.diff(np.log10(ranks["new", place]))
+        assert part["rank_drop_mlp"].tolist() == pytest.approx([0.0, *orders[1::2]])
 
 
 def _top(model: LanguageModel, prompt: object) -> tuple[int, ...]:
@@ -174,8 +174,8 @@ def evidence() -> Evidence:
         {
             **{"relation": relation, "subject": "s", "position": position, "layer": layer},
             "rank": rank,
-            "fall_attention": 0.1 if position == "subject" else 0.5,
-            "fall_mlp": 0.3,
+            "rank_drop_attention": 0.1 if position == "subject" else 0.5,
+            "rank_drop_mlp": 0.3,
             "outranks": 0.9 if layer == 2 else 0.1,
         }
         for relation in "ab"
@@ -203,7 +203,7 @@ def evidence() -> Evidence:
         {
             **{"case": case, "editor": editor, "layer": 0, "position": "last", "passed": passed},
             "rank_new": 1 if passed >= arrives else 500,
-            "fall_mlp": 1.5 if editor == "ft-m" and passed == 1 else 0.5,
+            "rank_drop_mlp": 1.5 if editor == "ft-m" and passed == 1 else 0.5,
         }
         for case in ("x", "y")
         for editor, arrives in (("rome", 3), ("ft-m", 1))

@@ -73,8 +73,8 @@ def test_index_arithmetic_agrees_with_the_names() -> None:
             assert graph.src_names[graph.heads(layer)] == [f"a{layer}.h{head}" for head in range(graph.n_heads)]
             assert graph.src_names[graph.mlp(layer)] == f"m{layer}" == graph.dst_names[graph.mlp_in(layer)]
             for kind, count in (("q", graph.n_heads), ("k", graph.n_kv), ("v", graph.n_kv)):
-                wanted = [f"a{layer}.h{head}<{kind}>" for head in range(count)]
-                assert graph.dst_names[graph.reads(layer, kind)] == wanted  # type: ignore[arg-type]
+                expected = [f"a{layer}.h{head}<{kind}>" for head in range(count)]
+                assert graph.dst_names[graph.reads(layer, kind)] == expected  # type: ignore[arg-type]
         assert graph.dst_names[graph.final] == "logits"
 
 

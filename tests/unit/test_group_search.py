@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from knowcirc.circuits.acdc import PROJECTION, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.acdc import PROJECTION, Criterion, Progress, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.group_search import GroupSettings, group_search
 from knowcirc.circuits.metrics import make_task
@@ -35,7 +35,7 @@ def test_groups_of_one_edge_are_acdc(load_tiny: Loader, name: str, kv: KvView, p
     network, graph = model.transformer, graph_of(model, kv)
     absent = record(network, graph, (TASK.ids * 7 + 3) % network.shape.d_vocab).outputs if patched else None
     found = group_search(network, graph, TASK, GroupSettings(PRICE, "edge"), absent=absent)
-    want = acdc(network, graph, TASK, Rule(PRICE), absent=absent)
+    want = acdc(network, graph, TASK, Criterion(PRICE), absent=absent)
     assert [(t.src, t.dst, t.kept) for t in found.tests] == [(t.src, t.dst, t.kept) for t in want.tests]
     np.testing.assert_allclose([t.score for t in found.tests], [t.score for t in want.tests], rtol=0, atol=1e-10)
     assert (found.edges == want.edges).all()

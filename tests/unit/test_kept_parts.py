@@ -17,7 +17,7 @@ def job(tmp_path: Path) -> Any:
     paths = {name: str(tmp_path / name) for name in ("facts", "one", "two")}
     return SimpleNamespace(
         input=SimpleNamespace(facts=paths["facts"], circuits=[paths["one"], paths["two"]]),
-        params=SimpleNamespace(generation_records=2, numerics={"dtype": "float32"}, code="abc"),
+        params=SimpleNamespace(generation_records=2, load_options={"dtype": "float32"}, code="abc"),
         wildcards=SimpleNamespace(editor="rome"),
         output=SimpleNamespace(scores=str(tmp_path / "scores.csv")),
     )
@@ -37,7 +37,7 @@ def test_a_part_is_found_again_while_nothing_has_changed(job: Any) -> None:
     ("place", "name", "value"),
     [
         ("params", "generation_records", 3),
-        ("params", "numerics", {"dtype": "bfloat16"}),
+        ("params", "load_options", {"dtype": "bfloat16"}),
         ("params", "code", "abd"),
         ("params", "another", 1),
         ("wildcards", "editor", "memit"),

@@ -291,19 +291,19 @@ def jobs(folder: Path, model: Path, facts: list[KnownFact]) -> tuple[Any, Any]:
     provenance = model / "provenance.json"
     write_json(provenance, {"weights_sha256": "tiny"})
     rows = [record(one.known_id, one.subject, one.attribute, one.prompt) for one in facts]
-    numerics = {"dtype": "float64", "processing": "none"}
+    load_options = {"dtype": "float64", "processing": "none"}
     screened, left_out = str(folder / "known_1000.parquet"), str(folder / "left_out.csv")
     screening = SimpleNamespace(
         input=SimpleNamespace(model=str(provenance), known_1000=str(save(folder, rows))),
         output=SimpleNamespace(facts=screened, left_out=left_out),
-        params=SimpleNamespace(numerics=numerics),
+        params=SimpleNamespace(load_options=load_options),
         wildcards=SimpleNamespace(model="tiny"),
     )
     settings = {**TRACING, "draws": 1, "noise_multiplier": 3.0, "window": 2, "noise_seed": 1, "severed": []}
     tracing = SimpleNamespace(
         input=SimpleNamespace(model=str(provenance), facts=screened),
         output=SimpleNamespace(traces=str(folder / "traces.parquet")),
-        params=SimpleNamespace(numerics=numerics, tracing=settings, seed=0, code="code"),
+        params=SimpleNamespace(load_options=load_options, tracing=settings, seed=0, code="code"),
     )
     return screening, tracing
 

@@ -249,15 +249,15 @@ def test_the_tables_bos_token_stands_before_every_prompt(folders: dict[str, Path
 def test_a_hub_model_is_fetched_at_its_revision(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, dict[str, object]]] = []
+    queried: list[tuple[str, dict[str, object]]] = []
 
     def snapshot(repository: str, **settings: object) -> str:
-        asked.append((repository, settings))
+        queried.append((repository, settings))
         return str(folders["gpt2"])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     fetch(row("hub", "someone/tiny", family="gpt2", revision="abc"), tmp_path, mirror=None, offline=False)
-    ((repository, settings),) = asked
+    ((repository, settings),) = queried
     assert (repository, settings["revision"], settings["local_files_only"]) == ("someone/tiny", "abc", False)
     old, new = (load(folder, device="cpu") for folder in (folders["gpt2"], tmp_path))
     assert torch.equal(old.transformer.logits(IDS), new.transformer.logits(IDS))

@@ -98,7 +98,7 @@ def weighted(case: Case, weights: Tensor, row: int) -> Tensor:
     delivered: list[Tensor] = []
     bias: Tensor | float = 0.0
 
-    def hear(receiver: int) -> Tensor:
+    def read(receiver: int) -> Tensor:
         total = torch.zeros_like(delivered[0]) + bias
         for sender, output in enumerate(delivered):
             if graph.valid[sender, receiver]:
@@ -114,7 +114,7 @@ def weighted(case: Case, weights: Tensor, row: int) -> Tensor:
         for head in range(graph.n_heads):
             reader = head // (graph.n_heads // graph.n_kv)
             q, k, v = (
-                att.read(kind, [own], block.norm1(hear(graph.reads(layer, kind).start + place)[None]))  # type: ignore[arg-type]
+                att.read(kind, [own], block.norm1(read(graph.reads(layer, kind).start + place)[None]))  # type: ignore[arg-type]
                 for kind, own, place in (
                     ("q", head, head),
                     ("k", head // model.shape.group, reader),
@@ -127,8 +127,8 @@ def weighted(case: Case, weights: Tensor, row: int) -> Tensor:
             written.append(att.write([head], (scores.softmax(-1) @ v[0])[None])[0])
         delivered += written
         bias = bias if att.b_o is None else bias + att.b_o
-        delivered.append(model.mlp(layer, hear(graph.mlp_in(layer))))
-    return model.unembed(hear(graph.final)[:, -1])[0]
+        delivered.append(model.mlp(layer, read(graph.mlp_in(layer))))
+    return model.unembed(read(graph.final)[:, -1])[0]
 
 
 def metric_of(case: Case, edges: EdgeMatrix, prompts: Sequence[int], place: tuple[int, int], step: float) -> float:

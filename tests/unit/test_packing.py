@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from knowcirc.circuits.acdc import Rule, acdc
+from knowcirc.circuits.acdc import Criterion, acdc
 from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import make_task
@@ -81,7 +81,7 @@ def test_edge_scores_of_a_packed_model_are_the_same(name: str, load_tiny: Loader
 def test_a_search_of_a_packed_model_keeps_the_same_edges(name: str, load_tiny: Loader, kv: str) -> None:
     model = load_tiny(name, dtype="float32").transformer
     graph, task = Graph.of(model.shape, kv), make_task("nll", [IDS[0].tolist()], [9])
-    fast, plain = (acdc(each, graph, task, Rule(0.05)) for each in (packed(model), model))
+    fast, plain = (acdc(each, graph, task, Criterion(0.05)) for each in (packed(model), model))
     np.testing.assert_array_equal(fast.edges, plain.edges)
     assert decisions(fast.tests) == decisions(plain.tests)
 

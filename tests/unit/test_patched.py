@@ -137,7 +137,7 @@ def _projection(model: LanguageModel, layer: int, kind: str, head: int) -> tuple
 
 
 def _expected_without_edge(model: LanguageModel, sender: Tensor, receiver: str) -> Tensor:
-    """Logits of the network when `receiver` does not hear `sender`."""
+    """Logits of the network when `receiver` does not read `sender`."""
     with contextlib.ExitStack() as stack:
         if receiver == "logits":
             norm = reference.final_norm(model.network)
@@ -149,8 +149,8 @@ def _expected_without_edge(model: LanguageModel, sender: Tensor, receiver: str) 
             layer, head, kind = int(receiver[1]), int(receiver[4]), receiver[6]
             norm = reference.norms(reference.layers(model.network)[layer])[0]
             matrix, part = _projection(model, layer, kind, head)
-            heard = reference.watch(model.network, CLEAN, norm=norm)["norm"][0]
-            replaced = matrix(norm(heard - sender))[..., part]
+            incoming = reference.watch(model.network, CLEAN, norm=norm)["norm"][0]
+            replaced = matrix(norm(incoming - sender))[..., part]
 
             def change(x: Tensor) -> Tensor:
                 x[..., part] = replaced

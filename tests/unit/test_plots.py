@@ -239,8 +239,8 @@ def average_rows() -> pd.DataFrame:
         for position in ("subject", "last")
         for layer in range(5)
     ]
-    frame = pd.DataFrame(rows).assign(fall_attention=0.1, fall_mlp=-0.05, outranks=0.6)
-    for name in ("rank", "fall_attention", "fall_mlp", "outranks"):
+    frame = pd.DataFrame(rows).assign(rank_drop_attention=0.1, rank_drop_mlp=-0.05, outranks=0.6)
+    for name in ("rank", "rank_drop_attention", "rank_drop_mlp", "outranks"):
         frame = frame.assign(**{f"{name}_low": frame[name] * 0.9, f"{name}_high": frame[name] * 1.1})
     return frame
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from knowcirc.circuits.acdc import Rule, acdc
+from knowcirc.circuits.acdc import Criterion, acdc
 from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.choices import METRICS, Ablation, Metric
 from knowcirc.circuits.discovery import attribute
@@ -48,7 +48,7 @@ def same_search(model: LanguageModel, name: str, metric: Metric, ablation: Ablat
     assert (len(task.tree) < len(alone.tree)) == (name != "nothing in common")
     absent = absent_outputs(model, graph, task, partners, ablation)
     row_by_row = None if absent is None else task.tree.along(absent[:, 0])
-    rule = Rule(0.01, absolute)
+    rule = Criterion(0.01, absolute)
     shared = acdc(network, graph, task, rule, absent=absent)
     for each, given in ((alone, row_by_row), (task, row_by_row)):
         found = acdc(network, graph, each, rule, absent=given)
@@ -89,9 +89,9 @@ def test_the_shared_search_is_the_one_by_one_search(load_tiny: Loader, ablation:
     prompts, partners = prompts_of(rows), prompts_of(OTHERS[SHARING[1]][:3])
     task = make_task("nll", rows, [20, 21, 22], beside=shared_under(ablation, prompts, partners))
     absent = absent_outputs(model, graph, task, partners, ablation)
-    found = acdc(model.transformer, graph, task, Rule(0.02), absent=absent)
+    found = acdc(model.transformer, graph, task, Criterion(0.02), absent=absent)
     apart_absent = None if absent is None else task.tree.along(absent[:, 0])
-    tests, edges, _ = sequential_acdc(model.transformer, graph, task, Rule(0.02), absent=apart_absent)
+    tests, edges, _ = sequential_acdc(model.transformer, graph, task, Criterion(0.02), absent=apart_absent)
     assert [(t.src, t.dst, t.kept) for t in found.tests] == [(t.src, t.dst, t.kept) for t in tests]
     assert (found.edges == edges).all()
 
@@ -101,7 +101,7 @@ def test_absent_outputs_of_another_shape_are_refused(load_tiny: Loader) -> None:
     graph, task = Graph.of(network.shape, "grouped"), make_task("nll", MIXED, [20] * 6)
     absent = record(network, graph, grow(MIXED, beside=apart(MIXED))).outputs
     with pytest.raises(ValueError, match=r"must have 10 nodes .* or the shape of the prompts, \(6, 5\)"):
-        acdc(network, graph, task, Rule(0.01), absent=absent)
+        acdc(network, graph, task, Criterion(0.01), absent=absent)
 
 
 @pytest.mark.parametrize("patched", [False, True])

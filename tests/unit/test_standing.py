@@ -216,7 +216,7 @@ def planted(name: str) -> Transformer:
         for head, weights in enumerate(written):
             weights *= 1.0 if (layer, head) in ((0, 1), (1, 2)) else FAINT
         if attention.bias is not None:
-            attention.bias.zero_()  # always heard, so that little would depend on edges
+            attention.bias.zero_()  # always read, so that little would depend on edges
         for part in mlp.parameters():
             part *= 1.0 if layer == 1 else FAINT
     return (gpt2 if name == "gpt2" else llama).adapt(network)

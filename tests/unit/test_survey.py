@@ -32,7 +32,7 @@ def relation(objects: list[str]) -> Relation:
 
 
 @pytest.fixture
-def asked(model: LanguageModel) -> Relation:
+def queried(model: LanguageModel) -> Relation:
     """Facts of which the model gets the first right and the third wrong, with the first or the second one's object."""
     tops = [top_word(model, TEMPLATES[0].format(subject)) for subject in SUBJECTS]
     spare = [word for word in ("Paris", "Rome", "Madrid", "Lima", "w60", "w61", "w62", "w63") if word not in tops]
@@ -42,12 +42,12 @@ def asked(model: LanguageModel) -> Relation:
     return relation(objects)
 
 
-def surveyed(model: LanguageModel, asked: Relation, templates: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
-    return survey_relation(model, asked, templates, hits=101, d_val=3, d_test=2, seed=0)
+def surveyed(model: LanguageModel, queried: Relation, templates: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
+    return survey_relation(model, queried, templates, hits=101, d_val=3, d_test=2, seed=0)
 
 
-def test_every_fact_is_asked_in_every_wording(model: LanguageModel, asked: Relation) -> None:
-    frame = surveyed(model, asked, (0, 2))
+def test_every_fact_is_asked_in_every_wording(model: LanguageModel, queried: Relation) -> None:
+    frame = surveyed(model, queried, (0, 2))
     names = "relation category answer_type template wording fact subject object rank p top p_top wrong split val_rank"
     assert list(frame) == names.split()
     assert frame["template"].tolist() == [0] * 6 + [2] * 6
@@ -56,13 +56,13 @@ def test_every_fact_is_asked_in_every_wording(model: LanguageModel, asked: Relat
     assert (frame["relation"] == "capital").all()
 
 
-def test_a_wording_that_a_relation_lacks_is_replaced_by_its_last(model: LanguageModel, asked: Relation) -> None:
-    assert set(surveyed(model, asked, (0, 7))["template"]) == {0, 2}
-    assert surveyed(model, asked, (0, 2, 7))["template"].tolist() == [0] * 6 + [2] * 6
+def test_a_wording_that_a_relation_lacks_is_replaced_by_its_last(model: LanguageModel, queried: Relation) -> None:
+    assert set(surveyed(model, queried, (0, 7))["template"]) == {0, 2}
+    assert surveyed(model, queried, (0, 2, 7))["template"].tolist() == [0] * 6 + [2] * 6
 
 
-def test_ranks_and_probabilities_are_the_networks(model: LanguageModel, asked: Relation) -> None:
-    for row in surveyed(model, asked).itertuples():
+def test_ranks_and_probabilities_are_the_networks(model: LanguageModel, queried: Relation) -> None:
+    for row in surveyed(model, queried).itertuples():
         p = probabilities(model, row.wording.format(row.subject))
         answer = model.text(row.object.split()[0], add_special_tokens=False)["input_ids"][0]
         assert row.p == pytest.approx(p[answer], rel=1e-9)
@@ -72,10 +72,10 @@ def test_ranks_and_probabilities_are_the_networks(model: LanguageModel, asked: R
 
 
 def test_an_answer_is_wrong_of_the_right_type_only_if_it_begins_another_object(
-    model: LanguageModel, asked: Relation
+    model: LanguageModel, queried: Relation
 ) -> None:
-    frame = surveyed(model, asked)
-    first = {text.split()[0]: text for text in asked.objects}
+    frame = surveyed(model, queried)
+    first = {text.split()[0]: text for text in queried.objects}
     for row in frame.itertuples():
         named = first.get(row.top, "")
         assert row.wrong == ("" if named == row.object else named)
@@ -84,8 +84,8 @@ def test_an_answer_is_wrong_of_the_right_type_only_if_it_begins_another_object(
     assert frame["wrong"].iloc[2] == f"{frame['top'].iloc[2]} Pisin"  # the whole object, not its first token
 
 
-def test_splits_are_drawn_on_the_first_wording_alone(model: LanguageModel, asked: Relation) -> None:
-    frame = surveyed(model, asked)
+def test_splits_are_drawn_on_the_first_wording_alone(model: LanguageModel, queried: Relation) -> None:
+    frame = surveyed(model, queried)
     first, other = frame[frame.template == 0], frame[frame.template == 1]
     assert first["split"].value_counts().to_dict() == {"val": 3, "test": 2, "": 1}
     assert set(first["val_rank"]) == {100}  # one or two facts rank first, three are asked for
@@ -94,25 +94,28 @@ def test_splits_are_drawn_on_the_first_wording_alone(model: LanguageModel, asked
     assert len(split_rows(frame, "capital", "val")) == 3
 
 
-def test_d_val_comes_from_the_facts_that_rank_first_where_these_suffice(model: LanguageModel, asked: Relation) -> None:
-    frame = survey_relation(model, asked, [0], hits=101, d_val=1, d_test=2, seed=0)
+def test_d_val_comes_from_the_facts_that_rank_first_where_these_suffice(
+    model: LanguageModel, queried: Relation
+) -> None:
+    frame = survey_relation(model, queried, [0], hits=101, d_val=1, d_test=2, seed=0)
     first = frame["rank"] == 0
     assert 1 <= first.sum() < 6
     assert (frame.loc[frame.split == "val", "rank"] == 0).all()
     assert set(frame["val_rank"]) == {0}
 
 
-def test_another_seed_draws_another_split(model: LanguageModel, asked: Relation) -> None:
+def test_another_seed_draws_another_split(model: LanguageModel, queried: Relation) -> None:
     splits = {
-        tuple(survey_relation(model, asked, [0], hits=101, d_val=2, d_test=3, seed=seed)["split"]) for seed in range(8)
+        tuple(survey_relation(model, queried, [0], hits=101, d_val=2, d_test=3, seed=seed)["split"])
+        for seed in range(8)
     }
     assert len(splits) > 2
 
 
 def test_prompts_are_those_of_the_rows(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
-    asked = relation(["Paris", "Rome", "Madrid", "Lima", "Santiago", "Wellington"])
-    row = fact_row(surveyed(model, asked), "capital", "New Zealand", "New people in {} speak")
+    queried = relation(["Paris", "Rome", "Madrid", "Lima", "Santiago", "Wellington"])
+    row = fact_row(surveyed(model, queried), "capital", "New Zealand", "New people in {} speak")
     (prompt,) = prompts_of(model, row)
     assert prompt.text == "New people in New Zealand speak"
     assert prompt.answer_text == "Wellington"
@@ -120,8 +123,8 @@ def test_prompts_are_those_of_the_rows(load_tiny: Loader) -> None:
 
 
 def test_a_subject_that_the_relation_lacks_is_named(load_tiny: Loader) -> None:
-    asked = relation(["Paris", "Rome", "Madrid", "Lima", "Santiago", "Wellington"])
-    frame = surveyed(load_tiny("gpt2"), asked)
+    queried = relation(["Paris", "Rome", "Madrid", "Lima", "Santiago", "Wellington"])
+    frame = surveyed(load_tiny("gpt2"), queried)
     with pytest.raises(ValueError, match="showcase: relation capital has no subject 'Papua'; choose one of its file"):
         fact_row(frame, "capital", "Papua", TEMPLATES[0])
     with pytest.raises(ValueError, match="relation language has no subject 'Peru'"):

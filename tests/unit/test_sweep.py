@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-import place_edits
+import choose_edit_layer
 from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import Pair, judge
 from knowcirc.editing.making import make_edit
@@ -58,12 +58,12 @@ def test_measures_are_means_of_probabilities_and_of_what_neighbours_keep() -> No
 def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
     model = load_tiny("llama")
     rows = sweep_record(model, RECORD, [Cell("subject_last", 1, 4.0), Cell("last", 0, 0.5)], SETTINGS, material(model))
-    wanted = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    requested = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
     before = judge(model, RECORD)["neighbourhood"]
     places = ((1, "subject_last", 4.0), (0, "last", 0.5))
     for row, (layer, token, clamp) in zip(rows, places, strict=True):
         chosen = {**SETTINGS, "layer": layer, "token": token, "clamp": clamp}
-        edit = make_edit("rome", model, wanted, chosen, material(model))
+        edit = make_edit("rome", model, requested, chosen, material(model))
         with applied(model, edit) as edited:
             expected = measures(judge(edited, RECORD), before)
         assert {name: row[name] for name in expected} == pytest.approx(expected)
@@ -107,12 +107,12 @@ def test_the_study_edits_where_the_table_says_or_else_where_the_sweep_is_best(
     rows = {"token": "subject_last", "layer": [0, 2, 2], "clamp": [4.0, 4.0, 1.0], "score": [0.5, 0.6, 0.7]}
     write_table(tmp_path / "sweep.csv", pd.DataFrame(rows))
     sweep = [] if layer is not None else [str(tmp_path / "sweep.csv")]
-    place_edits.main(
+    choose_edit_layer.main(
         SimpleNamespace(
             input=SimpleNamespace(sweep=sweep),
-            output=SimpleNamespace(place=tmp_path / "place.json"),
+            output=SimpleNamespace(edit_layer=tmp_path / "edit_layer.json"),
             params=SimpleNamespace(layer=layer, clamp=3.0),
         )
     )
-    place = read_json(tmp_path / "place.json")
-    assert (place["layer"], place["clamp"], place["from"]) == expected
+    chosen = read_json(tmp_path / "edit_layer.json")
+    assert (chosen["layer"], chosen["clamp"], chosen["from"]) == expected

@@ -88,8 +88,8 @@ def gpus_asked(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """How many GPUs each planned rule asks for; rules that never ask are missing."""
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)*)", done.stdout + done.stderr, flags=re.MULTILINE)
-    asked = {name: re.search(r"\bgpu=(\d+)", body) for name, body in jobs}
-    return {name: int(found[1]) for name, found in asked.items() if found}
+    queried = {name: re.search(r"\bgpu=(\d+)", body) for name, body in jobs}
+    return {name: int(found[1]) for name, found in queried.items() if found}
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_jobs_with_a_model_ask_for_a_gpu_where_one_is_used(
     clone: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: int
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    asked = gpus_asked(snakemake("-n", *arguments, cwd=clone))
-    assert {"find_known_facts", "trace_facts", "discover_circuits", "build_records", "edit_facts"} <= set(asked)
-    assert not {"fetch_model", "build_report", "tabulate_claims"} & set(asked)
-    assert set(asked.values()) == {expected}
+    queried = gpus_asked(snakemake("-n", *arguments, cwd=clone))
+    assert {"find_known_facts", "trace_facts", "discover_circuits", "build_records", "edit_facts"} <= set(queried)
+    assert not {"fetch_model", "build_report", "tabulate_claims"} & set(queried)
+    assert set(queried.values()) == {expected}
 
 
 def test_every_job_takes_one_thread(clone: Path) -> None:

@@ -55,7 +55,7 @@ def tracing_job(inputs: SimpleNamespace, output: Path, **changes: object) -> Any
         "noise_multiplier": 3.0,
     }
     params = SimpleNamespace(
-        numerics={"dtype": "float32", "processing": "none"},
+        load_options={"dtype": "float32", "processing": "none"},
         tracing={**tracing, "window": 2, "noise_seed": 1, "severed": ["mlp"], **changes},
         seed=0,
         code="code",
@@ -185,7 +185,7 @@ def test_a_killed_editing_job_ends_the_same(
 
     def job(output: Path) -> Any:
         params = SimpleNamespace(
-            numerics={"dtype": "float32", "processing": "none"},
+            load_options={"dtype": "float32", "processing": "none"},
             settings={"steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
             generation_records=1,
             continuations=2,
@@ -242,7 +242,7 @@ def test_a_killed_evaluation_of_circuits_goes_on_and_its_table_is_sound(
 
     def job(output: Path) -> Any:
         params = SimpleNamespace(
-            **{"numerics": {"dtype": "float32", "processing": "none"}, "kv": "grouped", "methods": ["eap", "acdc"]},
+            **{"load_options": {"dtype": "float32", "processing": "none"}, "kv": "grouped", "methods": ["eap", "acdc"]},
             **{"taus": {"acdc": 0.1}, "hits": 10, "random_seeds": 2, "seed": 0, "code": "code"},
         )
         given = SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))

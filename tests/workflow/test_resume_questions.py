@@ -31,7 +31,7 @@ RELATIONS = {
         [["France", "Paris"], ["Italy", "Rome"], ["Spain", "Madrid"]],
     ),
 }
-COMPOSITION = {"first": "city_country", "second": "country_capital", "bridge": "the country of the city {}"}
+COMPOSITION = {"first": "city_country", "second": "country_capital", "phrase": "the country of the city {}"}
 JOBS = {"hops": (study_hops, 3), "both_ways": (study_reverse_relations, 2)}  # the script, and how many it searches
 
 
@@ -66,12 +66,12 @@ def inputs(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyP
 def job(inputs: SimpleNamespace, name: str, output: Path) -> Any:
     """A job of study_hops or study_reverse_relations."""
     params = SimpleNamespace(
-        numerics={"dtype": "float32", "processing": "none"},
+        load_options={"dtype": "float32", "processing": "none"},
         kv="grouped",
         source="builtin",
         circuits={"method": "eap", "share": 0.2},
         hops={"facts": 3, "d_val": 2, "compositions": [COMPOSITION]},
-        asked={"relations": ["country_capital"], "templates": {}, "facts": 3, "d_val": 2},
+        queried={"relations": ["country_capital"], "templates": {}, "facts": 3, "d_val": 2},
         hits=10,
         seed=0,
         code="code",

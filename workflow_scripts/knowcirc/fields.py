@@ -159,8 +159,8 @@ def read_rows(path: Path, kind: type[S]) -> Iterator[S]:
     """
     with path.open(newline="", encoding="utf-8") as handle:
         reader = csv.DictReader((line for line in handle if not line.startswith("#")), delimiter="\t")
-        if (columns := set(reader.fieldnames or ())) != (wanted := set(kind.model_fields)):
-            odd = ", ".join(sorted(columns ^ wanted))
+        if (columns := set(reader.fieldnames or ())) != (expected := set(kind.model_fields)):
+            odd = ", ".join(sorted(columns ^ expected))
             raise ValueError(f"{path}: columns must be {', '.join(kind.model_fields)}; missing or unknown: {odd}")
         for line in reader:
             name = f"{path}: row of {next(iter(line.values()))!r}"

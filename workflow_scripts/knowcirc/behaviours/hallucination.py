@@ -32,13 +32,15 @@ def pick_cases(survey: pd.DataFrame, with_mover: Collection[str] = ()) -> dict[s
     Raises:
         ValueError: if no relation holds both.
     """
-    asked = survey[survey.template == 0]
-    right = asked[asked["rank"] == 0]
-    wrong = asked[(asked["wrong"] != "") & asked["wrong"].notna() & asked.relation.isin(right.relation)]
+    first_wording = survey[survey.template == 0]
+    right = first_wording[first_wording["rank"] == 0]
+    wrong = first_wording[
+        (first_wording["wrong"] != "") & first_wording["wrong"].notna() & first_wording.relation.isin(right.relation)
+    ]
     if wrong.empty:
         raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
-    for wanted in (wrong.relation.isin(with_mover), wrong.category == "factual"):
-        wrong = wrong[wanted.loc[wrong.index]] if wanted.loc[wrong.index].any() else wrong
+    for requested in (wrong.relation.isin(with_mover), wrong.category == "factual"):
+        wrong = wrong[requested.loc[wrong.index]] if requested.loc[wrong.index].any() else wrong
     worst = wrong.loc[wrong["p_top"].idxmax()]
     same = right[(right.relation == worst.relation) & (right["object"] != worst["wrong"])]
     same = same if len(same) else right[right.relation == worst.relation]

@@ -52,7 +52,7 @@ class Composition:
 
     first: str
     second: str
-    bridge: str
+    phrase: str
 
     @property
     def name(self) -> str:
@@ -92,7 +92,7 @@ def chain_prompts(
     texts = {
         "first": (ask.format(x), y, x),
         "second": (then.format(y), z, y),
-        "integrated": (then.format(composition.bridge.format(x)), z, x),
+        "integrated": (then.format(composition.phrase.format(x)), z, x),
         "left_out": (then.format(x), z, x),
     }
     return {name: tokenise(model.text, text, answer, about) for name, (text, answer, about) in texts.items()}
@@ -116,9 +116,12 @@ def study_chains(
     if len(known) >= LEAST:
         prompts = {name: list({made[i][name].text: made[i][name] for i in known[:d_val]}.values()) for name in KINDS}
     circuits = {
-        name: finder.find_with_partners(f"{composition.name} {name}", asked, seed) for name, asked in prompts.items()
+        name: finder.find_with_partners(f"{composition.name} {name}", questions, seed)
+        for name, questions in prompts.items()
     }
-    return Chains(composition, made, answers, known, circuits, {name: len(asked) for name, asked in prompts.items()})
+    return Chains(
+        composition, made, answers, known, circuits, {name: len(questions) for name, questions in prompts.items()}
+    )
 
 
 def hop_row(
@@ -136,8 +139,8 @@ def hop_row(
         row |= columns(f"known_hit_{name}", proportion(hits([study.answers[name][i] for i in study.known], k)))
     edges = {name: circuit.edges for name, circuit in study.circuits.items()}
     pairs = {f"{one}_{other}": (edges[one], [edges[other]]) for one, other in PAIRS}
-    strangers = [other.circuits["first"].edges for other in others if _apart(study, other)]
-    pairs["integrated_unrelated"] = (edges["integrated"], strangers)
+    unrelated = [other.circuits["first"].edges for other in others if _apart(study, other)]
+    pairs["integrated_unrelated"] = (edges["integrated"], unrelated)
     pairs["first_again"] = (edges["first"], own_circuit(own, composition.first))
     pairs["second_again"] = (edges["second"], own_circuit(own, composition.second))
     row |= overlap_columns(graph, pairs)

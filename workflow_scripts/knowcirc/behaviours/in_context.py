@@ -65,7 +65,7 @@ class IclStudy:
     p_demonstrated: float
 
 
-def enough(asked: pd.DataFrame, wanted: dict[str, Any]) -> list[str]:
+def enough(first_wording: pd.DataFrame, requested: dict[str, Any]) -> list[str]:
     """The wanted relations of which the model knows more facts than a prompt has demonstrations.
 
     The others are left out, and named in the log.
@@ -73,9 +73,9 @@ def enough(asked: pd.DataFrame, wanted: dict[str, Any]) -> list[str]:
     Raises:
         ValueError: if none is left.
     """
-    known = asked[asked["rank"] == 0].groupby("relation")["object"].nunique()
-    left = [name for name in wanted["relations"] if known.get(name, 0) > wanted["demonstrations"]]
-    for name in sorted(set(wanted["relations"]) - set(left)):
+    known = first_wording[first_wording["rank"] == 0].groupby("relation")["object"].nunique()
+    left = [name for name in requested["relations"] if known.get(name, 0) > requested["demonstrations"]]
+    for name in sorted(set(requested["relations"]) - set(left)):
         log.warning("in-context: %s is left out, too few of its facts are known to demonstrate", name)
     if not left:
         raise ValueError("icl.relations: the model knows too few facts of all of them; name others")

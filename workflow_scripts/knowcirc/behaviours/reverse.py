@@ -105,10 +105,10 @@ def reverse_row(
     for way in WAYS:
         row |= columns(f"hit_{way}", proportion(hits(study.answers[way], k)))
     forward, backward = (study.circuits[way].edges for way in WAYS)
-    strangers = [other.circuits["forward"].edges for other in others if not study.subjects & other.subjects]
+    unrelated = [other.circuits["forward"].edges for other in others if not study.subjects & other.subjects]
     pairs = {
         "both_ways": (forward, [backward]),
-        "unrelated": (forward, strangers),
+        "unrelated": (forward, unrelated),
         "same_way": (forward, own_circuit(own, study.relation)),
     }
     row |= overlap_columns(graph, pairs)

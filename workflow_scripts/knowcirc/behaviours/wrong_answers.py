@@ -45,10 +45,10 @@ class Case:
 
 def draw_cases(model: LanguageModel, survey: pd.DataFrame, relation: str, most: int, seed: int) -> list[Case]:
     """At most `most` wrong answers of the right type, and as many right ones, of the first wording."""
-    asked = survey[(survey.relation == relation) & (survey.template == 0)]
-    objects = first_tokens(model, asked["object"].unique())
-    wrong = asked[asked["wrong"].fillna("") != ""]
-    right = asked[asked["rank"] == 0]
+    first_wording = survey[(survey.relation == relation) & (survey.template == 0)]
+    objects = first_tokens(model, first_wording["object"].unique())
+    wrong = first_wording[first_wording["wrong"].fillna("") != ""]
+    right = first_wording[first_wording["rank"] == 0]
     cases = []
     for kind, rows in (("wrong", wrong), ("right", right)):
         rows = rows.sample(n=min(most, len(wrong), len(rows)), random_state=derive(seed, kind, relation) % 2**32)

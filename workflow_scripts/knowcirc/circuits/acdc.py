@@ -98,7 +98,7 @@ def begin(graph: Graph, edges: EdgeMatrix | None = None) -> Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Criterion:
     """When an edge goes: its score is below `tau` (in the metric's unit), or its absolute score is."""
 
     tau: float
@@ -114,7 +114,7 @@ def acdc(
     model: Transformer,
     graph: Graph,
     task: Task,
-    rule: Rule,
+    criterion: Criterion,
     *,
     absent: Outputs | None = None,
     search: Search | None = None,
@@ -123,11 +123,11 @@ def acdc(
 ) -> Search:
     """The circuit that greedy testing leaves, with every test in order.
 
-    Signed scores (the default of `rule`) let an edge go whenever its removal helps. `absent` holds what absent edges
-    deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a search to
-    go on with; `after_layer` gets it after every layer, `report` the progress after every batch.
+    Signed scores (the default of `criterion`) let an edge go whenever its removal helps. `absent` holds what absent
+    edges deliver (None: zero ablation), in the task's tree or prompt by prompt (see `CircuitState`). `search` is a
+    search to go on with; `after_layer` gets it after every layer, `report` the progress after every batch.
     """
-    run = AcdcRun(model, graph, task, rule, absent, begin(graph) if search is None else search, report)
+    run = AcdcRun(model, graph, task, criterion, absent, begin(graph) if search is None else search, report)
     for layer in range(run.search.next_layer, -1, -1):
         run.visit(layer)
         if after_layer is not None:
@@ -143,12 +143,12 @@ class AcdcRun:
         model: Transformer,
         graph: Graph,
         task: Task,
-        rule: Rule,
+        criterion: Criterion,
         absent: Outputs | None,
         search: Search,
         report: Callable[[Progress], None] | None,
     ) -> None:
-        self.graph, self.rule, self.search, self.report = graph, rule, search, report
+        self.graph, self.criterion, self.search, self.report = graph, criterion, search, report
         self.task = task.anchored(model)
         self.state = CircuitState(model, graph, self.task, search.edges, absent)
         self.edges = self.state.edges
@@ -242,7 +242,7 @@ class AcdcRun:
         accepted, decided, close = None, 0, False
         for (src, dst), guessed, metric in zip(batch, guess, metrics, strict=True):
             score = finite(metric) - self.metric
-            distance = self.rule.distance(score)
+            distance = self.criterion.distance(score)
             close = abs(distance) < self.margin and len(batch) > 1
             if close:
                 break
@@ -276,7 +276,7 @@ class AcdcRun:
         for index, metric in enumerate(metrics):
             if index >= decided:
                 scale = self.task.slope(self.metric) / self.task.slope(before)
-                result.append(self.rule.distance((metric - before) * scale) >= 0)
+                result.append(self.criterion.distance((metric - before) * scale) >= 0)
             if not guess[index]:
                 before = metric
         return result

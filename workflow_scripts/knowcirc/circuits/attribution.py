@@ -2,7 +2,7 @@
 
 1. Record all senders on the corrupted prompts (or take them as zero) and on the clean ones.
 2. Run the clean prompts (`eap`), or prompts interpolated between the two embeddings (`eap-ig`), and take the
-   gradient of the loss with respect to what every receiver hears.
+   gradient of the loss with respect to what every receiver reads.
 3. score(src -> dst) = sum over positions of (corrupted - clean output of src) . (gradient at dst): the first-order
    change of the loss when the edge delivers the corrupted value.
 
@@ -130,8 +130,8 @@ def _score_step(
             at_norm = torch.einsum("bphe,hed->hbpd", grad, weight)
             at_input = model.blocks[layer].norm1.vjp(tap.x, at_norm)
             scores[before, graph.reads(layer, kind)] = delivered[before] @ at_input.flatten(1).T  # type: ignore[arg-type]
-        heard = graph.before_mlp(layer)
-        scores[heard, graph.mlp_in(layer)] = delivered[heard] @ grad_mlp.flatten()
+        incoming = graph.before_mlp(layer)
+        scores[incoming, graph.mlp_in(layer)] = delivered[incoming] @ grad_mlp.flatten()
     scores[:, graph.final] = delivered @ grads[-1].flatten()
     return scores
 

@@ -1,4 +1,4 @@
-"""Changes of a circuit's state, many ways at once: what they are, and how inputs hear changed outputs."""
+"""Changes of a circuit's state, many ways at once: what they are, and how inputs read changed outputs."""
 
 import math
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ class Stack:
         self._block[start:stop] = outputs
         self.senders += senders
 
-    def heard(self, edges: EdgeMatrix, receivers: Sequence[int]) -> tuple[list[int], Tensor | None]:
-        """Those of the receivers that hear any of the changes, and by how much their inputs change."""
+    def incoming(self, edges: EdgeMatrix, receivers: Sequence[int]) -> tuple[list[int], Tensor | None]:
+        """Those of the receivers that read any of the changes, and by how much their inputs change."""
         if not self.senders:
             return [], None
         sub = edges[np.ix_(self.senders, receivers)]

@@ -1,8 +1,8 @@
-"""The computational graph: which outputs of a transformer each of its inputs hears.
+"""The computational graph: which outputs of a transformer each of its inputs reads.
 
 Senders are the embedding, every attention head and every MLP; receivers are each head's query, key and value
 input, each MLP's input and the final residual stream. An edge runs from every sender to every later receiver;
-an MLP also hears the heads of its own layer. Both are numbered in the order of the forward pass, so a set of
+an MLP also reads the heads of its own layer. Both are numbered in the order of the forward pass, so a set of
 edges is a boolean matrix over (src, dst). Names are those of EAP-IG and the MIB benchmark: `input`, `a5.h3`,
 `m7`, `a5.h3<q>`, `logits`. In the grouped view the key and value inputs are those of the K/V heads and are
 named by them: `a5.h1<k>`.
@@ -65,11 +65,11 @@ class Graph:
         return slice(self.head(layer, 0), self.head(layer, 0) + self.n_heads)
 
     def before(self, layer: int) -> slice:
-        """Senders that a layer's attention hears."""
+        """Senders that a layer's attention reads."""
         return slice(0, self.head(layer, 0))
 
     def before_mlp(self, layer: int) -> slice:
-        """Senders that a layer's MLP hears."""
+        """Senders that a layer's MLP reads."""
         return slice(0, self.mlp(layer))
 
     def reads(self, layer: int, kind: Literal["q", "k", "v"]) -> slice:
@@ -185,8 +185,8 @@ class Graph:
         """The edges that lie on some path from the embedding to the final residual stream."""
         alive = edges & self.valid
         while True:
-            heard = alive.any(0)
-            reached = (self.owners & heard[:, None]).any(0)
+            incoming = alive.any(0)
+            reached = (self.owners & incoming[:, None]).any(0)
             reached[0] = True
             useful_src = alive.any(1)
             useful_dst = (self.owners & useful_src[None]).any(1)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from knowcirc.circuits.acdc import PROJECTION, AcdcRun, EdgeTest, Progress, Rule, Search, begin, finite
+from knowcirc.circuits.acdc import PROJECTION, AcdcRun, Criterion, EdgeTest, Progress, Search, begin, finite
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
@@ -92,7 +92,7 @@ class _GroupRun(AcdcRun):
         search: Search,
         report: Callable[[Progress], None] | None,
     ) -> None:
-        super().__init__(model, graph, task, Rule(settings.price), absent, search, report)
+        super().__init__(model, graph, task, Criterion(settings.price), absent, search, report)
         self.settings, self.scores = settings, scores
 
     def _test(self, layer: int, items: list[Edge]) -> None:
@@ -173,7 +173,7 @@ class _GroupRun(AcdcRun):
         """Count the edges, and keep what each piece between two measured prefixes cost, an edge."""
         for start, stop in pairwise(sorted(measured)):
             score = (measured[stop] - measured[start]) / (stop - start)
-            self.search.closest = min(self.search.closest, abs(self.rule.distance(score)))
+            self.search.closest = min(self.search.closest, abs(self.criterion.distance(score)))
             for index in range(start, stop):
                 src, dst = group[index]
                 self.search.tests.append(EdgeTest(src, dst, score, index >= best))

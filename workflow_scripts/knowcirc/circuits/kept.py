@@ -31,7 +31,7 @@ class KeptCircuits:
     def of(cls, job: Any, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
         """By the parameters and with the model of a job; what is found is kept beside an output."""
         params = job.params
-        model = load(Path(job.input.model).parent, **params.numerics, fast=True)
+        model = load(Path(job.input.model).parent, **params.load_options, fast=True)
         graph = Graph.of(model.transformer.shape, params.kv)
         return cls(model, graph, CircuitSettings(**params.circuits), parts_of(job, output), sizes)
 

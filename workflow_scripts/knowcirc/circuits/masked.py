@@ -69,7 +69,7 @@ class _Layer:
 
     heads: list[int]
     receivers: Int[Tensor, " receiver"]  # queries, keys and values of the live heads, then the MLP's input
-    heard: Float[Tensor, "dst node d_model"] | None
+    incoming: Float[Tensor, "dst node d_model"] | None
     written: Float[Tensor, "head node d_model"] | None
     mlp_in: Float[Tensor, "node d_model"]
     mlp_out: Float[Tensor, "node d_model"]
@@ -114,14 +114,14 @@ class MaskedModel:
         for layer in range(graph.n_layers):
             heads, receivers = self._live(edges, layer)
             before, written = graph.before(layer), None
-            heard = (weights[before][:, receivers].T @ delivered[before].flatten(1)).unflatten(1, embedded.shape)
-            heard[:-1] += self._constant(2 * layer, part)
-            mlp_in = heard[-1] + self._constant(2 * layer + 1, part)
-            heard_by_heads = heard[:-1].requires_grad_(grad) if heads else None
-            if heard_by_heads is not None:
+            incoming = (weights[before][:, receivers].T @ delivered[before].flatten(1)).unflatten(1, embedded.shape)
+            incoming[:-1] += self._constant(2 * layer, part)
+            mlp_in = incoming[-1] + self._constant(2 * layer + 1, part)
+            incoming_of_heads = incoming[:-1].requires_grad_(grad) if heads else None
+            if incoming_of_heads is not None:
                 senders = [graph.head(layer, head) for head in heads]
                 with torch.set_grad_enabled(grad):
-                    written = self._attend(layer, heads, heard_by_heads[:, None], part)[:, 0]
+                    written = self._attend(layer, heads, incoming_of_heads[:, None], part)[:, 0]
                 with torch.no_grad():
                     delivered[senders] = written - self._absent(senders, part)
                     own = weights[senders, graph.mlp_in(layer)]
@@ -132,7 +132,7 @@ class MaskedModel:
             sender = graph.mlp(layer)
             with torch.no_grad():
                 delivered[sender] = mlp_out - self._absent(slice(sender, sender + 1), part)[0]
-            layers.append(_Layer(heads, receivers, heard_by_heads, written, mlp_in, mlp_out))
+            layers.append(_Layer(heads, receivers, incoming_of_heads, written, mlp_in, mlp_out))
         final = torch.einsum("s,spd->pd", weights[:, graph.final], delivered[:, part.ends])
         final = (final + self._constant(2 * graph.n_layers, part, part.ends)).requires_grad_(grad)
         with torch.set_grad_enabled(grad):
@@ -153,10 +153,10 @@ class MaskedModel:
             senders, receiver = [graph.head(layer, head) for head in tensors.heads], graph.mlp_in(layer)
             (at_mlp,) = torch.autograd.grad(tensors.mlp_out, [tensors.mlp_in], at_outputs[graph.mlp(layer)])
             at_inputs = at_mlp[None]
-            if tensors.heard is not None and tensors.written is not None:
+            if tensors.incoming is not None and tensors.written is not None:
                 result[senders, receiver] = delivered[senders].flatten(1) @ at_mlp.flatten()
                 at_written = at_outputs[senders] + weights[senders, receiver][:, None, None] * at_mlp
-                (at_heads,) = torch.autograd.grad(tensors.written, [tensors.heard], at_written)
+                (at_heads,) = torch.autograd.grad(tensors.written, [tensors.incoming], at_written)
                 at_inputs = torch.cat((at_heads, at_inputs))
             before = graph.before(layer)
             result[before, tensors.receivers] = delivered[before].flatten(1) @ at_inputs.flatten(1).T
@@ -191,7 +191,7 @@ class MaskedModel:
     ) -> Float[Tensor, "src row prompt d_model"]:
         """What senders deliver at the ends of the prompts in every row; rows are in the order of their first layers.
 
-        Below its first layer a row is the run. Above, receivers hear what they do in the run, what the run's edges
+        Below its first layer a row is the run. Above, receivers read what they do in the run, what the run's edges
         carry of the senders' changes, and what the row's own edges add or take.
         """
         graph, base = self.graph, self._weights(run.edges)
@@ -200,14 +200,14 @@ class MaskedModel:
         for layer in range(min(starts), graph.n_layers):
             (heads, receivers), own = self._live(united, layer), graph.heads(layer)
             rows = rows_of.begin(layer)
-            heard = self._heard(run, layer, receivers, rows_of.nodes)[:, None].repeat(1, rows, 1, 1)
-            rows_of.add_changes(heard, base[:, receivers], layer)
-            rows_of.add_own(heard[:-1], receivers[:-1])
+            incoming = self._incoming(run, layer, receivers, rows_of.nodes)[:, None].repeat(1, rows, 1, 1)
+            rows_of.add_changes(incoming, base[:, receivers], layer)
+            rows_of.add_own(incoming[:-1], receivers[:-1])
             if heads:
-                written = self._attend(layer, heads, heard[:-1], part)
+                written = self._attend(layer, heads, incoming[:-1], part)
                 senders = [graph.head(layer, head) for head in heads]
                 rows_of.deliver(senders, written, self._absent(senders, part))
-            mlp_in, sender = heard[-1:], graph.mlp(layer)
+            mlp_in, sender = incoming[-1:], graph.mlp(layer)
             changes = rows_of.flat[own, : rows * rows_of.width]
             mlp_in.view(1, -1).addmm_(base[own, graph.mlp_in(layer)][None], changes)
             rows_of.add_own(mlp_in, receivers[-1:])
@@ -215,31 +215,31 @@ class MaskedModel:
             rows_of.deliver([sender], written, self._absent(slice(sender, sender + 1), part))
         return rows_of.delivered(part.ends)
 
-    def _heard(
+    def _incoming(
         self, run: Run, layer: int, receivers: Int[Tensor, " dst"], nodes: Int[Tensor, " node"]
     ) -> Float[Tensor, "dst node d_model"]:
-        """What receivers of a layer hear in a run at some of its nodes, those of heads that it left out included."""
+        """What receivers of a layer read in a run at some of its nodes, those of heads that it left out included."""
         made, before = run.layers[layer], self.graph.before(layer)
         known = torch.isin(receivers[:-1], made.receivers[:-1])
-        heard = made.mlp_in.new_empty(len(receivers), len(nodes), made.mlp_in.shape[-1])
-        heard[-1] = made.mlp_in[nodes]
-        if made.heard is not None:
-            heard[:-1][known] = made.heard[:, nodes]
+        incoming = made.mlp_in.new_empty(len(receivers), len(nodes), made.mlp_in.shape[-1])
+        incoming[-1] = made.mlp_in[nodes]
+        if made.incoming is not None:
+            incoming[:-1][known] = made.incoming[:, nodes]
         if not known.all():
             weights = self._weights(run.edges)[before][:, receivers[:-1][~known]]
             given = run.delivered[before][:, nodes]
-            heard[:-1][~known] = (weights.T @ given.flatten(1)).unflatten(1, given.shape[1:])
-            heard[:-1][~known] += self._constant(2 * layer, run.part, nodes)
-        return heard
+            incoming[:-1][~known] = (weights.T @ given.flatten(1)).unflatten(1, given.shape[1:])
+            incoming[:-1][~known] += self._constant(2 * layer, run.part, nodes)
+        return incoming
 
     def _attend(
-        self, layer: int, heads: Sequence[int], heard: Float[Tensor, "dst row node d_model"], part: Part
+        self, layer: int, heads: Sequence[int], incoming: Float[Tensor, "dst row node d_model"], part: Part
     ) -> Float[Tensor, "head row node d_model"]:
         """What live heads write when their queries, keys and values read inputs of their own."""
         graph, block, shape = self.graph, self.model.blocks[layer], self.model.shape
         group = graph.n_heads // graph.n_kv
         pairs = sorted({head // group for head in heads})
-        normed = block.norm1(heard)
+        normed = block.norm1(incoming)
         q, k, v = normed.split((len(heads), len(pairs), len(pairs)))
         # the per-head view has a K/V input a query head, whose weights are those of its K/V head
         readers = [pair * len(block.attention.w_k) // graph.n_kv for pair in pairs]
@@ -274,7 +274,7 @@ class MaskedModel:
         return chosen[:, part.nodes]
 
     def _constant(self, place: int, part: Part, ends: Tensor | None = None) -> Tensor | float:
-        """What every receiver of a place hears whatever its edges; places: attention, MLP of each layer, final."""
+        """What every receiver of a place reads whatever its edges; places: attention, MLP of each layer, final."""
         if self._constants is None:
             return 0.0
         nodes = part.nodes if ends is None else part.nodes[ends]
@@ -345,25 +345,25 @@ class _Rows:
         return self.run.delivered[torch.as_tensor(senders, device=self.nodes.device)[:, None], self.nodes]
 
     def add_changes(
-        self, heard: Float[Tensor, "dst row node d_model"], weights: Float[Tensor, "src dst"], layer: int
+        self, incoming: Float[Tensor, "dst row node d_model"], weights: Float[Tensor, "src dst"], layer: int
     ) -> None:
         """Add what the run's edges carry of the changes of earlier layers' senders."""
-        arriving = heard.view(len(heard), -1)
+        arriving = incoming.view(len(incoming), -1)
         for first, last, most in self.spans:
             senders = slice(self.graph.before(first).stop, self.graph.before(min(last, layer)).stop)
             if senders.start < senders.stop:
-                some = min(heard.shape[1], most) * self.width
+                some = min(incoming.shape[1], most) * self.width
                 arriving[:, :some].addmm_(weights[senders].T, self.flat[senders, :some])
 
-    def add_own(self, heard: Float[Tensor, "dst row node d_model"], receivers: Int[Tensor, " dst"]) -> None:
+    def add_own(self, incoming: Float[Tensor, "dst row node d_model"], receivers: Int[Tensor, " dst"]) -> None:
         """Add to each row what its own edges bring, or take what they would have brought."""
         if not len(receivers):
             return
-        for row in range(heard.shape[1]):
+        for row in range(incoming.shape[1]):
             own = self.moved[row][:, receivers.cpu().numpy()]
             src = np.flatnonzero(own.any(1))
             late = src[src >= self.graph.before(self.starts[row]).stop]
-            arriving = heard[:, row].view(len(heard), -1)
+            arriving = incoming[:, row].view(len(incoming), -1)
             if len(src):
                 given = self._given(src).flatten(1)
                 arriving.addmm_(torch.from_numpy(own[src]).to(given).T, given)

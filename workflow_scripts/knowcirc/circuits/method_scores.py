@@ -101,17 +101,17 @@ def measure_circuit(
     All methods are given the same pairs of the relation's prompts.
     """
     pairs = pairs_of(prompts, settings.pairs, derive(settings.seed, "pairs", relation))
-    asked = [pair[0] for pair in pairs]
+    paired = [pair[0] for pair in pairs]
     sized = sized_circuits(graph, circuit, SIZES, derive(settings.seed, "sizes", relation))
     own = _Sized(None, circuit.edges, live_part(graph, circuit.edges).dropped)
     ladder = [own, *(_Sized(size, edges, 0) for size, edges in zip(SIZES, sized, strict=True))]
     rest = complement(graph, circuit.edges)
     values, ranks = patched_measures(model, graph, [*(one.edges for one in ladder), rest], prompts, pairs)
     hit = f"hit_at_{settings.hits}"
-    cells = [("patch", "faithfulness", one, asked, row) for one, row in zip(ladder, values, strict=False)]
-    cells.append(("patch", "completeness", own, asked, values[-1]))
+    cells = [("patch", "faithfulness", one, paired, row) for one, row in zip(ladder, values, strict=False)]
+    cells.append(("patch", "completeness", own, paired, values[-1]))
     tested = [place for place, one in enumerate(ladder) if one.size is None or one.size in HIT_SIZES]
-    cells += [("patch", hit, ladder[place], asked, ranks[place] < settings.hits) for place in tested]
+    cells += [("patch", hit, ladder[place], paired, ranks[place] < settings.hits) for place in tested]
     for ablation, absent in (("zero", None), ("mean", means)):
         found = _hits(model, graph, [ladder[place].edges for place in tested], prompts, absent, settings.hits)
         everywhere = list(range(len(prompts)))

@@ -35,7 +35,7 @@ class Method:
     @property
     def tests(self) -> bool:
         """Whether it tests edges one by one, by ACDC's rule."""
-        return "rule" in self.settings
+        return "criterion" in self.settings
 
     @property
     def together(self) -> bool:
@@ -47,12 +47,12 @@ class Method:
 class CircuitSettings:
     """How circuits are found.
 
-    `rule` is ACDC's (`AcdcSettings`), `share` the share of the edges in the circuit (or searched by `eap-ig+acdc`),
-    `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields of `StandingSettings`.
+    `criterion` is ACDC's (`AcdcSettings`), `share` the share of the edges in the circuit (or searched by
+    `eap-ig+acdc`), `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields of `StandingSettings`.
     """
 
     method: str
-    rule: dict[str, object] | None = None
+    criterion: dict[str, object] | None = None
     share: float | None = None
     prompts: int | None = None
     standing: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class CircuitSettings:
     @property
     def tau(self) -> float | None:
         """ACDC's threshold, in its metric's unit."""
-        return None if self.rule is None else float(str(self.rule["tau"]))
+        return None if self.criterion is None else float(str(self.criterion["tau"]))
 
     def n_edges(self, total: int) -> int:
         """How many edges the share is of all.
@@ -74,7 +74,7 @@ class CircuitSettings:
 
 
 SHARE = {"share": "circuits/share"}
-RULE = {"rule": "circuits/acdc/{tau,metric,absolute,ablation}", "prompts": "circuits/acdc/prompts"}
+CRITERION = {"criterion": "circuits/acdc/{tau,metric,absolute,ablation}", "prompts": "circuits/acdc/prompts"}
 ATTRIBUTED, RANDOM = "circuits.discovery:find_attributed", "random"
 
 METHODS = {
@@ -94,11 +94,11 @@ METHODS = {
         Method(
             "eap-ig+acdc",
             "circuits.searching:find_refined",
-            RULE | {"share": "circuits/acdc/share"},
+            CRITERION | {"share": "circuits/acdc/share"},
             *("VERMILION", "-.", "D"),
             minutes=True,
         ),
-        Method("acdc", "circuits.searching:find_exact", RULE, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^", minutes=True),
+        Method("acdc", "circuits.searching:find_exact", CRITERION, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^", minutes=True),
         Method(RANDOM, ATTRIBUTED, SHARE, "GREY", ":", "X"),
     )
 }

@@ -1,7 +1,7 @@
-"""The forward pass of a circuit: every receiver hears only the senders that its edges let through.
+"""The forward pass of a circuit: every receiver reads only the senders that its edges let through.
 
 What an absent edge delivers is the ablation: nothing (zero), or the sender's output on a corrupted prompt (patch)
-or its mean over prompts (mean). Attention output biases belong to no sender and are always heard.
+or its mean over prompts (mean). Attention output biases belong to no sender and are always read.
 
 Prompts are rows of equal length, or a token tree of prompts of any lengths, which computes once what they share; there
 the batch axis is 1 and a position is a node.
@@ -72,28 +72,28 @@ def run_circuit(
     beyond = x.new_empty(graph.n_src, *x.shape)  # what a kept sender delivers beyond its ablated value
     constant: Tensor | float = 0.0  # what ablated senders and biases have delivered so far
 
-    def send(senders: slice, outputs: Tensor) -> None:
+    def write(senders: slice, outputs: Tensor) -> None:
         nonlocal constant
         beyond[senders] = outputs
         if ablated is not None:
             beyond[senders] -= ablated[senders]
             constant = constant + ablated[senders].sum(0)
 
-    def hear(senders: slice, receivers: slice) -> Tensor:
-        heard = (kept[receivers, senders] @ beyond[senders].flatten(1)).unflatten(1, x.shape)
-        return heard + constant if isinstance(constant, Tensor) else heard  # without biases nothing is added
+    def read(senders: slice, receivers: slice) -> Tensor:
+        incoming = (kept[receivers, senders] @ beyond[senders].flatten(1)).unflatten(1, x.shape)
+        return incoming + constant if isinstance(constant, Tensor) else incoming  # without biases nothing is added
 
-    send(slice(0, 1), x[None])
+    write(slice(0, 1), x[None])
     for layer in range(graph.n_layers):
         queries, values = graph.reads(layer, "q"), graph.reads(layer, "v")
-        reads = hear(graph.before(layer), slice(queries.start, values.stop))
+        reads = read(graph.before(layer), slice(queries.start, values.stop))
         heads = _heads(model, layout, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
         constant = constant + _output_bias(model, layer)
-        send(graph.heads(layer), heads)
+        write(graph.heads(layer), heads)
         receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
-        heard = hear(graph.before_mlp(layer), slice(receiver, receiver + 1))
-        send(slice(sender, sender + 1), model.mlp(layer, heard))
-    final = hear(slice(0, graph.n_src), slice(graph.final, graph.final + 1))
+        incoming = read(graph.before_mlp(layer), slice(receiver, receiver + 1))
+        write(slice(sender, sender + 1), model.mlp(layer, incoming))
+    final = read(slice(0, graph.n_src), slice(graph.final, graph.final + 1))
     return model.unembed(layout.at_ends(final[0]))
 
 

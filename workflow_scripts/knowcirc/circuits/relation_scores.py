@@ -23,7 +23,7 @@ MEASURES = {"hit_at_1": "first", "p": "p", "among": "among", "others": "others"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Questions:
     """What a relation is asked: its prompts by split, and the first tokens of all its objects."""
 
     val: Sequence[Prompt]
@@ -44,7 +44,7 @@ def score_relation(
     model: LanguageModel,
     graph: Graph,
     circuits: Mapping[str, Circuit],
-    asked: Asked,
+    questions: Questions,
     *,
     hits: int,
     seeds: Sequence[int],
@@ -60,28 +60,30 @@ def score_relation(
     """
     randoms = [random_circuit(graph, next(iter(circuits.values())).n_edges, seed) for seed in seeds]
     live = {method: live_part(graph, circuit.edges) for method, circuit in circuits.items()}
-    pairs = pairs_of(asked.test)
+    pairs = pairs_of(questions.test)
     kept = faithfulness(
-        model, graph, [*(circuit.edges for circuit in circuits.values()), randoms[0]], asked.test, pairs
+        model, graph, [*(circuit.edges for circuit in circuits.values()), randoms[0]], questions.test, pairs
     )
-    original = asked.split(read_prompts(model_logits(model, asked.prompts), asked.prompts, asked.objects, hits))
+    original = questions.split(
+        read_prompts(model_logits(model, questions.prompts), questions.prompts, questions.objects, hits)
+    )
     rows: list[dict[str, object]] = []
     for ablation in ablations:
-        means = AlignedMeans.of(model, graph, asked.val) if ablation == "mean" else None
-        logits = circuit_logits(model, graph, [one.edges for one in live.values()], asked.prompts, means)
+        means = AlignedMeans.of(model, graph, questions.val) if ablation == "mean" else None
+        logits = circuit_logits(model, graph, [one.edges for one in live.values()], questions.prompts, means)
         read = [
-            asked.split(read_prompts(row, asked.prompts, asked.objects, hits, constant=one.constant))
+            questions.split(read_prompts(row, questions.prompts, questions.objects, hits, constant=one.constant))
             for row, one in zip(logits, live.values(), strict=True)
         ]
-        chance = asked.split(random_hits(model, graph, randoms, asked.prompts, means, hits))
+        chance = questions.split(random_hits(model, graph, randoms, questions.prompts, means, hits))
         for number, (method, circuit) in enumerate(circuits.items()):
             row: dict[str, object] = {"method": method, "ablation": ablation, "tau": taus.get(method)}
             row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
             for split in SPLITS:
                 row |= _split(split, original[split], read[number][split], chance[split])
-            row |= {"n_objects": len(asked.objects), **columns("faithfulness", bootstrap(kept[number].tolist()))}
+            row |= {"n_objects": len(questions.objects), **columns("faithfulness", bootstrap(kept[number].tolist()))}
             row |= columns("faithfulness_random", bootstrap(kept[-1].tolist()))
-            row |= {"n_val": len(asked.val), "n_test": len(asked.test), "n_pairs": len(pairs), "n_relations": 1}
+            row |= {"n_val": len(questions.val), "n_test": len(questions.test), "n_pairs": len(pairs), "n_relations": 1}
             rows.append(row)
     return rows
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.circuits.acdc import EdgeTest, Progress, Rule, Search, acdc, begin
+from knowcirc.circuits.acdc import Criterion, EdgeTest, Progress, Search, acdc, begin
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.discovery import Circuit, attribute
@@ -61,7 +61,7 @@ def search_circuit(
         packed(model.transformer),
         graph,
         task,
-        Rule(settings.tau, settings.absolute),
+        Criterion(settings.tau, settings.absolute),
         absent=absent_outputs(model, graph, task, partners, settings.ablation),
         search=begin(graph, edges) if state is None or not state.is_file() else load_search(state),
         after_layer=None if state is None else lambda search: save_search(state, search),
@@ -132,10 +132,10 @@ def find_exact(
     **kept: Any,
 ) -> tuple[Circuit, dict[str, object]]:
     """The circuit of method `acdc` on the first prompts, and what is said of its search; nothing in it is drawn."""
-    rule = _rule(settings)
+    criterion = _criterion(settings)
     first, beside = prompts[: settings.prompts], partners[: settings.prompts]
-    search, task = search_circuit(model, graph, first, beside, rule, **kept)
-    return Circuit("acdc", search.edges, search.scores(graph)), describe_search(search, task, rule)
+    search, task = search_circuit(model, graph, first, beside, criterion, **kept)
+    return Circuit("acdc", search.edges, search.scores(graph)), describe_search(search, task, criterion)
 
 
 def find_refined(
@@ -150,15 +150,15 @@ def find_refined(
     **kept: Any,
 ) -> tuple[Circuit, dict[str, object]]:
     """The circuit of method `eap-ig+acdc` on the first prompts; nothing in it is drawn."""
-    rule, n_edges = _rule(settings), settings.n_edges(graph.n_edges)
+    criterion, n_edges = _criterion(settings), settings.n_edges(graph.n_edges)
     first, beside = prompts[: settings.prompts], partners[: settings.prompts]
-    return refine(model, graph, first, beside, rule, n_edges=n_edges, **kept), {}
+    return refine(model, graph, first, beside, criterion, n_edges=n_edges, **kept), {}
 
 
-def _rule(settings: CircuitSettings) -> AcdcSettings:
-    if settings.rule is None:
-        raise ValueError(f"method {settings.method} needs a rule")
-    return AcdcSettings.model_validate(settings.rule)
+def _criterion(settings: CircuitSettings) -> AcdcSettings:
+    if settings.criterion is None:
+        raise ValueError(f"method {settings.method} needs a criterion")
+    return AcdcSettings.model_validate(settings.criterion)
 
 
 def refine(

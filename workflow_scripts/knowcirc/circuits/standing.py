@@ -177,15 +177,15 @@ class Standing:
         rate = settings.first if easy else settings.later
         surplus = max(0, present - self.limit)
         # at the size asked for, what is sure to go (half of it) makes room for all that may return
-        wanted = min(int(present * rate), 2 * (surplus + int(settings.returned * present))) + settings.groups
-        return self._groups(np.where(search.edges, -search.scores, -np.inf), wanted, settings.groups, present=False)
+        requested = min(int(present * rate), 2 * (surplus + int(settings.returned * present))) + settings.groups
+        return self._groups(np.where(search.edges, -search.scores, -np.inf), requested, settings.groups, present=False)
 
     def _wanted(self, gradient: Float[ndarray, "src dst"]) -> list[Change]:
         """Groups of absent edges that may return: those whose return is promised to lower the metric most."""
         search, settings = self.search, self.settings
         promise = np.where(self.graph.valid & ~search.edges & (gradient < 0), -gradient, -np.inf)
-        wanted = int(settings.returned * search.edges.sum())
-        return self._groups(promise, wanted, settings.return_groups, present=True)
+        requested = int(settings.returned * search.edges.sum())
+        return self._groups(promise, requested, settings.return_groups, present=True)
 
     def _idle(self, rng: np.random.Generator) -> list[Change]:
         """Whole nodes that may go, drawn from the quarter whose edges together promise least to first order."""
@@ -197,15 +197,15 @@ class Standing:
         drawn = np.sort(rng.permutation(least)[: self.settings.nodes])
         return [Change(np.full(int(edges[node].sum()), node), np.flatnonzero(edges[node]), False) for node in drawn]
 
-    def _groups(self, order: Float[ndarray, "src dst"], wanted: int, groups: int, *, present: bool) -> list[Change]:
+    def _groups(self, order: Float[ndarray, "src dst"], requested: int, groups: int, *, present: bool) -> list[Change]:
         """The `wanted` first edges of an order (highest first, -inf: none), cut along the depth."""
-        wanted = min(wanted, int(np.isfinite(order).sum()))
-        if wanted < 1 or groups < 1:
+        requested = min(requested, int(np.isfinite(order).sum()))
+        if requested < 1 or groups < 1:
             return []
-        first = np.argpartition(-order, wanted - 1, axis=None)[:wanted]
+        first = np.argpartition(-order, requested - 1, axis=None)[:requested]
         src, dst = np.unravel_index(first, order.shape)
         along = np.lexsort((src, dst))
-        pieces = np.array_split(along, min(groups, wanted))
+        pieces = np.array_split(along, min(groups, requested))
         return [Change(src[piece], dst[piece], present) for piece in pieces]
 
     def _accept(self, changes: Sequence[Change], nodes: Sequence[Change], costs: Float[ndarray, " row"]) -> None:

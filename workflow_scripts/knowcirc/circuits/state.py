@@ -102,7 +102,7 @@ class CircuitState:
         self._since = 0
         for at in range(layer, graph.n_layers):
             receivers = range(graph.reads(at, "q").start, graph.reads(at, "v").stop)
-            self.inputs[receivers.start : receivers.stop] = self.hear(graph.before(at), receivers)
+            self.inputs[receivers.start : receivers.stop] = self.incoming_of(graph.before(at), receivers)
             for kind in ("q", "k", "v"):
                 span = graph.reads(at, kind)
                 normed = model.blocks[at].norm1(self.inputs[span])[:, None]
@@ -112,19 +112,19 @@ class CircuitState:
             self.mixed[senders] = self._mix(at, heads, {}, everywhere=True)[:, 0]
             self.outputs[senders] = model.blocks[at].attention.write(heads, self.mixed[senders])
             receiver, mlp = graph.mlp_in(at), graph.mlp(at)
-            self.inputs[receiver] = self.hear(graph.before_mlp(at), range(receiver, receiver + 1))[0]
+            self.inputs[receiver] = self.incoming_of(graph.before_mlp(at), range(receiver, receiver + 1))[0]
             self.outputs[mlp] = model.mlp(at, self.inputs[receiver])
-        self.inputs[graph.final] = self.hear(slice(0, graph.n_src), range(graph.final, graph.n_dst))[0]
+        self.inputs[graph.final] = self.incoming_of(slice(0, graph.n_src), range(graph.final, graph.n_dst))[0]
         return self._finish(self.at_last(self.inputs[graph.final][None]))[0].item()
 
-    def hear(self, senders: slice, receivers: range) -> Float[Tensor, "dst node d_model"]:
+    def incoming_of(self, senders: slice, receivers: range) -> Float[Tensor, "dst node d_model"]:
         """What the receivers read: present senders' outputs, the ablation of absent ones, the biases passed."""
         present = self.edges[senders, receivers.start : receivers.stop]
         weights = torch.from_numpy(np.ascontiguousarray(present.T)).to(self.outputs)
-        heard = torch.einsum("rs,sn->rn", weights, self.outputs[senders].flatten(1))
+        incoming = torch.einsum("rs,sn->rn", weights, self.outputs[senders].flatten(1))
         if self.absent is not None:
-            heard = heard + torch.einsum("rs,sn->rn", 1 - weights, self.absent[senders].flatten(1))
-        return heard.unflatten(1, self.outputs.shape[1:]) + self.biases[receivers.start : receivers.stop, None]
+            incoming = incoming + torch.einsum("rs,sn->rn", 1 - weights, self.absent[senders].flatten(1))
+        return incoming.unflatten(1, self.outputs.shape[1:]) + self.biases[receivers.start : receivers.stop, None]
 
     def absent_input(self, receiver: int) -> Float[Tensor, "node d_model"]:
         """What a receiver reads when no edge into it is left."""
@@ -181,7 +181,7 @@ class CircuitState:
         if layer == graph.n_layers:
             final = deltas[graph.final]
         else:
-            _, change = self._last.heard(self.edges, [graph.final])
+            _, change = self._last.incoming(self.edges, [graph.final])
             final = self.outputs.new_zeros(rows, len(self._leaves), size) if change is None else change[0]
         result.changes.append(Change(self.inputs, [graph.final], final[None], None, added=True))
         result.metric = self._finish(self.at_last(self.inputs[graph.final][None]) + final)
@@ -216,10 +216,10 @@ class CircuitState:
             change = given[receiver][None]
         else:
             stack = self._full if everywhere else self._last
-            _, heard = stack.heard(self.edges, [receiver])
-            if heard is None:
+            _, incoming = stack.incoming(self.edges, [receiver])
+            if incoming is None:
                 return
-            change = heard
+            change = incoming
         new = change.add_(self._before(self.inputs[receiver : receiver + 1], everywhere=everywhere))
         output = self.model.mlp(layer, new)
         output -= self._before(self.outputs[sender : sender + 1], everywhere=everywhere)
@@ -240,7 +240,7 @@ class CircuitState:
         """The changed queries, keys and values of a layer, by receiver."""
         graph = self.graph
         changed: dict[int, Tensor] = {}
-        for receivers, change, everywhere in self._heard(layer, given):
+        for receivers, change, everywhere in self._incoming(layer, given):
             new = change.add_(self._before(self.inputs[receivers], everywhere=everywhere))
             place = self._place(everywhere)
             result.changes.append(Change(self.inputs, receivers, new, place, added=False))
@@ -275,7 +275,7 @@ class CircuitState:
             result.changes.append(Change(self.outputs, senders, output, self._place(everywhere), added=True))
             self._push(senders, output, everywhere=everywhere)
 
-    def _heard(self, layer: int, given: Deltas | None) -> list[tuple[list[int], Tensor, bool]]:
+    def _incoming(self, layer: int, given: Deltas | None) -> list[tuple[list[int], Tensor, bool]]:
         """Dirty query, key and value inputs of a layer: those read everywhere together, the others together."""
         graph = self.graph
         span = range(graph.reads(layer, "q").start, graph.reads(layer, "v").stop)
@@ -294,9 +294,9 @@ class CircuitState:
         short_queries = [queries + int(h) for h in np.flatnonzero(~heads)]
         for stack, receivers in ((self._full, full), (self._last, short_queries)):
             if receivers:
-                dirty, heard = stack.heard(self.edges, receivers)
-                if heard is not None:
-                    groups.append((dirty, heard, stack is self._full))
+                dirty, incoming = stack.incoming(self.edges, receivers)
+                if incoming is not None:
+                    groups.append((dirty, incoming, stack is self._full))
         return groups
 
     # -- attention, heads of a layer together --------------------------------------------------------------------

@@ -54,12 +54,12 @@ def several(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """A reader of one or more of `names`, with commas between them, in the order of `names`; `all` means all."""
 
     def read(text: str) -> tuple[str, ...]:
-        asked = [part.strip() for part in text.split(",")]
-        if asked == ["all"]:
+        named = [part.strip() for part in text.split(",")]
+        if named == ["all"]:
             return tuple(names)
-        if wrong := [part for part in asked if part not in names]:
+        if wrong := [part for part in named if part not in names]:
             raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(names)}, all")
-        return tuple(name for name in names if name in asked)
+        return tuple(name for name in names if name in named)
 
     return read
 

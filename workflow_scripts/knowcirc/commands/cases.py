@@ -75,8 +75,8 @@ def read_cases(args: argparse.Namespace, needs: Needs = ANY, *, needed: bool = T
     if names[0] not in given:
         if not given and not needed:
             return []
-        asked = f"{_flags(given)} without {flag(names[0])}" if given else "no prompt given"
-        raise ValueError(f"{asked}; give --prompt and --answer, --ids and --answer-id, or --prompts FILE")
+        what = f"{_flags(given)} without {flag(names[0])}" if given else "no prompt given"
+        raise ValueError(f"{what}; give --prompt and --answer, --ids and --answer-id, or --prompts FILE")
     return [_case("", {name: getattr(args, name, None) for name in names}, names, needs, flag)]
 
 

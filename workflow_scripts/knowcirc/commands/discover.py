@@ -29,16 +29,16 @@ def run(args: argparse.Namespace) -> int:
     """The exit code, after the circuit is written."""
     outline = read_outline(args)
     graph = Graph.of(outline.shape, args.kv)
-    wanted = size(args, graph)
+    requested = size(args, graph)
     pairs = make_prompts(outline, args.cases)
-    described = describe(args, pairs, wanted)
+    described = describe(args, pairs, requested)
     parts: Parts | None = None
     if METHODS[args.method].tests:
-        found, parts = search(args, graph, pairs, wanted, described)
+        found, parts = search(args, graph, pairs, requested, described)
     elif METHODS[args.method].passes:
-        found, parts = stand(args, graph, pairs, wanted, described)
+        found, parts = stand(args, graph, pairs, requested, described)
     else:
-        found = rank(args, graph, pairs, wanted)
+        found = rank(args, graph, pairs, requested)
     write_circuit(args.out, graph, outline.shape, found.circuit, described | found.details)
     if args.expanded is not None:
         wide, circuit = expanded(graph, found.circuit)
@@ -63,18 +63,18 @@ def size(args: argparse.Namespace, graph: Graph) -> int:
     """
     if (place := METHODS[args.method].settings.get("share")) is None:
         return graph.n_edges
-    wanted: int = max(1, round(default(place) * graph.n_edges)) if args.edges is None else args.edges
-    if wanted > graph.n_edges:
-        raise ValueError(f"--edges {wanted} is more than the {graph.n_edges} edges of this model's {args.kv} graph")
-    return wanted
+    requested: int = max(1, round(default(place) * graph.n_edges)) if args.edges is None else args.edges
+    if requested > graph.n_edges:
+        raise ValueError(f"--edges {requested} is more than the {graph.n_edges} edges of this model's {args.kv} graph")
+    return requested
 
 
-def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int) -> Found:
+def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int) -> Found:
     """The circuit of the strongest edges, or a random one, as it is written and printed."""
-    circuit = find(args, graph, pairs, wanted)
+    circuit = find(args, graph, pairs, requested)
     share = 100 * circuit.n_edges / graph.n_edges
     rows = [
-        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {wanted} asked for"),
+        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {requested} asked for"),
         ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
     ]
     if args.method == RANDOM:
@@ -99,32 +99,32 @@ def _measures(measured: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     ]
 
 
-def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int) -> Circuit:
+def find(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int) -> Circuit:
     """The circuit; a random one without reading the weights.
 
     Raises:
         ValueError: if the numbers overflow in the chosen precision.
     """
     if args.method == RANDOM:
-        return Circuit(args.method, random_circuit(graph, wanted, args.seed), None)
+        return Circuit(args.method, random_circuit(graph, requested, args.seed), None)
     model = load_model(args, args.processing)
     check_read(args)
     log.info("scoring %d edges on %d prompt(s)", graph.n_edges, len(pairs))
     prompts, partners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     scoring = Scoring(args.metric, args.ablation)
     circuit = discover(
-        model, graph, prompts, partners, method=args.method, n_edges=wanted, seed=args.seed, scoring=scoring
+        model, graph, prompts, partners, method=args.method, n_edges=requested, seed=args.seed, scoring=scoring
     )
     if circuit.scores is None or not np.isfinite(circuit.scores).all():
         raise ValueError(f"scores are not finite in {args.dtype}; use --dtype float32 or float64")
     if not circuit.n_edges:
         log.warning(
-            "the %d strongest edges form no path to the output: the circuit is empty; give more --edges", wanted
+            "the %d strongest edges form no path to the output: the circuit is empty; give more --edges", requested
         )
     return circuit
 
 
-def describe(args: argparse.Namespace, pairs: Sequence[Pair], wanted: int) -> dict[str, object]:
+def describe(args: argparse.Namespace, pairs: Sequence[Pair], requested: int) -> dict[str, object]:
     """What stands beside the circuit in its file: the model, the settings, the prompts."""
     prompts: list[dict[str, object]] = []
     for case, (prompt, partner) in zip(args.cases, pairs, strict=True):
@@ -135,12 +135,12 @@ def describe(args: argparse.Namespace, pairs: Sequence[Pair], wanted: int) -> di
         if partner is not None and case.wrong_answer is not None:
             row |= {"wrong_answer": partner.answer_text, "wrong_answer_id": partner.answer[0]}
         prompts.append(row)
-    asked = {} if "share" not in METHODS[args.method].settings else {"edges_asked": wanted}
+    sized = {} if "share" not in METHODS[args.method].settings else {"edges_asked": requested}
     settings = {"processing": args.processing, "dtype": args.dtype, "seed": args.seed}
     return {
         "model": args.model.resolve().name,
         "weights_sha256": weights_digest(args.model),
-        **asked,
+        **sized,
         **settings,
         "prompts": prompts,
     }

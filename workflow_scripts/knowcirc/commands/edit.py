@@ -52,19 +52,19 @@ def run(args: argparse.Namespace) -> int:
     layers = layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)
-    wishes = [_plain_request(args)] if args.ids is not None else []
-    wishes += [request(model, texts["prompt"], texts["subject"], texts["target"]) for texts in args.requests]
-    before = [read_target(model, wish) for wish in wishes]
-    for wish, (_, already) in zip(wishes, before, strict=True):
+    requests = [_plain_request(args)] if args.ids is not None else []
+    requests += [request(model, texts["prompt"], texts["subject"], texts["target"]) for texts in args.requests]
+    before = [read_target(model, one_request) for one_request in requests]
+    for one_request, (_, already) in zip(requests, before, strict=True):
         if already:
-            log.warning("the model already answers %r; the edit is made all the same", wish.prompt.answer_text)
+            log.warning("the model already answers %r; the edit is made all the same", one_request.prompt.answer_text)
     if found is None:
         found = dict(enumerate(moments.estimate(args, model, outline, digest)))
-    change = find_edit(args, model, wishes, settings, found)
+    change = find_edit(args, model, requests, settings, found)
     with applied(model, change):
-        after = [read_target(model, wish)[0] for wish in wishes]
+        after = [read_target(model, one_request)[0] for one_request in requests]
         about = {"editor": args.editor, "settings": settings, "report": change.report, "seed": args.seed}
-        facts = [_describe(*each) for each in zip(wishes, [p for p, _ in before], after, strict=True)]
+        facts = [_describe(*each) for each in zip(requests, [p for p, _ in before], after, strict=True)]
         about |= facts[0] if len(facts) == 1 else {"edits": facts}
         save(args, model, {"edited_from": digest, "edit": about})
     names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(wish: Request, before: float, after: float) -> dict[str, object]:
-    prompt = wish.prompt
-    subject = None if prompt.span is None else wish.subject
+def _describe(one_request: Request, before: float, after: float) -> dict[str, object]:
+    prompt = one_request.prompt
+    subject = None if prompt.span is None else one_request.subject
     return {
         "prompt": prompt.text,
         "ids": prompt.ids,
@@ -100,9 +100,9 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
 
 
 def choose_settings(
-    args: argparse.Namespace, outline: Outline, place: dict[str, Any] | None = None
+    args: argparse.Namespace, outline: Outline, chosen: dict[str, Any] | None = None
 ) -> dict[str, object]:
-    """The editor's layer and settings: the options, else the study's place, the table's rows of the model, defaults.
+    """The editor's layer and settings: the options, else the study's layer, the table's rows of the model, defaults.
 
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
@@ -112,12 +112,12 @@ def choose_settings(
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
     given = {name: value for name, value in given.items() if name in editor.chosen}
     of_model = known_settings(args.model)
-    if place is not None and args.layer is None and editor.swept and given["clamp"] is None:
-        given["clamp"] = float(place["clamp"])
+    if chosen is not None and args.layer is None and editor.swept and given["clamp"] is None:
+        given["clamp"] = float(chosen["clamp"])
     settings = settings_of(args.editor, of_model, given)
     layer = args.layer if args.layer is not None else settings.get("layer")
     if layer is None:
-        known_layer = place["layer"] if place is not None else of_model.get(ROME, {}).get("layer")
+        known_layer = chosen["layer"] if chosen is not None else of_model.get(ROME, {}).get("layer")
         if known_layer is None:
             raise ValueError(
                 f"{args.model}: no default layer, as no study here has one and its provenance.json names no model "
@@ -131,7 +131,7 @@ def choose_settings(
 
 def find_place(results: Path, digest: str) -> dict[str, Any] | None:
     """Where a study under a results folder edits the model of this digest: ROME's `layer` and `clamp`."""
-    for path in sorted(results.glob("*/edits/place.json")):
+    for path in sorted(results.glob("*/edits/edit_layer.json")):
         summary = path.parents[1] / "moments" / "moments.json"
         if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
             return dict(read_json(path))
@@ -156,17 +156,17 @@ def _plain_request(args: argparse.Namespace) -> Request:
 
 
 @torch.no_grad()
-def read_target(model: LanguageModel, wish: Request) -> tuple[float, bool]:
+def read_target(model: LanguageModel, one_request: Request) -> tuple[float, bool]:
     """exp of the mean log-probability of the target's tokens, and whether they are the likeliest ones.
 
     Raises:
         ValueError: naming the prompt, if a logit is not finite.
     """
-    for x in model.transformer.stream(model.batch([wish.prompt.ids + wish.target[:-1]])):
+    for x in model.transformer.stream(model.batch([one_request.prompt.ids + one_request.target[:-1]])):
         last = x
-    logits = model.transformer.unembed(last[0, -len(wish.target) :])
-    target = model.batch([wish.target])[0]
-    ranks = token_ranks(logits, target, wish.prompt.text)
+    logits = model.transformer.unembed(last[0, -len(one_request.target) :])
+    target = model.batch([one_request.target])[0]
+    ranks = token_ranks(logits, target, one_request.prompt.text)
     chosen = logits.double().log_softmax(-1).gather(1, target[:, None])
     return float(chosen.mean().exp()), bool((ranks == 0).all())
 
@@ -174,7 +174,7 @@ def read_target(model: LanguageModel, wish: Request) -> tuple[float, bool]:
 def find_edit(
     args: argparse.Namespace,
     model: LanguageModel,
-    wishes: list[Request],
+    requests: list[Request],
     settings: dict[str, object],
     found: dict[int, Moment],
 ) -> Edit:
@@ -187,7 +187,7 @@ def find_edit(
     material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed))
     log.info("editing: %s, layer %s", args.editor, settings["layer"])
     try:
-        change = make_edits(args.editor, model, wishes, settings, material)
+        change = make_edits(args.editor, model, requests, settings, material)
     except torch.linalg.LinAlgError:
         raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
     if not all(bool(weight.isfinite().all()) for weight in change.weights.values()):

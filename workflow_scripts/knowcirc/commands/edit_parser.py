@@ -139,8 +139,8 @@ def read_edits(path: Path) -> list[dict[str, str]]:
             _check_request(dict(texts))
         except ValueError as error:
             raise ValueError(f"{path}: row {number}: {error}") from None
-    asked = [texts["prompt"].format(texts["subject"]) for texts in requests]
-    if twice := [text for number, text in enumerate(asked) if text in asked[:number]]:
+    filled = [texts["prompt"].format(texts["subject"]) for texts in requests]
+    if twice := [text for number, text in enumerate(filled) if text in filled[:number]]:
         raise ValueError(f"{path}: {twice[0]!r} is asked for twice; keep one")
     return requests
 

@@ -75,7 +75,7 @@ def check_fit(path: Path, graph: Graph, shape: Shape) -> None:
         ("heads", graph.n_heads, shape.n_heads),
         (f"{graph.kv} K/V inputs", graph.n_kv, Graph.of(shape, graph.kv).n_kv),
     )
-    if odd := [f"{found} {name} (the model: {wanted})" for name, found, wanted in sizes if found != wanted]:
+    if odd := [f"{found} {name} (the model: {expected})" for name, found, expected in sizes if found != expected]:
         raise ValueError(
             f"{path} is a circuit of another model: it has {', '.join(odd)}; give the model it was found in"
         )

@@ -12,7 +12,7 @@ from knowcirc.files import write_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.plots.ranks import answer_rank_by_layer
 from knowcirc.plots.style import save_one
-from knowcirc.reading.lens import falls, step_ranks, token_curve
+from knowcirc.reading.lens import rank_drops, step_ranks, token_curve
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,17 +34,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def lens_rows(model: LanguageModel, prompt: Prompt) -> pd.DataFrame:
-    """One row per position and layer (0: embedding): rank, probability, and the decades that attention and MLP take
-    off."""
+    """One row per position and layer (0: embedding): rank, probability, and the orders of magnitude of
+    rank that attention and MLP take off."""
     places = {"answer_at_last": len(prompt.ids) - 1}
     if prompt.span is not None:
         places["answer_at_subject"] = prompt.subject_last
     (ranks,) = step_ranks(model, [prompt], [{"answer": prompt.answer[0]}], [places])
     frames = []
     for place, position in places.items():
-        fallen = {f"fall_{name}": np.concatenate([[0.0], part]) for name, part in falls(ranks["answer", place]).items()}
+        dropped = {
+            f"rank_drop_{name}": np.concatenate([[0.0], part])
+            for name, part in rank_drops(ranks["answer", place]).items()
+        }
         rank, p = zip(*token_curve(model, prompt, prompt.answer[0], position), strict=True)
-        columns = {"layer": range(len(rank)), "rank": rank, "probability": p, **fallen}
+        columns = {"layer": range(len(rank)), "rank": rank, "probability": p, **dropped}
         frames.append(pd.DataFrame({"quantity": place, "position": position, **columns}))
     return pd.concat(frames, ignore_index=True)
 
@@ -54,6 +57,7 @@ def _describe(rows: pd.DataFrame, prompt: Prompt) -> list[tuple[str, str]]:
     for place, part in rows.groupby("quantity", sort=False):
         best = part.loc[part["rank"].idxmin()]
         at = f"best rank {int(best['rank'])}, with {int(best['layer'])} layers passed"
-        by = f"decades off by attention {part['fall_attention'].sum():.2f}, by MLPs {part['fall_mlp'].sum():.2f}"
+        drops = [part[f"rank_drop_{name}"].sum() for name in ("attention", "mlp")]
+        by = f"orders of magnitude off by attention {drops[0]:.2f}, by MLPs {drops[1]:.2f}"
         found.append((str(place).replace("_", " "), f"{at}; {by}"))
     return found

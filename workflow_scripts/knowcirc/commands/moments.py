@@ -51,17 +51,17 @@ def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], dige
             )
         paths = {layer: moment_path(args.moments, layer) if args.moments.is_dir() else args.moments for layer in layers}
         return {layer: read(path, outline, layer, digest) for layer, path in paths.items()}
-    asked = args.moment_tokens or default("moments/tokens")
+    requested = args.moment_tokens or default("moments/tokens")
     if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
         log.info("second moments of %s", folder)
         return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
     stamp = cache_folder(digest) / "moments.json"
-    if stamp.is_file() and read_json(stamp).get("tokens_asked") == asked:
+    if stamp.is_file() and read_json(stamp).get("tokens_asked") == requested:
         log.info("second moments of %s", stamp.parent)
         return {layer: read(moment_path(stamp.parent, layer), outline, layer, digest) for layer in layers}
-    if asked < outline.shape.d_mlp:
+    if requested < outline.shape.d_mlp:
         raise ValueError(
-            f"--moment-tokens {asked} is below {outline.shape.d_mlp}, the width of the MLP: second moments would be "
+            f"--moment-tokens {requested} is below {outline.shape.d_mlp}, the MLP's width: second moments would be "
             f"singular; give {outline.shape.d_mlp} or more"
         )
     return None
@@ -83,32 +83,32 @@ def read(path: Path, outline: Outline, layer: int, digest: str) -> Moment:
         moment = load_moment(path, outline.shape.d_mlp)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error}); give second moments of this layer") from None
-    for key, wanted in (("layer", str(layer)), ("weights_sha256", digest)):
-        if said.get(key, wanted) != wanted:
-            raise ValueError(f"{path} holds second moments of {key} {said[key]}, this edit needs {wanted}")
+    for key, requested in (("layer", str(layer)), ("weights_sha256", digest)):
+        if said.get(key, requested) != requested:
+            raise ValueError(f"{path} holds second moments of {key} {said[key]}, this edit needs {requested}")
     return moment
 
 
 def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
     """The moments of all layers on text that the model samples, kept in the cache."""
-    asked = args.moment_tokens or default("moments/tokens")
+    requested = args.moment_tokens or default("moments/tokens")
     folder = cache_folder(digest)
-    log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", asked, folder)
+    log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", requested, folder)
     length = min(default("moments/length"), outline.context - 1)
-    batch = min(default("moments/batch"), -(-asked // length))
-    corpus = sampled_corpus(model, asked, length=length, batch=batch, seed=SEED)
-    moments, count = second_moments(model, _logged(corpus, asked))
+    batch = min(default("moments/batch"), -(-requested // length))
+    corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED)
+    moments, count = second_moments(model, _logged(corpus, requested))
     (folder / "moments.json").unlink(missing_ok=True)
     about = {"weights_sha256": digest, "corpus": f"sampled, seed {SEED}", "tokens": str(count)}
     for layer, moment in enumerate(moments):
         save_moment(moment_path(folder, layer), moment, {**about, "layer": str(layer)})
-    write_json(folder / "moments.json", {**about, "tokens": count, "tokens_asked": asked})
+    write_json(folder / "moments.json", {**about, "tokens": count, "tokens_asked": requested})
     return moments
 
 
-def _logged(corpus: Corpus, asked: int) -> Corpus:
+def _logged(corpus: Corpus, requested: int) -> Corpus:
     given = 0
     for ids in corpus:
         given += ids[:, 1:].numel()
-        log.info("sampled %d of %d tokens", given, asked)
+        log.info("sampled %d of %d tokens", given, requested)
         yield ids

@@ -165,7 +165,7 @@ def add_lens(commands: "Subparsers") -> None:
         "lens",
         "follow an answer through the layers (logit lens)",
         text="The answer's rank and probability at the last position and at the subject's last token (if one is given) "
-        "after each layer, and by how many decades of rank each layer's attention and MLP bring it up.",
+        "after each layer, and by how many orders of magnitude of rank each layer's attention and MLP bring it up.",
         example="knowcirc lens results/models/smollm2-135m --out lens.csv --figure lens.png \\\n"
         '    --prompt "The official language of France is" --subject France --answer French',
         prepare=prepare_lens,

@@ -37,7 +37,7 @@ class Found:
 
 
 def search(
-    args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int, described: Mapping[str, object]
+    args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int, described: Mapping[str, object]
 ) -> tuple[Found, Parts]:
     """What ACDC finds, and the parts to be cleared once all is written. The table of tests is written here.
 
@@ -51,14 +51,14 @@ def search(
     settings = AcdcSettings(tau=args.tau, metric=args.metric, absolute=args.absolute, ablation=args.ablation)
     device = choose_device(args.device).type
     parts = Parts(args.out, fingerprint(described, settings.model_dump(), args.method, args.kv, device))
-    found, task = run_search(args, model, graph, pairs, wanted, settings, parts)
+    found, task = run_search(args, model, graph, pairs, requested, settings, parts)
     details = describe_search(found, task, settings)
     if graph.kv == "per_head":
         details["projections"] = [graph.dst_names[i] for i in np.flatnonzero(found.projections)]
     if args.tests is not None:
         write_table(args.tests, tabulate(graph, found))
     circuit = Circuit(args.method, found.edges, found.scores(graph))
-    return Found(circuit, details, summarise(args, graph, found, task, wanted)), parts
+    return Found(circuit, details, summarise(args, graph, found, task, requested)), parts
 
 
 def run_search(
@@ -66,7 +66,7 @@ def run_search(
     model: LanguageModel,
     graph: Graph,
     pairs: Sequence[Pair],
-    wanted: int,
+    requested: int,
     settings: AcdcSettings,
     parts: Parts,
 ) -> tuple[Search, Task]:
@@ -78,7 +78,7 @@ def run_search(
     state = parts.path("search", ".npz")
     prompts, partners = [prompt for prompt, _ in pairs], [partner for _, partner in pairs]
     try:
-        edges = begin(args, model, graph, pairs, wanted, state)
+        edges = begin(args, model, graph, pairs, requested, state)
         with contextlib.closing(Meter(quiet=args.quiet)) as meter:
             found, task = search_circuit(
                 model, graph, prompts, partners, settings, edges=edges, state=state, report=meter
@@ -120,7 +120,7 @@ def begin(
     model: LanguageModel,
     graph: Graph,
     pairs: Sequence[Pair],
-    wanted: int,
+    requested: int,
     state: Path,
 ) -> EdgeMatrix | None:
     """The edges that a new search is limited to; None for all, or where `state` holds a search to go on with.
@@ -136,7 +136,7 @@ def begin(
     if args.method == "acdc":
         return None
     partners = [partner if case.paired else None for case, (_, partner) in zip(args.cases, pairs, strict=True)]
-    return candidates(model, graph, [prompt for prompt, _ in pairs], partners, args.ablation, wanted)
+    return candidates(model, graph, [prompt for prompt, _ in pairs], partners, args.ablation, requested)
 
 
 def tabulate(graph: Graph, search: Search) -> pd.DataFrame:
@@ -153,10 +153,12 @@ def tabulate(graph: Graph, search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["receiver", "sender", "score", "kept"])
 
 
-def summarise(args: argparse.Namespace, graph: Graph, search: Search, task: Task, wanted: int) -> list[tuple[str, str]]:
+def summarise(
+    args: argparse.Namespace, graph: Graph, search: Search, task: Task, requested: int
+) -> list[tuple[str, str]]:
     """What is printed of a search."""
     n_edges = int(search.edges.sum())
-    among = "" if args.method == "acdc" else f", among the {wanted} strongest"
+    among = "" if args.method == "acdc" else f", among the {requested} strongest"
     unit = UNITS[args.metric]
     tau = f"{args.tau:g} {unit}"
     if args.metric == "kc-nll":

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def stand(
-    args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], wanted: int, described: Mapping[str, object]
+    args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int, described: Mapping[str, object]
 ) -> tuple[Found, Parts]:
     """The circuit of at most `wanted` edges, and the parts to be cleared once all is written.
 
@@ -28,7 +28,7 @@ def stand(
         ValueError: if no circuit of the size is found, or numbers overflow; the parts are gone then.
     """
     check_references(args, pairs)
-    settings = settings_for(graph, wanted, args.seed)
+    settings = settings_for(graph, requested, args.seed)
     model = load_model(args, args.processing)
     device = choose_device(args.device).type
     measured = (args.metric, args.ablation, args.method, args.kv, device)
@@ -39,7 +39,7 @@ def stand(
         if state.is_file():
             log.info("going on from step %d", load_standing(state, graph).step)
         else:
-            log.info("searching on %d prompt(s) for %d edges; kept in %s", len(pairs), wanted, state.parent)
+            log.info("searching on %d prompt(s) for %d edges; kept in %s", len(pairs), requested, state.parent)
         with contextlib.closing(Meter("standing", quiet=args.quiet)) as meter:
             circuit, details = search_standing(
                 model,
@@ -58,7 +58,7 @@ def stand(
     share, unit = 100 * circuit.n_edges / graph.n_edges, UNITS[args.metric]
     rows = [
         ("steps", f"{details['steps']}, {details['rows']} changed circuits measured"),
-        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), at most {wanted} asked for"),
+        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), at most {requested} asked for"),
         ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
         (f"{args.metric}, model", f"{details['metric_model']:.6g} {unit}"),
         (f"{args.metric}, circuit", f"{details['metric_circuit']:.6g} {unit}"),

@@ -238,7 +238,7 @@ class Composition(Section):
 
     first: str
     second: str
-    bridge: Wording
+    phrase: Wording
 
 
 class Hops(Section):

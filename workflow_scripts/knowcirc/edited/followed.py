@@ -23,7 +23,7 @@ from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
 from knowcirc.reading.heads import Thresholds, find_head
-from knowcirc.reading.lens import by_layer, falls, step_ranks
+from knowcirc.reading.lens import by_layer, rank_drops, step_ranks
 
 Place = tuple[str, int]  # editor, edited layer
 STANDING = ("request", "unrelated")  # prompts that have standing circuits
@@ -76,21 +76,21 @@ def follow(
     model: LanguageModel,
     graph: Graph,
     record: Record,
-    wanted: Request,
+    requested: Request,
     places: list[Place],
     make: MakeEdit,
     finders: Finders,
     limits: Thresholds,
 ) -> Followed:
     """One record under the original weights and under its edit at each place."""
-    prompts, new = prompts_of_record(model, record, wanted.prompt), wanted.target[0]
+    prompts, new = prompts_of_record(model, record, requested.prompt), requested.target[0]
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
     before: dict[str, EditedView] = {}
     original: dict[str, Circuit] = {}
     for editor, layer in [(UNEDITED, -1), *places]:
         shared: dict[str, object] = {"case": record.case, "editor": editor, "layer": layer}
-        edit = None if editor == UNEDITED else make(editor, layer, wanted)
+        edit = None if editor == UNEDITED else make(editor, layer, requested)
         with applied(model, edit) as edited:
             after = {
                 name: read_view(edited, finders.find, name, editor, prompt, new, heads=name == "request")
@@ -150,9 +150,11 @@ def _rank_rows(model: LanguageModel, prompt: Prompt, new: int) -> Iterator[dict[
     places = {"subject": prompt.subject_last, "last": len(prompt.ids) - 1}
     (found,) = step_ranks(model, [prompt], [tokens], [places])
     for place in places:
-        fallen = falls(found["new", place])
+        dropped = rank_drops(found["new", place])
         curves = {name: by_layer(found[name, place]) for name in tokens}
         for layer in range(len(curves["new"])):
             row: dict[str, object] = {"position": place, "passed": layer}
             row |= {f"rank_{name}": int(ranks[layer]) for name, ranks in curves.items()}
-            yield row | {f"fall_{name}": float(values[layer - 1]) if layer else 0.0 for name, values in fallen.items()}
+            yield row | {
+                f"rank_drop_{name}": float(values[layer - 1]) if layer else 0.0 for name, values in dropped.items()
+            }

@@ -110,10 +110,10 @@ def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> lis
 
 def question_scores(model: LanguageModel, record: Record) -> dict[str, float | None]:
     """Efficacy, paraphrase and specificity of one record in the manner of zsRE; None where it has no prompt for one."""
-    asked = record.paraphrases if record.question is None else (record.question,)
+    questions = record.paraphrases if record.question is None else (record.question,)
     cases = {
         "efficacy": [(record.prompt, record.target_new)],
-        "paraphrase": [(text, record.target_new) for text in asked],
+        "paraphrase": [(text, record.target_new) for text in questions],
         "specificity": list(record.unrelated),
     }
     shares = greedy_shares(model, [case for part in cases.values() for case in part])

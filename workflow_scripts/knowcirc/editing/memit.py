@@ -56,18 +56,18 @@ def edit(
     layers = layers_below(settings.layer, settings.span)
     top = layers[-1]
     check_layer(model, top)
-    wanted, reports = zip(*(_find_state(model, request, settings, prefixes) for request in requests), strict=True)
+    requested, reports = zip(*(_find_state(model, request, settings, prefixes) for request in requests), strict=True)
     weights: dict[Matrix, Tensor] = {}
     for left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
         with applied(model, Edit(weights, {})) as current:
             keys = torch.stack([keys_of(current, request, layer, TOKEN, prefixes).mean(0) for request in requests])
             states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
-            missing = (torch.stack(wanted) - states) / left
+            missing = (torch.stack(requested) - states) / left
             old = current.transformer.blocks[layer].mlp.w_out
             weights[Matrix(layer)] = spread(old, keys, missing, moment(layer), settings.moment_weight)
     with applied(model, Edit(weights, {})) as current:
         states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
-    off = [float((state - z).norm() / z.norm()) for state, z in zip(states, wanted, strict=True)]
+    off = [float((state - z).norm() / z.norm()) for state, z in zip(states, requested, strict=True)]
     report = {name: sum(each[name] for each in reports) / len(reports) for name in reports[0]}
     return Edit(weights, {**report, "state_error": sum(off) / len(off)})
 

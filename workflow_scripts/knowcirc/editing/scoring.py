@@ -35,21 +35,21 @@ def read_material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, 
     )
 
 
-def placed(editor: str, settings: dict[str, object], place: dict[str, Any], n_layers: int) -> dict[str, object]:
+def placed(editor: str, settings: dict[str, object], chosen: dict[str, Any], n_layers: int) -> dict[str, object]:
     """The settings with the editor's layer, and ROME's clamp; none for the unedited model.
 
-    `place` is what the sweep has chosen: ROME's `layer` and `clamp`. Settings that have a layer keep theirs.
+    `chosen` is what the sweep has chosen: ROME's `layer` and `clamp`. Settings that have a layer keep theirs.
     """
     if editor == UNEDITED:
         return {}
-    clamp = {"clamp": place["clamp"]} if EDITORS[editor].swept else {}
-    return {"layer": default_layer(editor, int(place["layer"]), n_layers), **settings, **clamp}
+    clamp = {"clamp": chosen["clamp"]} if EDITORS[editor].swept else {}
+    return {"layer": default_layer(editor, int(chosen["layer"]), n_layers), **settings, **clamp}
 
 
 def placed_editors(job: Any, model: LanguageModel) -> dict[str, dict[str, object]]:
     """The settings of a job's editors by name, each with its layer."""
-    place, n_layers = read_json(job.input.place), model.transformer.shape.n_layers
-    return {name: placed(name, given, place, n_layers) for name, given in job.params.settings.items()}
+    chosen, n_layers = read_json(job.input.edit_layer), model.transformer.shape.n_layers
+    return {name: placed(name, given, chosen, n_layers) for name, given in job.params.settings.items()}
 
 
 def edit_record(
@@ -65,8 +65,8 @@ def edit_record(
     """The scores of one record under one editor (`none`: the model as it is); GE and RS where `generation` is given."""
     start, edit = time.perf_counter(), None
     if editor != UNEDITED:
-        wanted = request(model, record.template, record.subject, record.target_new)
-        edit = make_edit(editor, model, wanted, settings, material)
+        requested = request(model, record.template, record.subject, record.target_new)
+        edit = make_edit(editor, model, requested, settings, material)
     seconds = time.perf_counter() - start
     with applied(model, edit) as edited:
         pairs = judge(edited, record)

@@ -59,13 +59,13 @@ def sweep_record(
     Places whose token the request does not have are left out.
     """
     before = judge(model, record)["neighbourhood"]
-    wanted = request(model, record.template, record.subject, record.target_new)
-    after_subject = len(wanted.prompt.ids) - 1 - wanted.prompt.subject_last
+    requested = request(model, record.template, record.subject, record.target_new)
+    after_subject = len(requested.prompt.ids) - 1 - requested.prompt.subject_last
     rows: list[dict[str, object]] = []
     for cell in places:
         if cell.token == "first_subsequent" and not after_subject:
             continue
-        edit = make_edit("rome", model, wanted, {**settings, **asdict(cell)}, material)
+        edit = make_edit("rome", model, requested, {**settings, **asdict(cell)}, material)
         with applied(model, edit) as edited:
             pairs = judge(edited, record)
         rows.append({"case": record.case, **asdict(cell), **measures(pairs, before)})

@@ -49,11 +49,11 @@ def survey_relation(
                 }
             )
     frame = pd.DataFrame(rows)
-    asked = frame[frame.template == 0]
-    split = split_facts(asked["rank"].tolist(), d_val, d_test, hits, derive(seed, "split", relation.name))
-    frame.loc[asked.index, "val_rank"] = split.val_rank
+    first_wording = frame[frame.template == 0]
+    split = split_facts(first_wording["rank"].tolist(), d_val, d_test, hits, derive(seed, "split", relation.name))
+    frame.loc[first_wording.index, "val_rank"] = split.val_rank
     for name, chosen in (("val", split.val), ("test", split.test)):
-        frame.loc[asked.index[list(chosen)], "split"] = name
+        frame.loc[first_wording.index[list(chosen)], "split"] = name
     return frame
 
 

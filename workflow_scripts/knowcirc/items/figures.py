@@ -82,7 +82,7 @@ FIGURES = (
         "ROME Fig. 5",
         "edits by ROME by layer and token",
         "plots.sweep:editing_sweep",
-        {"sweep": "edits/sweep.csv", "place": "edits/place.json"},
+        {"sweep": "edits/sweep.csv", "edit_layer": "edits/edit_layer.json"},
         data="sweep",
     ),
     Figure(

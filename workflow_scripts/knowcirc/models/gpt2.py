@@ -15,13 +15,13 @@ def read_shape(config: Any) -> Shape:
     Raises:
         ValueError: for attention variants that the forward pass does not compute.
     """
-    for key, wanted in (
+    for key, expected in (
         ("scale_attn_by_inverse_layer_idx", False),
         ("scale_attn_weights", True),
         ("add_cross_attention", False),
     ):
-        if getattr(config, key, wanted) != wanted:
-            raise ValueError(f"GPT-2 with {key}={not wanted} is not supported; expected {wanted}")
+        if getattr(config, key, expected) != expected:
+            raise ValueError(f"GPT-2 with {key}={not expected} is not supported; expected {expected}")
     d_model, n_heads = config.n_embd, config.n_head
     return Shape(
         family="gpt2",

@@ -39,7 +39,7 @@ CATEGORIES: dict[str, tuple[str, LineStyleType]] = {
     "linguistic": (ORANGE, "-."),
     "bias": (PURPLE, ":"),
 }
-WRITERS = {"fall_attention": ("attention", SKY, -0.2), "fall_mlp": ("MLP", VERMILION, 0.2)}
+WRITERS = {"rank_drop_attention": ("attention", SKY, -0.2), "rank_drop_mlp": ("MLP", VERMILION, 0.2)}
 MODEL_STYLES: tuple[tuple[str, LineStyleType], ...] = (
     *((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (ORANGE, ":"), (PURPLE, "-"), (BLACK, "--")),
 )
@@ -91,8 +91,8 @@ def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
     """The answer's rank, what brings it down, and whether it leads its rivals, by layer and position (KC appendix).
 
     `ranks` has one row per category (and `all`), position (subject, last) and layer (0 = embedding): rank (geometric
-    mean), fall_attention and fall_mlp (decades of rank that the layer before takes off), outranks (share of other
-    objects of the relation that rank lower, 0 to 1), each with _low and _high; n facts and n_relations.
+    mean), rank_drop_attention and rank_drop_mlp (orders of magnitude of rank that the layer before takes
+    off), outranks (share of other objects of the relation that rank lower, 0 to 1), each with _low and _high; n facts and n_relations.
     """
     figure = new_figure(11.5, 8.6)
     axes = figure.subplots(3, 2, sharex=True, sharey="row", squeeze=False)
@@ -103,13 +103,13 @@ def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
             part = rows[rows["category"] == category].sort_values("layer")
             _category_line(column[0], part, "rank", category, 1.0)
             _category_line(column[2], part, "outranks", category, 100.0)
-        _fall_bars(column[1], rows[rows["category"] == ALL].sort_values("layer"))
+        _drop_bars(column[1], rows[rows["category"] == ALL].sort_values("layer"))
         column[0].set_title(f"the answer {text}", loc="left")
         column[2].set_xlabel("layers passed (0 = embedding)")
         column[2].set_xticks(layer_ticks(int(rows["layer"].max()) + 1))
     rank_axis(axes[0, 0], worst)
     axes[0, 0].set_ylabel("rank in the vocabulary\n(log, 1 = top, geometric mean)")
-    axes[1, 0].set_ylabel("rank falls by\n(decades, a layer's part)")
+    axes[1, 0].set_ylabel("rank drop, a layer's part\n(orders of magnitude)")
     axes[2, 0].set_ylabel("other objects of the relation\nthat rank lower (%)")
     axes[2, 0].set_ylim(-2, 102)
     for axis in axes.flat:
@@ -139,7 +139,7 @@ def _category_line(axis: Axes, rows: pd.DataFrame, name: str, category: str, fac
         axis.axhline(50, color="#777777", linewidth=0.8, linestyle=":")
 
 
-def _fall_bars(axis: Axes, rows: pd.DataFrame) -> None:
+def _drop_bars(axis: Axes, rows: pd.DataFrame) -> None:
     rows = rows[rows["layer"] > 0]
     x = rows["layer"].to_numpy(dtype=float)
     for name, (_, color, shift) in WRITERS.items():

@@ -35,15 +35,15 @@ LINES: dict[str, tuple[str, str, LineStyleType]] = {
 
 
 @styled
-def editing_sweep(sweep: pd.DataFrame, place: Plain, model: str) -> Figure:
+def editing_sweep(sweep: pd.DataFrame, edit_layer: Plain, model: str) -> Figure:
     """Three measures of edits by ROME by edited layer, one line per token; a panel each, bands are 95 % intervals.
 
     `sweep` has one row per token (subject_first, subject_last, first_subsequent, last; some may be absent), layer and
     clamp, with efficacy, paraphrase and specificity (0 to 1, each with _low and _high), score, n records, and base:
-    true for rows at the clamp that the lines are drawn of. `place` has the layer and the clamp that the
+    true for rows at the clamp that the lines are drawn of. `edit_layer` has the layer and the clamp that the
     study edits with.
     """
-    layer, clamp = int(str(place["layer"])), float(str(place["clamp"]))
+    layer, clamp = int(str(edit_layer["layer"])), float(str(edit_layer["clamp"]))
     figure = new_figure(11.5, 4.0)
     axes = figure.subplots(1, len(PANELS), sharex=True, squeeze=False)[0]
     sweep = sweep[sweep["base"]]

@@ -89,9 +89,9 @@ def answers_without(
     found: list[dict[int, Answer]] = [{} for _ in sets]
     for group in batches([prompt.ids for prompt in prompts], BATCH):
         ids = model.batch([prompts[i].ids for i in group])
-        asked = [prompts[i] for i in group]
+        queried = [prompts[i] for i in group]
         for one, logits in zip(found, logits_without(model.transformer, ids, sets), strict=True):
-            one.update(zip(group, read_answers(logits, asked), strict=True))
+            one.update(zip(group, read_answers(logits, queried), strict=True))
     return [[one[i] for i in range(len(prompts))] for one in found]
 
 

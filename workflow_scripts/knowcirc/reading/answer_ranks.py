@@ -2,8 +2,8 @@
 
 | measure | of one fact, at one position |
 |---|---|
-| rank | the answer's rank under the logit lens, from 1; averaged as decades (geometric mean) |
-| fall | by how many decades a layer's attention, or its MLP, brings that rank down |
+| rank | the answer's rank under the logit lens, from 1; geometric mean |
+| rank drop | by how many orders of magnitude a layer's attention, or its MLP, brings that rank down |
 | outranks | share of other objects of the relation that rank below the answer; 0.5 is chance |
 """
 
@@ -17,7 +17,7 @@ from numpy import ndarray
 from knowcirc.facts.prompts import Prompt, answer_tokens
 from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
-from knowcirc.reading.lens import by_layer, falls, step_contests
+from knowcirc.reading.lens import by_layer, rank_drops, step_contests
 from knowcirc.seeding import derive
 
 POSITIONS = ("subject", "last")
@@ -27,8 +27,8 @@ RIVALS = 50  # other objects beside the answer, at most
 def fact_rows(
     model: LanguageModel, relation: Relation, prompts: Sequence[Prompt], subjects: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """One row per fact, position and layer (0: embedding): rank, fall_attention and fall_mlp of the layer before,
-    outranks.
+    """One row per fact, position and layer (0: embedding): rank, rank_drop_attention and rank_drop_mlp of the layer
+    before, outranks.
 
     A prompt that ends with its subject has one position for both, and is left out.
     """
@@ -51,14 +51,14 @@ def _rivals(model: LanguageModel, relation: Relation, prompt: Prompt, seed: int)
 
 
 def _layer_rows(ranks: Int[ndarray, " step"], outranks: Float[ndarray, " step"]) -> list[dict[str, object]]:
-    fallen = {name: np.concatenate([[0.0], values]) for name, values in falls(ranks).items()}
+    dropped = {name: np.concatenate([[0.0], values]) for name, values in rank_drops(ranks).items()}
     own, below = by_layer(ranks), by_layer(outranks)
     return [
         {
             "layer": layer,
             "rank": int(own[layer]),
-            "fall_attention": float(fallen["attention"][layer]),
-            "fall_mlp": float(fallen["mlp"][layer]),
+            "rank_drop_attention": float(dropped["attention"][layer]),
+            "rank_drop_mlp": float(dropped["mlp"][layer]),
             "outranks": float(below[layer]),
         }
         for layer in range(len(own))

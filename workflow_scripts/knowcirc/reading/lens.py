@@ -82,14 +82,14 @@ def by_layer(values: Shaped[ndarray, " step"]) -> Shaped[ndarray, " layer"]:
     return np.asarray(values[::2])
 
 
-def falls(ranks: Int[ndarray, " step"]) -> dict[str, Float[ndarray, " layer"]]:
-    """By how many decades each layer's attention and MLP bring the rank down (negative: up).
+def rank_drops(ranks: Int[ndarray, " step"]) -> dict[str, Float[ndarray, " layer"]]:
+    """By how many orders of magnitude each layer's attention and MLP bring the rank down (negative: up).
 
-    >>> {name: values.tolist() for name, values in falls(np.array([10000, 1000, 10])).items()}
+    >>> {name: values.tolist() for name, values in rank_drops(np.array([10000, 1000, 10])).items()}
     {'attention': [1.0], 'mlp': [2.0]}
     """
-    decades = -np.diff(np.log10(ranks))
-    return {"attention": decades[::2], "mlp": decades[1::2]}
+    orders = -np.diff(np.log10(ranks))
+    return {"attention": orders[::2], "mlp": orders[1::2]}
 
 
 @torch.no_grad()

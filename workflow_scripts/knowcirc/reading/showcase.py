@@ -62,14 +62,14 @@ def describe_circuit(
 def rank_curves(model: LanguageModel, prompt: Prompt, subject: str) -> pd.DataFrame:
     """Rank and probability by layer: the answer at the last token and at the subject, the subject at the last."""
     last = len(prompt.ids) - 1
-    wanted = (
+    requested = (
         ("answer_at_last", prompt.answer[0], last),
         ("answer_at_subject", prompt.answer[0], prompt.subject_last),
         ("subject_at_last", answer_tokens(model.text, subject)[0], last),
     )
     rows = [
         row
-        for quantity, token, position in wanted
+        for quantity, token, position in requested
         for row in curve_rows(token_curve(model, prompt, token, position), quantity=quantity)
     ]
     return pd.DataFrame(rows)

@@ -15,15 +15,15 @@ def average_ranks(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
     Relations weigh alike; intervals resample relations. `rank` is a geometric mean.
     """
-    rows = rows.assign(decades=np.log10(rows["rank"]))
+    rows = rows.assign(orders=np.log10(rows["rank"]))
     groups = [(ALL, rows), *rows.groupby("category", sort=True)]
     found = []
     for category, group in groups:
         for (position, layer), part in group.groupby(["position", "layer"], sort=False):
             row: dict[str, object] = {"model": model, "category": category, "position": position, "layer": layer}
-            rank = _pooled(part, "decades")
+            rank = _pooled(part, "orders")
             row |= columns("rank", _geometric(rank))
-            for name in ("fall_attention", "fall_mlp", "outranks"):
+            for name in ("rank_drop_attention", "rank_drop_mlp", "outranks"):
                 row |= columns(name, _pooled(part, name))
             found.append({**row, "n": len(part), "n_relations": part["relation"].nunique()})
     return pd.DataFrame(found)
@@ -35,9 +35,9 @@ def ranks_of_models(averages: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return rows[rows["category"] == ALL]
 
 
-def _geometric(decades: Interval) -> Interval:
+def _geometric(orders: Interval) -> Interval:
     """Ranks, of the mean of their decimal logarithms."""
-    return Interval(10**decades.value, 10**decades.low, 10**decades.high, decades.n)
+    return Interval(10**orders.value, 10**orders.low, 10**orders.high, orders.n)
 
 
 def _pooled(part: pd.DataFrame, name: str) -> Interval:
@@ -77,7 +77,7 @@ def edited_ranks(ranks: pd.DataFrame, model: str) -> pd.DataFrame:
             "passed": passed,
         }
         for name in ("rank_new", "rank_true"):
-            decades = bootstrap(np.log10(group[name]).tolist())
-            row |= columns(name, _geometric(decades))
+            orders = bootstrap(np.log10(group[name]).tolist())
+            row |= columns(name, _geometric(orders))
         rows.append({**row, "n": len(group)})
     return pd.DataFrame(rows)

@@ -91,16 +91,16 @@ CLAIMS = (
     Claim(
         "at the subject MLPs bring the answer up",
         "KC 4.2",
-        "decades of the answer's rank that MLPs take off at the subject's last token, less those of attention",
+        "orders of magnitude of rank that MLPs take off at the subject's last token, less those of attention",
         0.0,
-        lambda evidence: read.falls(evidence, "subject", "fall_mlp", "fall_attention"),
+        lambda evidence: read.rank_drops(evidence, "subject", "rank_drop_mlp", "rank_drop_attention"),
     ),
     Claim(
         "at the last position attention brings the answer up",
         "KC 4.2",
-        "decades of the answer's rank that attention takes off at the last position, less those of MLPs",
+        "orders of magnitude of rank that attention takes off at the last position, less those of MLPs",
         0.0,
-        lambda evidence: read.falls(evidence, "last", "fall_attention", "fall_mlp"),
+        lambda evidence: read.rank_drops(evidence, "last", "rank_drop_attention", "rank_drop_mlp"),
     ),
     Claim(
         "late heads move the answer",
@@ -147,7 +147,7 @@ CLAIMS = (
     Claim(
         "FT-M writes the answer straight into the stream",
         "KC 5",
-        "decades of the new object's rank that the edited MLP takes off at the last position, FT-M less ROME",
+        "orders of magnitude that the edited MLP takes off the new object's rank at the last position, FT-M less ROME",
         0.0,
         read.written_straight,
     ),

@@ -80,7 +80,7 @@ def arrives_late(evidence: Evidence) -> Interval:
     return _pooled(depth)
 
 
-def falls(evidence: Evidence, position: str, more: str, less: str) -> Interval:
+def rank_drops(evidence: Evidence, position: str, more: str, less: str) -> Interval:
     """Decades of rank that one kind of writer takes off at a position, less those of the other."""
     total = _at(evidence, position).groupby(["relation", "subject"], sort=False)[[more, less]].sum()
     return _pooled(total[more] - total[less])
@@ -126,7 +126,7 @@ def written_straight(evidence: Evidence) -> Interval:
     rows = evidence.edited_ranks
     rows = rows[(rows["position"] == "last") & (rows["passed"] == rows["layer"] + 1)]
     by = {
-        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["fall_mlp"]
+        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["rank_drop_mlp"]
         for name in ("ft-m", "rome")
     }
     return _by_case((by["ft-m"] - by["rome"]).rename("value").reset_index())

@@ -11,7 +11,7 @@ def main(job: Job) -> None:
     if layer is None:
         cell = best(read_table(job.input.sweep[0]))
         layer, clamp, source = cell.layer, cell.clamp, "sweep"
-    write_json(job.output.place, {"layer": layer, "clamp": clamp, "from": source})
+    write_json(job.output.edit_layer, {"layer": layer, "clamp": clamp, "from": source})
 
 
 if __name__ == "__main__":
