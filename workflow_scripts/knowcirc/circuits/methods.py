@@ -48,7 +48,8 @@ class CircuitSettings:
     """How circuits are found.
 
     `criterion` is ACDC's (`AcdcSettings`), `share` the share of the edges in the circuit (or searched by
-    `eap-ig+acdc`), `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields of `StandingSettings`.
+    `eap-ig+acdc`), `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields
+    of `StandingSettings`.
     """
 
     method: str

@@ -92,7 +92,8 @@ def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
 
     `ranks` has one row per category (and `all`), position (subject, last) and layer (0 = embedding): rank (geometric
     mean), rank_drop_attention and rank_drop_mlp (orders of magnitude of rank that the layer before takes
-    off), outranks (share of other objects of the relation that rank lower, 0 to 1), each with _low and _high; n facts and n_relations.
+    off), outranks (share of other objects of the relation that rank lower, 0 to 1), each with _low and _high; n facts
+    and n_relations.
     """
     figure = new_figure(11.5, 8.6)
     axes = figure.subplots(3, 2, sharex=True, sharey="row", squeeze=False)
