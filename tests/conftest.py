@@ -17,9 +17,9 @@ from typing import Any  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
-from transformers.models.llama import modeling_llama  # noqa: E402
 
 from knowcirc.configuration.study import Study  # noqa: E402
+from knowcirc.models.families import FAMILIES  # noqa: E402
 from knowcirc.models.loading import LanguageModel, load  # noqa: E402
 from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
 
@@ -55,13 +55,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model(name: str, load_tiny: Loader, exact_llama: None) -> LanguageModel:
+def model(name: str, load_tiny: Loader, exact_networks: None) -> LanguageModel:
     """Each tiny model in turn, in double precision; its weights must be left as they are."""
     return load_tiny(name)
 
 
 @pytest.fixture
-def editable(name: str, folders: dict[str, Path], exact_llama: None) -> LanguageModel:
+def editable(name: str, folders: dict[str, Path], exact_networks: None) -> LanguageModel:
     """Each tiny model in turn, in double precision, the test's own: its weights may be changed."""
     return load(folders[name], device="cpu", dtype="float64")
 
@@ -74,10 +74,11 @@ def config() -> dict[str, Any]:
 
 
 @pytest.fixture
-def exact_llama(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Hugging Face's Llama compute in double precision where its code says float32 (RMSNorm and softmax)."""
+def exact_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Hugging Face's models compute in double precision where their code says float32 (RMSNorm and softmax)."""
     exact = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
-    monkeypatch.setattr(modeling_llama, "torch", exact)
+    for family in FAMILIES:
+        monkeypatch.setattr(f"transformers.models.{family}.modeling_{family}.torch", exact)
 
 
 @pytest.fixture(scope="session")

@@ -574,7 +574,7 @@ def test_circuits_of_a_study_that_was_cut_short_are_not_searched_again(
 
 
 def test_a_showcase_without_new_heads_has_its_columns_all_the_same(
-    load_tiny: Loader, keep: Keep, exact_llama: None
+    load_tiny: Loader, keep: Keep, exact_networks: None
 ) -> None:
     model = load_tiny("llama")
     study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
@@ -695,7 +695,7 @@ def test_a_survey_without_a_wrong_beside_a_right_answer_is_refused(
 
 @pytest.mark.parametrize("name", ["wrong", "right"])
 def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_said(
-    load_tiny: Loader, exact_llama: None, name: str
+    load_tiny: Loader, exact_networks: None, name: str
 ) -> None:
     model = load_tiny("llama")
     row = pd.Series(

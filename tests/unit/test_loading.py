@@ -5,17 +5,22 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from knowcirc.download import reach
+from knowcirc.models import llama
+from knowcirc.models.families import FAMILIES
 from knowcirc.models.fetching import extract_member, fetch
+from knowcirc.models.layers import Norm
 from knowcirc.models.loading import LanguageModel, load, weights_digest
 from knowcirc.models.table import FetchRow, Source, read_models
+from knowcirc.models.transformer import Transformer
 from unit import reference
-from unit.tiny import word_tokenizer
+from unit.tiny import MODELS, word_tokenizer
 
 TABLE = Path(__file__).parents[2] / "config" / "models.tsv"
 IDS = torch.tensor([[0, 5, 7, 9]])
@@ -221,6 +226,35 @@ def test_a_model_of_another_family_is_refused(folders: dict[str, Path], tmp_path
     with pytest.raises(ValueError, match="tiny is of family gpt2, not llama; correct it") as error:
         fetch(row("local", str(folders["gpt2"])), tmp_path / "out", mirror=None, offline=True)
     message(error)
+
+
+def test_every_family_has_a_tiny_model_that_all_tests_run_on() -> None:
+    assert {name.partition("_")[0] for name in MODELS} == set(FAMILIES)
+
+
+def test_a_model_that_its_familys_adapter_does_not_compute_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As Qwen3's normed queries would be read through Llama's adapter, without a word."""
+    folder = tmp_path / "odd"
+    shutil.copytree(folders["llama"], folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}), "utf-8")
+    load(folder, device="cpu")  # another activation is computed
+    adapt = llama.adapt
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patched:
+        patched.setattr(llama, "adapt", lambda network: replace(adapt(network), final_norm=_other_norm(adapt(network))))
+        with pytest.raises(ValueError, match="family llama departs from the model's own by") as error:
+            load(folder, device="cpu")
+        message(error)
+        with pytest.raises(ValueError, match="family llama departs"):
+            fetch(row("local", str(folder)), tmp_path / "out", mirror=None, offline=True)
+        (folder / "provenance.json").write_text("{}", "utf-8")
+        load(folder, device="cpu")  # checked when it was fetched
+    assert not (tmp_path / "out" / "provenance.json").exists()
+
+
+def _other_norm(view: Transformer) -> Norm:
+    return replace(view.final_norm, weight=2.0 * view.final_norm.weight)
 
 
 @pytest.mark.parametrize("location", ["nowhere", "empty"])

@@ -35,7 +35,7 @@ def test_a_circuit_of_all_edges_gives_the_models_logits(model: LanguageModel, gr
     close(run_circuit(model.transformer, graph, graph.valid, CLEAN), expected)
 
 
-def test_folded_weights_give_the_models_logits_too(name: str, load_tiny: Loader, exact_llama: None) -> None:
+def test_folded_weights_give_the_models_logits_too(name: str, load_tiny: Loader, exact_networks: None) -> None:
     model = load_tiny(name, processing="folded")
     graph = Graph.of(model.transformer.shape, "per_head")
     expected = reference.logits(model.network, CLEAN)[:, -1]

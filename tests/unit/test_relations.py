@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from knowcirc.facts.relations import CATEGORIES, Fact, read_lre, read_relation
+from knowcirc.facts.relations import CATEGORIES, Fact, read_lre, read_relation, read_relations
+from knowcirc.facts.sources import SOURCES, Source
 
-FACTS = Path(__file__).parents[2] / "config" / "facts"
+ROOT = Path(__file__).parents[2]
+FACTS = ROOT / "config" / "facts"
 FILES = sorted(FACTS.glob("*.yaml"))
 OPEN = (
     "person_instrument",
@@ -139,6 +141,27 @@ LRE = {
         {"subject": "France", "object": "Lyon"},
     ],
 }
+
+
+EXAMPLES = {"builtin": ("capital.yaml", yaml.safe_dump(GOOD)), "lre": ("capital.json", json.dumps(LRE))}
+"""A file of each source: its name and its text."""
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda source: source.name)
+def test_a_source_finds_its_relations_and_reads_its_files(source: Source, tmp_path: Path) -> None:
+    rows = [line.split("\t")[0] for line in (ROOT / "config/datasets.tsv").read_text("utf-8").splitlines()]
+    found = source.relations(ROOT, [row for row in rows if "/" in row])
+    assert len(found) > 10
+    assert all(Path(path).stem == name for name, path in found.items())
+    assert all(path.startswith("<results>/") or (ROOT / path).is_file() for path in found.values())
+    name, text = EXAMPLES[source.name]
+    (tmp_path / name).write_text(text, "utf-8")
+    (relation,) = read_relations(source.name, [str(tmp_path / name)]).values()
+    assert (relation.name, relation.category) == ("capital", "factual")
+    assert Fact("France", "Paris") in relation.facts
+    (tmp_path / name).write_text("[]", "utf-8")
+    with pytest.raises(ValueError, match=name):
+        read_relations(source.name, [str(tmp_path / name)])
 
 
 def test_an_lre_file_gives_its_zero_shot_templates_first_and_the_first_fact_of_a_subject(tmp_path: Path) -> None:

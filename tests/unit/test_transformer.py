@@ -1,16 +1,20 @@
 """The library's own forward pass against the Hugging Face network, and the parts that experiments build on."""
 
+import contextlib
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import run_circuit
 from knowcirc.models import gpt2
+from knowcirc.models.layers import Norm
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import KeyValue, Norm, Transformer
+from knowcirc.models.transformer import HookPoint, KeyValue, Transformer
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -27,7 +31,7 @@ def keys_values(network: Transformer, ids: Tensor) -> list[KeyValue]:
 
 @pytest.mark.parametrize("processing", ["none", "folded"])
 def test_logits_are_those_of_the_hugging_face_network(
-    name: str, processing: str, load_tiny: Loader, exact_llama: None
+    name: str, processing: str, load_tiny: Loader, exact_networks: None
 ) -> None:
     model = load_tiny(name, processing=processing)
     ids = random_ids(3, 9)
@@ -61,6 +65,65 @@ def test_mlp_hidden_is_the_input_of_the_output_matrix(model: LanguageModel) -> N
         hidden = block.mlp.hidden(block.norm2(seen["norm"][0]))
         torch.testing.assert_close(hidden, seen["out"][0], rtol=0, atol=1e-9)
         torch.testing.assert_close(block.mlp.read_out(hidden), seen["out"][1], rtol=0, atol=1e-9)
+
+
+def hook_modules(network: PreTrainedModel, layer: int) -> dict[str, tuple[nn.Module, int]]:
+    """The module at each hook point of a layer, and whether its input (0) or its output (1) passes there."""
+    module = reference.layers(network)[layer]
+    return {
+        "heads": (reference.heads_out(module), 0),
+        "attention": (reference.heads_out(module), 1),
+        "middle": (reference.norms(module)[1], 0),
+        "mlp_in": (reference.norms(module)[1], 0),
+        "keys": (reference.mlp_out(module), 0),
+        "mlp": (reference.mlp_out(module), 1),
+    }
+
+
+def test_hooks_read_what_passes_in_the_hugging_face_network(model: LanguageModel) -> None:
+    ids, seen = random_ids(2, 6), {}
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        seen[point] = value
+        return value
+
+    stream = list(model.transformer.stream(ids))
+    for layer in range(model.transformer.shape.n_layers):
+        modules = hook_modules(model.network, layer)
+        expected = reference.watch(model.network, ids, **{name: module for name, (module, _) in modules.items()})
+        model.transformer.advance(layer, stream[layer], hook=hook)
+        assert list(seen) == list(get_args(HookPoint))
+        for name, (_, side) in modules.items():
+            value = seen[name].flatten(2)  # heads side by side
+            torch.testing.assert_close(value, expected[name][side], rtol=0, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("point", [point for point in get_args(HookPoint) if point != "middle"])
+def test_hooks_replace_what_passes_as_in_the_hugging_face_network(model: LanguageModel, point: HookPoint) -> None:
+    ids = random_ids(2, 6)
+
+    def change(value: Tensor) -> Tensor:
+        value = value.clone()
+        value[:, 2] *= 0.5
+        return value
+
+    x = model.transformer.embed(ids)
+    for layer in range(model.transformer.shape.n_layers):
+        x = model.transformer.advance(layer, x, hook=lambda at, value: change(value) if at == point else value)
+    with contextlib.ExitStack() as stack:
+        for layer in range(model.transformer.shape.n_layers):
+            module, side = hook_modules(model.network, layer)[point]
+            replaced = reference.outputs_changed if side else reference.inputs_changed
+            stack.enter_context(replaced(module, change))
+        expected = reference.logits(model.network, ids)
+    torch.testing.assert_close(model.transformer.unembed(x), expected, rtol=0, atol=1e-9)
+
+
+def test_a_changed_middle_reaches_the_mlp_and_the_stream_beside_it(model: LanguageModel) -> None:
+    network, x = model.transformer, model.transformer.embed(random_ids(1, 4))
+    found = network.advance(0, x, hook=lambda at, value: 0.5 * value if at == "middle" else value)
+    middle = 0.5 * network.middle(0, x)
+    torch.testing.assert_close(found, middle + network.mlp(0, middle))
 
 
 def test_a_suffix_run_on_cached_keys_and_values_equals_the_full_run(model: LanguageModel) -> None:

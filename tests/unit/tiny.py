@@ -5,17 +5,22 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 MODELS = ("gpt2", "llama", "llama_biased")
+"""One of every family at least; behind an underscore, what is special."""
 VOCAB = 101
+SIZES: dict[str, object] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+GATED: dict[str, object] = {"num_key_value_heads": 2, "intermediate_size": 48}
 WORDS = (
     "<s> <unk> is a the of in and people capital language spoken mostly speak lies France Italy Spain Peru Chile New "
     "Zealand Papua Guinea French Italian Spanish English Tok Pisin Paris Rome Madrid Lima Santiago Wellington city"
@@ -25,27 +30,11 @@ WORDS = (
 def random_network(name: str) -> PreTrainedModel:
     """A seeded tiny network; norms and biases are random too, so that leaving one out shows."""
     torch.manual_seed(MODELS.index(name))
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
-    if name == "gpt2":
-        sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}
-        network = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, initializer_range=0.2, **sizes, **ends))
-    else:
-        biased = name == "llama_biased"
-        config = LlamaConfig(
-            vocab_size=VOCAB,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=64,
-            initializer_range=0.2,
-            attention_bias=biased,
-            mlp_bias=biased,
-            tie_word_embeddings=not biased,
-            **ends,
-        )
-        network = LlamaForCausalLM(config)
+    family, _, biased = name.partition("_")
+    given: dict[str, object] = {} if family == "gpt2" else GATED
+    if family == "llama":
+        given = {**given, "attention_bias": bool(biased), "mlp_bias": bool(biased), "tie_word_embeddings": not biased}
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SIZES, **given))
     with torch.no_grad():
         for parameter_name, parameter in network.named_parameters():
             if parameter.ndim == 1:

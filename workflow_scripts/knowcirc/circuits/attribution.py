@@ -16,6 +16,7 @@ Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, in
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import losses
 from knowcirc.circuits.patched import record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
-from knowcirc.models.transformer import Transformer
+from knowcirc.models.transformer import HookPoint, Transformer
 
 Scores = Float[ndarray, "src dst"]
 
@@ -164,12 +165,19 @@ def _tapped_forward(model: Transformer, layout: Layout, embedded: Tensor) -> tup
         v = model.expand(att.read_all("v", normed)).clone()
         pattern = layout.pattern(model, layout.turn(model, q), layout.turn(model, k))
         mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, v)
-        middle = x + model.merge(layer, mixed)
-        mlp_in = middle.clone()
-        out = middle + block.mlp(block.norm2(mlp_in))
-        taps.append(_Tap(x.detach(), q, k, v, mlp_in, out))
+        mlp_in: list[Tensor] = []
+        out = model.finish(layer, x, mixed, partial(_apart, mlp_in))
+        taps.append(_Tap(x.detach(), q, k, v, mlp_in[0], out))
         x = out
     return taps, model.unembed(layout.at_ends(x))
+
+
+def _apart(found: list[Tensor], point: HookPoint, value: Tensor) -> Tensor:
+    """Lets the MLP read a node of its own, and keeps it."""
+    if point != "mlp_in":
+        return value
+    found.append(value.clone())
+    return found[0]
 
 
 def _projections(

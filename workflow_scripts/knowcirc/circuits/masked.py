@@ -23,8 +23,9 @@ from torch import Tensor
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import Outputs
+from knowcirc.models.layers import rotate
 from knowcirc.models.token_tree import TokenTree
-from knowcirc.models.transformer import Transformer, rotate
+from knowcirc.models.transformer import Transformer
 
 SPAN = 8  # layers whose changes are summed by one product
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.models.token_tree import Layout, Prompts, layout_of, mix
-from knowcirc.models.transformer import Transformer
+from knowcirc.models.transformer import HookPoint, Transformer
 
 Outputs = Float[Tensor, "src batch pos d_model"]
 
@@ -36,15 +36,23 @@ def record(model: Transformer, graph: Graph, prompts: Prompts) -> Run:
     """The outputs of all senders on the prompts, and the residual stream that each layer read."""
     layout = layout_of(prompts)
     x = layout.embed(model)
-    outputs, streams, middles = [x[None]], [], []
+    outputs, streams = [x[None]], []
+    middles: list[Tensor] = []
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == "attention":  # summed head by head, so that what senders wrote adds up to the stream
+            return outputs[-1].sum(0) + _output_bias(model, layer)
+        if point == "middle":
+            middles.append(value)
+        elif point == "mlp":
+            outputs.append(value[None])
+        return value
+
     for layer in range(graph.n_layers):
         streams.append(x)
-        heads = model.head_outputs(layer, mix(model, layer, x, layout)).permute(2, 0, 1, 3)
-        x = x + heads.sum(0) + _output_bias(model, layer)
-        middles.append(x)
-        mlp = model.mlp(layer, x)
-        x = x + mlp
-        outputs += [heads, mlp[None]]
+        mixed = mix(model, layer, x, layout)
+        outputs.append(model.head_outputs(layer, mixed).permute(2, 0, 1, 3))
+        x = model.finish(layer, x, mixed, hook)
     return Run(torch.cat(outputs), torch.stack(streams), torch.stack(middles), x)
 
 

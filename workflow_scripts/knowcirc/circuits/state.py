@@ -31,8 +31,9 @@ from knowcirc.circuits.changes import Change, Rows, Stack
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
+from knowcirc.models.layers import rotate
 from knowcirc.models.token_tree import TokenTree, apart, grow
-from knowcirc.models.transformer import Transformer, rotate
+from knowcirc.models.transformer import Transformer
 
 Deltas = Mapping[int, Float[Tensor, "row _ d_model"]]
 

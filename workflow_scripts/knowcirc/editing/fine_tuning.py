@@ -19,8 +19,9 @@ from torch import Tensor
 
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, check_layer
 from knowcirc.editing.settings import FineTuneSettings, Part
+from knowcirc.models.layers import Attention, Block, Mlp
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
+from knowcirc.models.transformer import Transformer
 
 
 def edit_requests(

@@ -5,6 +5,7 @@ file. Kept uncentred, float32, one file a layer, with the corpus and the number 
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from knowcirc.editing.sampling import sample, special_tokens, start_token
 from knowcirc.files import atomic, read_json
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import HookPoint
 from knowcirc.seeding import derive
 
 Moment = Float[Tensor, "d_mlp d_mlp"]
@@ -56,14 +58,17 @@ def second_moments(model: LanguageModel, corpus: Iterator[Int[Tensor, "batch pos
     count = 0
     for ids in corpus:
         x = network.embed(ids.to(model.device))
-        for layer, block in enumerate(network.blocks):
-            x = x + network.attend(layer, x)
-            hidden = block.mlp.hidden(block.norm2(x))
-            keys = hidden[:, 1:].flatten(0, 1).float()
-            sums[layer].addmm_(keys.T, keys)
-            x = x + block.mlp.read_out(hidden)
+        for layer in range(network.shape.n_layers):
+            x = network.advance(layer, x, hook=partial(_add_keys, sums[layer]))
         count += ids[:, 1:].numel()
     return [total / count for total in sums], count
+
+
+def _add_keys(total: Moment, point: HookPoint, value: Tensor) -> Tensor:
+    if point == "keys":
+        keys = value[:, 1:].flatten(0, 1).float()
+        total.addmm_(keys.T, keys)
+    return value
 
 
 def save_moment(path: Path, moment: Moment, provenance: dict[str, str]) -> None:

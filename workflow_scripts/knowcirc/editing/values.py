@@ -7,6 +7,7 @@ weight decay. Only the tokens from the edited one on, in the layers above, depen
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -17,7 +18,7 @@ from knowcirc.editing.edits import Request, check_layer
 from knowcirc.editing.settings import Token, ValueSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import KeyValue, Transformer
+from knowcirc.models.transformer import HookPoint, KeyValue, Transformer, unchanged
 
 TOKENS: tuple[Token, ...] = get_args(Token)
 
@@ -98,7 +99,7 @@ def keys_of(
     x = network.embed(contexts.ids[:-1])
     for below in range(layer):
         x = network.advance(below, x)
-    middle = x + network.attend(layer, x)
+    middle = network.middle(layer, x)
     block = network.blocks[layer]
     return block.mlp.hidden(block.norm2(_gather(middle, contexts.at[:-1, None])[:, 0]))
 
@@ -129,19 +130,25 @@ def prepare(
     before = starts[:, None] - longest + torch.arange(longest, device=model.device)
     x = network.embed(contexts.ids)
     past: list[KeyValue] = []
+    middles: list[Tensor] = []
     for current in range(network.shape.n_layers):
         if current > layer:
             keys, values = network.keys_values(current, x)
             past.append((_gather(keys, before.clamp(min=0)), _gather(values, before.clamp(min=0))))
-        middle = x + network.attend(current, x)
+        x = network.advance(current, x, hook=partial(_keep_middle, middles) if current == layer else unchanged)
         if current == layer:
-            kept = _gather(middle, take)
+            kept = _gather(middles[0], take)
             hidden = network.blocks[layer].mlp.hidden(network.blocks[layer].norm2(kept[:, 0]))
-        x = middle + network.mlp(current, middle)
     target_at = len(request.prompt.ids) - 1 - int(starts[0])
     assert request.essence is not None  # noqa: S101 (_contexts has refused it)
     essence_at = len(request.essence.ids) - 1 - int(starts[-1])
     return Rows(kept, past, before < 0, starts, target_at, essence_at), hidden[:-1]
+
+
+def _keep_middle(found: list[Tensor], point: HookPoint, value: Tensor) -> Tensor:
+    if point == "middle":
+        found.append(value)
+    return value
 
 
 def _gather(x: Tensor, positions: Int[Tensor, "row pos"]) -> Tensor:

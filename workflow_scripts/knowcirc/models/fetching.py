@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from knowcirc.files import file_sha256, write_json
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.loading import read_config, weights_digest
+from knowcirc.models.loading import check_view, read_config, weights_digest
 from knowcirc.models.table import FetchRow
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
@@ -47,6 +47,7 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     layers = FAMILIES[family].module.read_shape(network.config).n_layers
     if layers != row.n_layers:
         raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
+    check_view(network, FAMILIES[family].module.adapt(network))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").unlink(missing_ok=True)
     if row.bos != "tokenizer":

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Transformer
+from knowcirc.models.layers import Attention, Block, Mlp, Norm
+from knowcirc.models.transformer import Transformer
 
 
 def fold(model: Transformer) -> Transformer:

@@ -6,7 +6,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from knowcirc.models.transformer import Attention, Block, Mlp, Norm, Rotary, Shape, Transformer
+from knowcirc.models.layers import Attention, Block, Mlp, Norm, Rotary
+from knowcirc.models.transformer import Shape, Transformer
 
 
 def read_shape(config: Any) -> Shape:

@@ -20,6 +20,11 @@ from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Shape, Transformer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+CHECKED = "provenance.json"
+"""In a folder that a study has fetched, its forward pass has been checked."""
+PROBE = 12  # tokens of the input that a family's adapter is checked on
+ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-4, torch.float16: 5e-2, torch.bfloat16: 0.2}
+"""How far logits may lie apart, as a share of the largest."""
 log = logging.getLogger(__name__)
 
 
@@ -121,6 +126,8 @@ def load(
         raise ValueError(f"{folder} lacks the weights {missing[0]} ({len(missing)} in all); save or fetch it again")
     network = loaded[0].to(place).eval().requires_grad_(False)
     view = FAMILIES[str(config["model_type"])].module.adapt(network)
+    if not (folder / CHECKED).is_file():
+        check_view(network, view)
     if processing == "folded":
         view = folding.fold(view)
     elif processing != "none":
@@ -131,6 +138,26 @@ def load(
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
     log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)
     return LanguageModel(network, tokenizer, view, folder)
+
+
+@torch.no_grad()
+def check_view(network: PreTrainedModel, view: Transformer) -> None:
+    """Make sure that the family's adapter computes what the network does, on a short input.
+
+    Raises:
+        ValueError: if a logit differs by more than rounding explains.
+    """
+    ids = torch.arange(1, PROBE + 1, device=view.device)[None] * (view.shape.d_vocab - 1) // PROBE
+    own, whole = view.logits(ids).double(), network(ids).logits[:, -1].double()
+    if not torch.isfinite(whole).all():
+        return  # what is run on such a model says so itself
+    apart = float((own - whole).abs().max() / whole.abs().max().clamp(min=1.0))
+    if not apart <= ROUNDING[view.embedding.dtype]:
+        raise ValueError(
+            f"{network.config.name_or_path or 'the model'}: this library's forward pass for family {view.shape.family} "
+            f"departs from the model's own by {apart:.2g} of its largest logit; the family needs an adapter that "
+            "computes all that this model does"
+        )
 
 
 def read_shape(folder: Path) -> Shape:

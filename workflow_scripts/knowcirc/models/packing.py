@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.models.transformer import Attention, Block, Mlp, Transformer
+from knowcirc.models.layers import Attention, Block, Mlp
+from knowcirc.models.transformer import Transformer
 
 ROWS = 64  # the layout suits batches of about so many rows
 FEW = 160  # of fewer rows, one batched product over a layer's heads is faster than one packed product for each

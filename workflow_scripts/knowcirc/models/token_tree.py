@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from knowcirc.models.transformer import Transformer, attention_pattern, rotate
+from knowcirc.models.layers import attention_pattern, rotate
+from knowcirc.models.transformer import Transformer
 
 SHARING = 4  # prompts in a tree, as many times as a batch of the same memory has rows: their logits take memory, too
 
@@ -170,8 +171,7 @@ def next_logits(model: Transformer, prompts: Prompts) -> Float[Tensor, "prompt v
     layout = layout_of(prompts)
     x = layout.embed(model)
     for layer in range(model.shape.n_layers):
-        x = x + model.merge(layer, mix(model, layer, x, layout))
-        x = x + model.mlp(layer, x)
+        x = model.finish(layer, x, mix(model, layer, x, layout))
     return model.unembed(layout.at_ends(x))
 
 

@@ -1,6 +1,7 @@
 """Heads taken out of the whole model: their outputs set to zero at every position (KC appendix, head ablations)."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import Transformer
+from knowcirc.models.transformer import HookPoint, Transformer
 
 BATCH = 20
 Head = tuple[int, int]  # layer, head
@@ -58,12 +59,12 @@ def _finish(
     network: Transformer, x: Float[Tensor, "batch pos d_model"], start: int, heads: Collection[Head]
 ) -> Float[Tensor, "batch vocab"]:
     for layer in range(start, network.shape.n_layers):
-        out = [head for at, head in heads if at == layer]
-        _, mixed = network.mix(layer, x)
-        mixed[:, :, out] = 0.0
-        x = x + network.merge(layer, mixed)
-        x = x + network.mlp(layer, x)
+        x = network.advance(layer, x, hook=partial(_silence, [head for at, head in heads if at == layer]))
     return network.unembed(x[:, -1])
+
+
+def _silence(heads: list[int], point: HookPoint, value: Tensor) -> Tensor:
+    return value.index_fill(2, torch.tensor(heads, device=value.device), 0.0) if point == "heads" and heads else value
 
 
 @torch.no_grad()

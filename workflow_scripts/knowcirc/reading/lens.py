@@ -14,7 +14,7 @@ from torch import Tensor
 from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import Transformer
+from knowcirc.models.transformer import HookPoint, Transformer
 
 BATCH = 16
 
@@ -22,11 +22,17 @@ BATCH = 16
 def steps(network: Transformer, ids: Int[Tensor, "batch pos"]) -> Iterator[Float[Tensor, "batch pos d_model"]]:
     """The residual stream before layer 0, then after the attention and after the MLP of each layer."""
     x = network.embed(ids)
+    middle: list[Tensor] = []
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == "middle":
+            middle.append(value)
+        return value
+
     yield x
     for layer in range(network.shape.n_layers):
-        x = x + network.attend(layer, x)
-        yield x
-        x = x + network.mlp(layer, x)
+        x = network.advance(layer, x, hook=hook)
+        yield middle.pop()
         yield x
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.models.transformer import KeyValue, Transformer
+from knowcirc.models.transformer import HookPoint, KeyValue, Transformer
 from knowcirc.tracing.settings import Kind
 
 CPU_MEMORY = 256 * 2**20
@@ -68,16 +68,20 @@ def window_layers(layer: int, window: int, n_layers: int) -> range:
 
 def run(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int) -> Run:
     """A whole run from the embedded prompt `x` (positions included), with all that restored runs take from it."""
-    entering, attention, mlp, pairs = [], [], [], []
+    entering, pairs = [], []
+    outputs: dict[HookPoint, list[Tensor]] = {"attention": [], "mlp": []}
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point in outputs:
+            outputs[point].append(value)
+        return value
+
     for layer in range(network.shape.n_layers):
         entering.append(x)
         pairs.append(network.keys_values(layer, x))
-        attention.append(network.attend(layer, x))
-        x = x + attention[-1]
-        mlp.append(network.mlp(layer, x))
-        x = x + mlp[-1]
+        x = network.advance(layer, x, hook=hook)
     entering.append(x)
-    return Run(entering, attention, mlp, pairs, probability(network, x, answer))
+    return Run(entering, outputs["attention"], outputs["mlp"], pairs, probability(network, x, answer))
 
 
 def probability(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int) -> Float[Tensor, " batch"]:
@@ -166,14 +170,14 @@ def _advance(
         more = network.keys_values(current, x[:, :-1], position)
         past = torch.cat((keys, more[0]), 1), torch.cat((values, more[1]), 1)
         return network.advance(current, x[:, -1:], position + after, past)
-    attention = network.attend(current, x, position, (keys, values))
-    clean_output, corrupted_output = clean.attention[current][0, position], corrupted.attention[current][:, position]
-    _replace(attention, sites, "attention", current, clean_output, corrupted_output)
-    x = x + attention
-    mlp = network.mlp(current, x)
-    clean_output, corrupted_output = clean.mlp[current][0, position], corrupted.mlp[current][:, position]
-    _replace(mlp, sites, "mlp", current, clean_output, corrupted_output)
-    return x + mlp
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == "attention" or point == "mlp":
+            own, other = (getattr(run, point)[current][:, position] for run in (clean, corrupted))
+            _replace(value, sites, point, current, own[0], other)
+        return value
+
+    return network.advance(current, x, position, (keys, values), hook=hook)
 
 
 def _replace(
