@@ -1,5 +1,5 @@
 rule collect_findings:
-    """The numbers that the report states in words, each read off a table of this run."""
+    """The numbers that the report states in words, each taken from a table of this run."""
     input:
         known="<results>/{model}/tables/known_facts.csv",
         effects="<results>/{model}/tables/causal_effects.csv",

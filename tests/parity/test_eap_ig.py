@@ -1,7 +1,7 @@
 """Edge scores and circuits of the default model against recorded runs of hannamw/EAP-IG (commit 795f560).
 
-`fixtures/smollm2_france_italy.json` holds the 200 strongest edges a method, the sums over all 123,211 edges, and the
-logit differences of circuits of the N strongest edges with everything else patched from the corrupted prompt.
+`fixtures/smollm2_france_italy.json` holds the 200 strongest edges of each method, the sums over all 123,211 edges, and
+the logit differences of circuits of the N strongest edges with everything else patched from the corrupted prompt.
 """
 
 import json

@@ -350,7 +350,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (averaged, ["n = 24 known facts of 4 relations", "the answer at the last position", "attention"]),
         (averaged_models, ["one (n = 24 facts)", "two (n = 24 facts)", "% of the depth"]),
         (ablated, ["without a2.h1, a mover head p(answer) 20.0 %", "without a0.h3, nearest to a relation head", "␣t2"]),
-        (edited_ranks, ["ROME, at the last position", "layer 3 edited", "original weights", "n = 5 edits a line"]),
+        (edited_ranks, ["ROME, at the last position", "layer 3 edited", "original weights", "n = 5 edits per line"]),
         (head_map, ["a2.h0: mover, answer at rank 7", "no role", "n = 2 prompts", "␣French"]),
         (differing, ["nodes: 1 shared, 1 lost, 1 new; edges: 1 shared, 1 lost, 1 new", "Circuit after against before"]),
         (

@@ -41,7 +41,7 @@ RELATION = Relation(
 
 @pytest.fixture(scope="module")
 def bytes_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer without merges: a token a byte, spaces included, as GPT-2's family writes them."""
+    """A byte-level tokenizer without merges: one token per byte, spaces included, as GPT-2's family writes them."""
     alphabet = sorted(ByteLevel.alphabet())
     backend = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)

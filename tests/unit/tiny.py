@@ -1,4 +1,4 @@
-"""Tiny random models and a tokenizer of one token a word."""
+"""Tiny random models and a tokenizer of one token per word."""
 
 import torch
 from tokenizers import Tokenizer
@@ -44,7 +44,7 @@ def random_network(name: str) -> PreTrainedModel:
 
 
 def word_tokenizer(*, bos: bool = True) -> PreTrainedTokenizerFast:
-    """One token a word; `<s>` (token 0) in front where `bos`."""
+    """One token per word; `<s>` (token 0) in front where `bos`."""
     words = WORDS.split()
     names = [*words, *(f"w{number}" for number in range(len(words), VOCAB))]
     backend = Tokenizer(WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))

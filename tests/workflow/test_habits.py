@@ -1,4 +1,4 @@
-"""The habits of the house that a reader relies on: thin scripts, one a rule, no hidden inputs, short files."""
+"""The habits of the house that a reader relies on: thin scripts, one per rule, no hidden inputs, short files."""
 
 import ast
 import re

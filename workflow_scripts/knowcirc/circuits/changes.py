@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(slots=True)
 class Rows:
-    """What a propagation found: the metric a row, and all that changes."""
+    """What a propagation found: the metric of each row, and all that changes."""
 
     metric: Float[Tensor, " row"]
     changes: list[Change] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """A circuit kept in mid-run: change a few inputs, many ways at once, and recompute only what the change reaches.
 
 1. `refresh` runs the circuit and keeps every sender's output, every receiver's input and the projections between.
-2. `propagate` takes changes of some receivers of one layer, a row each way, and carries the differences upward: a
+2. `propagate` takes changes of some receivers of one layer, one row per way, and carries the differences upward: a
    receiver is dirty when an edge brings it a changed output, and only dirty nodes are computed. Below the layer
    nothing is.
 3. A sender matters before the last position only if a path leads from it to a key or value input; all others are

@@ -86,7 +86,7 @@ def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requeste
 
 
 def _one_or_all(values: Sequence[str]) -> str | list[str]:
-    """The value where all prompts have the same, else one a prompt."""
+    """The value where all prompts have the same, else one per prompt."""
     return values[0] if len(set(values)) == 1 else list(values)
 
 

@@ -166,7 +166,7 @@ def consistency(texts: Sequence[str], references: Sequence[str], vectorizer: Tfi
 
 
 def fit_vectorizer(records: Sequence[Record]) -> TfidfVectorizer:
-    """Inverse document frequencies over the reference texts of all records; a document a record."""
+    """Inverse document frequencies over the reference texts of all records; one document per record."""
     return TfidfVectorizer().fit([" ".join(record.references) for record in records])
 
 

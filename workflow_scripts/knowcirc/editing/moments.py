@@ -1,7 +1,7 @@
 """Second moments of the MLPs' keys: C = E[k k^T], which says how a rank-one edit spares other keys (ROME, section 3).
 
 Keys are the inputs of each layer's MLP output matrix over a corpus: text that the model samples itself, or a text
-file. Kept uncentred, float32, one file a layer, with the corpus and the number of tokens beside it.
+file. Kept uncentred, float32, one file per layer, with the corpus and the number of tokens beside it.
 """
 
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def check_finite(logits: Float[Tensor, "..."], text: str) -> None:
 def token_ranks(
     logits: Float[Tensor, "*rows vocab"], tokens: Int[Tensor, "*rows"] | int, text: str
 ) -> Int[Tensor, "*rows"]:
-    """The rank of each row's token (one a row, or one for all), from 0; `text` is the prompt, for complaints.
+    """The rank of each row's token (one per row, or one for all), from 0; `text` is the prompt, for complaints.
 
     >>> token_ranks(torch.tensor([3.0, 1.0, 3.0]), 0, "a prompt").item()  # token 2 ties
     1

@@ -1,6 +1,6 @@
 """The survey of a model's knowledge: every fact asked in one or more wordings, and the table that the studies share.
 
-One row a fact and wording: relation, category, answer_type, template (index), wording (the template's text), fact
+One row per fact and wording: relation, category, answer_type, template (index), wording (the template's text), fact
 (index), subject, object, rank (from 0), p, top (text of the likeliest token), p_top, wrong (the other object of the
 relation whose first token is the top one, or empty: a wrong answer of the right type), split (val, test or empty) and
 val_rank (the worst rank that D_val was drawn from). Splits are drawn on the first wording.

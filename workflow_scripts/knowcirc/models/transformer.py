@@ -136,7 +136,7 @@ class Transformer:
     ) -> tuple[Float[Tensor, "batch head pos key"], Float[Tensor, "batch pos head d_head"]]:
         """Attention pattern and the mixed values of each head, before the output matrix.
 
-        `x` is the residual stream at positions from `start` (one number, or one a row); `past` holds the keys and
+        `x` is the residual stream at positions from `start` (one number, or one per row); `past` holds the keys and
         values before them, of which those marked in `hidden` are not seen.
         """
         pattern, mixed, _ = self._mix(layer, x, start, past, hidden)

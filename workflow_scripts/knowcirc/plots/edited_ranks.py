@@ -60,8 +60,8 @@ def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
     heading(
         figure,
         f"The new object through the layers of {model}, by editor and edited layer",
-        f"n = {int(ranks['n'].max())} edits a line, one at a time; logit lens, geometric means, bands: 95 % bootstrap "
-        "intervals. Thin vertical lines: output of the edited layer.",
+        f"n = {int(ranks['n'].max())} edits per line, one at a time; logit lens, geometric means, bands: 95 % "
+        "bootstrap intervals. Thin vertical lines: output of the edited layer.",
     )
     return figure
 

@@ -39,9 +39,9 @@ PARTS = {
 def edited_circuits(heads: pd.DataFrame, overlap: pd.DataFrame, meta: Plain, model: str) -> Figure:
     """The mover head before and after edits, and how much of the circuit stays (KC Fig. 4).
 
-    A row of panels a prompt (edited, unrelated), a column each kind of weights (none, rome, ft-m, ...). `heads` has a
-    row a prompt and weights: head, tokens, attention (from the last position), top_tokens (all three JSON lists as
-    text), p_old and p_new (0 to 1), answer_top (the likeliest next token). `overlap`, likewise: shared_edges,
+    One row of panels per prompt (edited, unrelated), one column per kind of weights (none, rome, ft-m, ...). `heads`
+    has one row per prompt and weights: head, tokens, attention (from the last position), top_tokens (all three JSON
+    lists as text), p_old and p_new (0 to 1), answer_top (the likeliest next token). `overlap`, likewise: shared_edges,
     lost_edges, new_edges, n_edges (numbers of edges) and jaccard, against the circuit of the original weights. `meta`
     holds edit: {subject, old, new}, prompts and method, both {edited, unrelated}; and may hold right: {unrelated}, the
     right answer of that prompt where it is not the old object: `p_old` is then its probability. `heads` may have

@@ -48,7 +48,7 @@ def trace_rows(trace: Trace, prompt: Prompt, tokens: list[str]) -> list[dict[str
 
 
 def causal_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Table causal_effects: average indirect effects a kind, role and layer, and the average total effect.
+    """Table causal_effects: average indirect effects by kind, role and layer, and the average total effect.
 
     Positions of one role (the subject's middle, further tokens) are averaged within a fact first. n counts facts
     that have the role.

@@ -166,7 +166,7 @@ def _memory(device: torch.device) -> int:
 def _corrupt(
     embedded: Float[Tensor, "one pos d_model"], span: tuple[int, int], settings: TraceSettings
 ) -> Float[Tensor, "draw pos d_model"]:
-    """The embedded prompt with noise on a range of tokens, once a draw."""
+    """The embedded prompt with noise on a range of tokens, once per draw."""
     low, high = span
     shape = (settings.draws, high - low, embedded.shape[-1])
     rows = embedded.repeat(settings.draws, 1, 1)
