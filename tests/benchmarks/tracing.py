@@ -1,7 +1,7 @@
 """Causal tracing beside plain restored runs, and how its time grows with layers, tokens and draws.
 
-The plain reference (`tests/plain_tracing.py`) takes one whole forward pass of the network per site and draw. It is timed on
-some sites, spread over kinds, layers and positions, and its time for all is extrapolated.
+The plain reference (`tests/plain_tracing.py`) takes one whole forward pass of the network per site and draw. It is
+timed on some sites, spread over kinds, layers and positions, and its time for all is extrapolated.
 """
 
 import math

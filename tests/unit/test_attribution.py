@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits.attribution import Targets, interpolation, score_edges
-from knowcirc.circuits.discovery import SCORING, Scoring, attribute, choose_partners, discover
+from knowcirc.circuits.discovery import Scoring, attribute, choose_partners, discover
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import METHODS
 from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.loading import LanguageModel
@@ -243,7 +244,7 @@ def test_a_metric_without_a_slope_is_refused(load_tiny: Loader) -> None:
         attribute(model, graph, given, [None] * 5, "eap", Scoring("kl"))
 
 
-@pytest.mark.parametrize("method", [*SCORING, "random"])
+@pytest.mark.parametrize("method", [*(name for name, method in METHODS.items() if method.attribution), "random"])
 def test_discovery_gives_a_connected_circuit_of_the_size(load_tiny: Loader, method: str) -> None:
     model, given = load_tiny("llama"), prompts()
     graph = Graph.of(model.transformer.shape, "grouped")

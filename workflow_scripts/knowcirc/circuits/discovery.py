@@ -11,14 +11,12 @@ import torch
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
 from knowcirc.circuits.choices import Metric
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import RANDOM, CircuitSettings
+from knowcirc.circuits.methods import METHODS, RANDOM, Attribution, CircuitSettings
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import groups, grow
 
-STEPS = {"eap": 1, "eap-ig": 5, "eap-ig-zero": 5}
-SCORING = tuple(STEPS)  # methods that score every edge by attribution
 BATCH = 8
 log = logging.getLogger(__name__)
 
@@ -45,9 +43,9 @@ class Circuit:
 class Scoring:
     """What attribution measures, and against which baseline: a partner's run (`patch`) or nothing (`zero`).
 
-    What is None goes by the prompt. `eap` and `eap-ig`: the logit difference where the partner has another answer, else
-    `nll`; the partner's run where the partner has another text, else zero. `eap-ig-zero`: `nll` and zero in any case,
-    which is what the test of circuits under zero ablation asks for.
+    What is None goes by the prompt: the logit difference where the partner has another answer, else `nll`; the
+    partner's run where the partner has another text, else zero. Methods that come from nothing (`eap-ig-zero`) take
+    `nll` and zero in any case, which is what the test of circuits under zero ablation asks for.
     """
 
     metric: Metric | None = None
@@ -59,7 +57,7 @@ class Scoring:
         Raises:
             ValueError: if the prompt lacks the partner that they need.
         """
-        other = None if method == "eap-ig-zero" else partner
+        other = None if attribution_of(method).from_nothing else partner
         metric = self.metric or ("logit-diff" if other and other.answer[0] != prompt.answer[0] else "nll")
         ablation = self.ablation or ("patch" if other and other.ids != prompt.ids else "zero")
         if partner is None and (metric == "logit-diff" or ablation == "patch"):
@@ -71,6 +69,19 @@ class Scoring:
 
 
 BY_PROMPT = Scoring()
+
+
+def attribution_of(method: str) -> Attribution:
+    """How a method scores edges by gradients.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    found = METHODS[method].attribution if method in METHODS else None
+    if found is None:
+        known = ", ".join(name for name, each in METHODS.items() if each.attribution is not None)
+        raise ValueError(f"method {method!r} gives no scores; choose one of {known}")
+    return found
 
 
 def choose_partners(prompts: Sequence[Prompt], seed: int) -> list[int | None]:
@@ -100,9 +111,8 @@ def attribute(
     Raises:
         ValueError: for an unknown method, a prompt without the partner that it needs, or `kl` with `eap`.
     """
-    if method not in STEPS:
-        raise ValueError(f"method {method!r} gives no scores; choose one of {', '.join(SCORING)}")
-    if scoring.metric == "kl" and STEPS[method] == 1:
+    steps = attribution_of(method).steps
+    if scoring.metric == "kl" and steps == 1:
         raise ValueError("metric kl has no slope on the clean prompt, where eap takes its gradient; take method eap-ig")
     total = np.zeros((graph.n_src, graph.n_dst))
     read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
@@ -121,7 +131,7 @@ def attribute(
             tree = grow([rows[k] for k in group], beside=beside, device=model.device)
             corrupted = None if beside is None else tree.with_tokens(beside)
             targets = Targets(answers, wrong, metric)
-            total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=STEPS[method])
+            total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
     return total / len(prompts)
 
 
@@ -134,11 +144,12 @@ def find_attributed(
     *,
     seed: int,
     sizes: Sequence[float] = (),
+    scoring: Scoring = BY_PROMPT,
     **kept: object,
 ) -> tuple[Circuit, dict[str, object]]:
     """The strongest edges by attribution, or random ones; too fast to be kept on the way."""
-    n_edges = settings.n_edges(graph.n_edges)
-    return discover(model, graph, prompts, partners, method=settings.method, n_edges=n_edges, seed=seed), {}
+    method, n_edges = settings.method, settings.n_edges(graph.n_edges)
+    return discover(model, graph, prompts, partners, method=method, n_edges=n_edges, seed=seed, scoring=scoring), {}
 
 
 def discover(

@@ -12,6 +12,17 @@ Line = str | tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Attribution:
+    """How edges are scored by gradients: in how many steps from the baseline (1: on the clean prompt alone).
+
+    `from_nothing`: the baseline is zero and the metric `nll` whatever partners there are.
+    """
+
+    steps: int
+    from_nothing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """A method that finds circuits.
 
@@ -19,7 +30,8 @@ class Method:
     are the fields of `CircuitSettings` that it goes by, each with its place in the configuration; of a place that ends
     in {a,b} these keys alone. `minutes`: a search of one relation takes minutes and is a job of its own. `scored`: it
     scores every edge, so that a circuit of any size follows. `passes`: its search passes circuits of other sizes and
-    keeps them. `colour` (a name of `plots.style`), `line` and `marker` draw it.
+    keeps them. `attribution` says how it scores edges by gradients, where it does. `colour` (a name of `plots.style`),
+    `line` and `marker` draw it.
     """
 
     name: str
@@ -31,6 +43,7 @@ class Method:
     minutes: bool = False
     scored: bool = False
     passes: bool = False
+    attribution: Attribution | None = None
 
     @property
     def tests(self) -> bool:
@@ -89,9 +102,16 @@ METHODS = {
             minutes=True,
             passes=True,
         ),
-        Method("eap", ATTRIBUTED, SHARE, "ORANGE", "--", "s", scored=True),
-        Method("eap-ig", ATTRIBUTED, SHARE, "BLUE", "-", "o", scored=True),
-        Method("eap-ig-zero", ATTRIBUTED, SHARE, "SKY", (0, (3, 1)), "v", scored=True),
+        Method("eap", ATTRIBUTED, SHARE, "ORANGE", "--", "s", scored=True, attribution=Attribution(1)),
+        Method("eap-ig", ATTRIBUTED, SHARE, "BLUE", "-", "o", scored=True, attribution=Attribution(5)),
+        Method(
+            "eap-ig-zero",
+            ATTRIBUTED,
+            SHARE,
+            *("SKY", (0, (3, 1)), "v"),
+            scored=True,
+            attribution=Attribution(5, from_nothing=True),
+        ),
         Method(
             "eap-ig+acdc",
             "circuits.searching:find_refined",

@@ -151,7 +151,7 @@ def check_settings(args: argparse.Namespace) -> None:
     """
     method = METHODS[args.method]
     if not method.tests:
-        refused = (*SETTINGS, *MEASURES) if args.method == RANDOM else SETTINGS
+        refused = SETTINGS if method.attribution or method.passes else (*SETTINGS, *MEASURES)
         values = {name: getattr(args, name) for name in refused}
         if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
             raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
@@ -190,17 +190,22 @@ def check_measures(args: argparse.Namespace) -> None:
     Raises:
         ValueError: naming those that it cannot.
     """
-    if args.method == "eap-ig-zero":
+    attribution = METHODS[args.method].attribution
+    if attribution is None:
+        return
+    if attribution.from_nothing:
         if args.ablation == "patch":
-            raise ValueError("--method eap-ig-zero has the zero baseline; take --method eap-ig with --ablation patch")
+            raise ValueError(
+                f"--method {args.method} has the zero baseline; take --method eap-ig with --ablation patch"
+            )
         args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
     if args.ablation is not None and args.ablation not in BASELINES:
         raise ValueError(
             f"--ablation {args.ablation}: no baseline of --method {args.method}; take zero or patch, or --method acdc"
         )
-    if args.method == "eap" and args.metric == "kl":
+    if attribution.steps == 1 and args.metric == "kl":
         raise ValueError(
-            "--metric kl with --method eap: its gradient is zero on the clean prompt; take --method eap-ig"
+            f"--metric kl with --method {args.method}: its gradient is zero on the clean prompt; take --method eap-ig"
         )
 
 
