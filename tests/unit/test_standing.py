@@ -176,12 +176,23 @@ def test_a_file_of_another_graph_is_refused(graph: Graph, load_tiny: Loader, tmp
 
 
 def test_what_finds_no_circuit_says_so(model: LanguageModel, graph: Graph) -> None:
-    with pytest.raises(ValueError, match=r"after 1 steps \d+ of 190 edges are left, and at most 57 were asked for"):
-        find(model, graph, replace(SETTINGS, steps=1))
     with pytest.raises(ValueError, match="no circuit of at most 1 edges that joins input and output was found"):
         find(model, graph, replace(SETTINGS, size=0.001))
     with pytest.raises(ValueError, match="needs a corrupted prompt for each prompt"):
         search_standing(model, graph, PROMPTS, [None] * len(PROMPTS), SETTINGS, ablation="patch")
+
+
+def test_a_search_that_would_go_on_for_long_ends_at_its_size(
+    model: LanguageModel, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("knowcirc.circuits.standing.JUMP", -1e9)  # every step is taken back to a third of its changes
+    slow = replace(SETTINGS, first=0.02, later=0.02, returned=0.5)
+    steps = []
+    for patience in (3, 30):
+        circuit, details = find(model, graph, replace(slow, steps=patience))
+        assert 0 < circuit.n_edges <= 57
+        steps.append(int(str(details["steps"])))
+    assert 3 < steps[0] < steps[1]
 
 
 def test_a_metric_that_overflows_ends_the_search(model: LanguageModel, graph: Graph) -> None:

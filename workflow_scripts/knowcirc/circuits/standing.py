@@ -51,7 +51,7 @@ class StandingSettings:
     `return_groups`. `rate` is what scores move by in a step, in
     ranks (0 to 1); `price` what an edge may cost to go without question, in the metric's unit. Gradients are taken on
     `prompts` prompts, groups measured on `probes` of these. `nodes` whole nodes are tried in a step. `polish` steps
-    follow at the final size.
+    follow at the final size. After `steps` steps edges only go until the size is reached.
     """
 
     size: float = 0.1
@@ -69,7 +69,7 @@ class StandingSettings:
     prompts: int = 6
     probes: int = 2
     polish: int = 8
-    steps: int = 400
+    steps: int = 300
     seed: int = 0
 
 
@@ -134,7 +134,12 @@ class Standing:
     @property
     def finished(self) -> bool:
         """Whether no step is left to be made."""
-        return self.search.polished > self.settings.polish or self.search.step >= self.settings.steps
+        return self.search.polished > self.settings.polish
+
+    @property
+    def late(self) -> bool:
+        """Whether the size should have been reached: from here on edges only go, so that every search ends."""
+        return self.search.step >= self.settings.steps and int(self.search.edges.sum()) > self.limit
 
     def step(self) -> None:
         """One step: a gradient, the measured groups, what goes and what returns."""
@@ -143,13 +148,14 @@ class Standing:
         chosen = np.sort(rng.permutation(self.n_prompts)[: settings.prompts]).tolist()
         run, values = self._run(search.edges, chosen)
         level = float(values.detach().mean())
-        if search.before is not None and not level <= search.level + JUMP:
+        late = self.late
+        if search.before is not None and not late and not level <= search.level + JUMP:
             run, values = self._take_back(run, values, chosen)
             level = float(values.detach().mean())
         search.level = level if np.isnan(search.level) else 0.5 * search.level + 0.5 * level
         gradient = self._gradient(run, values)
         self._learn(gradient)
-        changes = [*self._weakest(), *self._wanted(gradient)]
+        changes = [*self._weakest(), *([] if late else self._wanted(gradient))]
         nodes = self._idle(rng)
         if changes or nodes:  # none where the circuit is empty
             self._try(run, values, chosen, changes, nodes, rng)

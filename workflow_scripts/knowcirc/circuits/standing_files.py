@@ -79,7 +79,7 @@ def search_standing(
     _work(standing, graph, settings, state, report)
     best = search.best
     if best is None or not best.any():
-        raise ValueError(_failure(standing, graph, settings, metric))
+        raise ValueError(_failure(standing, metric))
     details: dict[str, object] = {
         "metric": metric,
         "ablation": ablation,
@@ -164,18 +164,12 @@ def _share(standing: Standing, graph: Graph, settings: StandingSettings) -> floa
     return ((way if polished else gone) + polished) / (way + last)
 
 
-def _failure(standing: Standing, graph: Graph, settings: StandingSettings, metric: Metric) -> str:
+def _failure(standing: Standing, metric: Metric) -> str:
     """Why there is no circuit."""
-    search = standing.search
-    present = int(search.edges.sum())
-    if present <= standing.limit and not math.isfinite(value := standing.metric(search.edges)):
+    edges = standing.search.edges
+    if (present := int(edges.sum())) and not math.isfinite(value := standing.metric(edges)):
         return f"the {metric} of a circuit of {present} edges is {value}; search in float64, or ask for more edges"
-    if search.best is not None or not present:
-        return f"no circuit of at most {standing.limit} edges that joins input and output was found; ask for more edges"
-    return (
-        f"after {search.step} steps {present} of {graph.n_edges} edges are left, and at most {standing.limit} were "
-        f"asked for; ask for more edges, or allow more than {settings.steps} steps"
-    )
+    return f"no circuit of at most {standing.limit} edges that joins input and output was found; ask for more edges"
 
 
 def save_standing(path: Path, search: StandingSearch) -> None:
