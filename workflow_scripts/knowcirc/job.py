@@ -76,6 +76,12 @@ def keep_pages() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
+def release_pages() -> None:
+    """Give the freed memory that is kept back to the system: over pieces of work of different sizes it adds up."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextlib.contextmanager
 def threads(number: int) -> Iterator[None]:
     """Inside, torch computes with this many threads, where the script has imported it; by itself it takes all cores.

@@ -12,7 +12,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import Parts, fingerprint
-from knowcirc.job import Ticker
+from knowcirc.job import Ticker, release_pages
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
@@ -57,6 +57,7 @@ class KeptCircuits:
             )
             self.parts.put(key, time.perf_counter() - start)
             save_circuits(done, {name: found})
+            release_pages()
         self.seconds[name] = float(str(self.parts.get(key)))
         return load_circuits(done, self.settings.method)[name]
 
