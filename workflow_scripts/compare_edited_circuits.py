@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.edited.views import EditedView, read_view, view_rows
 from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import applied, request

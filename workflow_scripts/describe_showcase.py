@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.export import write_views
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.relation_scores import Questions, score_relation
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import fact_row, object_tokens, prompts_of, split_rows

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.edited.followed import Finders, depth_layers, follow
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.making import make_edit

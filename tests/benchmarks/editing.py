@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import median_of, once, say, table
-from knowcirc.editing.editors import EDITORS, default_layer
+from knowcirc.editing.editors import EDITORS
 from knowcirc.editing.edits import Material, Request, request
-from knowcirc.editing.making import make_edit
+from knowcirc.editing.making import default_layer, make_edit
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.models.loading import LanguageModel
 from unit import reference

@@ -19,12 +19,12 @@ from knowcirc.behaviours.hallucination import describe_case, pick_cases
 from knowcirc.behaviours.in_context import IclSettings, showcase_attention, study_relation
 from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, discover
 from knowcirc.circuits.drawing import draw, flows, strongest
 from knowcirc.circuits.finding import finder
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.overlap import compare, component_rows, differences
 from knowcirc.edited.views import EditedView, read_view, view_rows
 from knowcirc.editing.edits import Edit, Matrix, applied

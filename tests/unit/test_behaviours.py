@@ -12,10 +12,10 @@ from knowcirc.behaviours.hops import Chains, Composition, chains, hops_rows, stu
 from knowcirc.behaviours.reverse import reverse_rows, reversible, study_both_ways
 from knowcirc.behaviours.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
 from knowcirc.behaviours.wrong_tables import hallucination_table
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.overlap import compare, overlap_columns
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill, tokenise

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.evaluation import sized_circuits
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import METHODS, RANDOM, CircuitSettings, Method, settings_in
+from knowcirc.circuits.methods import METHODS, RANDOM, Method, settings_in
 from knowcirc.configuration.checks import setting_errors
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel

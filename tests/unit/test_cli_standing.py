@@ -9,10 +9,10 @@ import pytest
 
 from knowcirc import cli
 from knowcirc.circuits import standing_files as library
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.patched import run_circuit
 from knowcirc.circuits.standing import StandingSearch
 from knowcirc.circuits.standing_files import search_standing, settings_for

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from knowcirc.editing import fine_tuning, memit, rome
-from knowcirc.editing.editors import EDITORS, OfModel, default_layer, read_editors, settings_of
+from knowcirc.editing.editors import EDITORS, OfModel, read_editors, settings_of
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, check_layer, request
-from knowcirc.editing.making import make_edit, make_edits
+from knowcirc.editing.making import default_layer, make_edit, make_edits
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.settings import FineTuneSettings, MemitSettings, Part, RomeSettings, Token
 from knowcirc.editing.values import TOKENS, keys_of, position_of, state_of

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.finding import find_circuit, finder
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.overlap import compare
 from knowcirc.edited.followed import Finders, follow, prompts_of_record
 from knowcirc.editing.edits import Edit, Matrix, Request, applied, request

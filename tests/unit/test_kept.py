@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from knowcirc.circuits import kept
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.facts.prompts import fill
 from knowcirc.files import Parts
 from knowcirc.models.loading import LanguageModel

@@ -10,8 +10,9 @@ import torch
 
 from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
 from knowcirc.circuits.choices import Metric
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import METHODS, RANDOM, Attribution, CircuitSettings
+from knowcirc.circuits.methods import METHODS, RANDOM, Attribution
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from knowcirc.circuits.acdc import Progress
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import METHODS, CircuitSettings
+from knowcirc.circuits.methods import METHODS
 from knowcirc.facts.prompts import Prompt
 from knowcirc.functions import function_of
 from knowcirc.models.loading import LanguageModel

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, choose_partners
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import Parts, fingerprint
 from knowcirc.job import Ticker, release_pages

@@ -22,9 +22,9 @@ from torch import Tensor
 from knowcirc.circuits.acdc import Criterion, EdgeTest, Progress, Search, acdc, begin
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import Ablation, Metric
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.circuits.settings import AcdcSettings

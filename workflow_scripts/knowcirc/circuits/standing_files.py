@@ -19,10 +19,10 @@ from numpy import ndarray
 
 from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.choices import Ablation, Metric
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, Scoring, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of

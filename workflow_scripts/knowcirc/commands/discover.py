@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from knowcirc.circuits.choices import UNITS
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, Scoring
 from knowcirc.circuits.export import expanded, write_circuit, write_dot
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import METHODS, RANDOM, CircuitSettings
+from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.arguments import show
 from knowcirc.commands.discover_parser import measures_of

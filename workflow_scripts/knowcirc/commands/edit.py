@@ -16,9 +16,9 @@ from knowcirc.commands.arguments import flag, show
 from knowcirc.commands.edit_parser import ROME, SETTINGS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.configuration.study import default
-from knowcirc.editing.editors import EDITORS, OfModel, default_layer, read_editors, settings_of
+from knowcirc.editing.editors import EDITORS, OfModel, read_editors, settings_of
 from knowcirc.editing.edits import Edit, Material, Request, applied, request
-from knowcirc.editing.making import make_edits
+from knowcirc.editing.making import default_layer, make_edits
 from knowcirc.editing.memit import layers_below
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.sampling import sample_prefixes

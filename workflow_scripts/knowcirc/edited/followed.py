@@ -11,10 +11,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.methods import CircuitSettings
 from knowcirc.circuits.overlap import compare
 from knowcirc.edited.views import EditedView, read_view
 from knowcirc.editing.editors import UNEDITED

@@ -123,12 +123,6 @@ def settings_of(editor: str, of_model: OfModel, given: Mapping[str, object]) -> 
     return found | {name: value for name, value in given.items() if value is not None}
 
 
-def default_layer(editor: str, rome_layer: int, n_layers: int) -> int:
-    """Where an editor works in a model in which ROME works at `rome_layer`."""
-    depth = EDITORS[editor].depth
-    return rome_layer if depth is None else int(depth * n_layers)
-
-
 def section_of(editor: Editor) -> type[Section]:
     """The editor's section of a study: each setting is the model's own unless it is given."""
     fields: dict[str, Any] = {}

@@ -13,6 +13,12 @@ from knowcirc.models.loading import LanguageModel
 Settings = Mapping[str, object]
 
 
+def default_layer(editor: str, rome_layer: int, n_layers: int) -> int:
+    """Where an editor works in a model in which ROME works at `rome_layer`."""
+    depth = EDITORS[editor].depth
+    return rome_layer if depth is None else int(depth * n_layers)
+
+
 def make_edit(editor: str, model: LanguageModel, request: Request, settings: Settings, material: Material) -> Edit:
     """The edit of the named editor; `settings` (a layer at least) override its defaults.
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from knowcirc.editing.editors import EDITORS, UNEDITED, default_layer
+from knowcirc.editing.editors import EDITORS, UNEDITED
 from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
-from knowcirc.editing.making import make_edit
+from knowcirc.editing.making import default_layer, make_edit
 from knowcirc.editing.moments import load_moment, moment_path
 from knowcirc.facts.records import Record
 from knowcirc.files import read_json
