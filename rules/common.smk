@@ -191,9 +191,16 @@ def circuit_settings(method: str) -> dict[str, object]:
     return settings_in(config, method)
 
 
+def searches_of(*methods: str) -> dict[str, object]:
+    """What finds circuits by methods, and how edges are scored: by themselves, or at the start of a search."""
+    scored = dict.fromkeys((*methods, "eap-ig", "eap-ig-zero"))
+    attributions = [FINDERS[name].attribution for name in scored]
+    return {FINDERS[method].find: attributions for method in methods}
+
+
 def method_digest(rule_name: str, *methods: str) -> str:
     """Hash of the library modules that a rule's script and the methods that it finds circuits by use."""
-    found = [FINDERS[method].find for method in methods]
+    found = searches_of(*methods)
     return digest_of(
         ROOT / f"workflow_scripts/{rule_name}.py",
         *map(module_of, found),
@@ -265,15 +272,15 @@ def facts_of_tracing(wildcards) -> str:
 def editing_digest(rule_name: str, *editors: str, methods=()) -> str:
     """Hash of the library modules that a rule's script, its editors and its methods of circuits use."""
     entries = [EDITORS[editor] for editor in editors if editor != UNEDITED]
-    found = [FINDERS[method].find for method in methods]
+    found = searches_of(*methods)
     return digest_of(
         ROOT / f"workflow_scripts/{rule_name}.py",
-        *(module_of(name) for name in [entry.edit for entry in entries] + found),
+        *(module_of(name) for name in [*(entry.edit for entry in entries), *found]),
         also=BY_NAME,
-        entries=[
-            (entry.edit, entry.fixed, entry.swept, entry.depth) for entry in entries
-        ]
-        + found,
+        entries=(
+            [(one.edit, one.fixed, one.swept, one.depth) for one in entries],
+            found,
+        ),
     )
 
 
