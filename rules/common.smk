@@ -90,10 +90,13 @@ def code_digest(rule_name: str) -> str:
 
 
 def item_digest(script: str, item: Item) -> str:
-    """Hash of the library modules that an item's script and its functions use."""
+    """Hash of the library modules that an item's script and its functions use, with the registries that they draw on."""
     names = [item.function, getattr(item, "prepare", None) or item.function]
     return digest_of(
-        ROOT / f"workflow_scripts/{script}.py", *map(module_of, names), also=BY_NAME
+        ROOT / f"workflow_scripts/{script}.py",
+        *map(module_of, names),
+        also=BY_NAME,
+        whole=True,
     )
 
 

@@ -139,3 +139,24 @@ def test_packages_run_no_code_on_import_for_their_modules_alone_are_followed() -
     for path in LIBRARY.rglob("*/__init__.py"):
         tree = ast.parse(path.read_text("utf-8"))
         assert [type(node) for node in tree.body] == [ast.Expr], path
+
+
+def test_a_registry_counts_by_what_a_job_is_given_of_it(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "DECLARATIONS", {"knowcirc.deep"})
+    script, before = tree / "script.py", hashed(tree)
+    drawn = digest.code_digest(script, whole=True)
+    assert len({before, digest.code_digest(script, entries="one"), digest.code_digest(script, entries="two")}) == 3
+    edit(tree, "deep.py", lambda text: text.replace("VALUE = 1", "VALUE = 2"))
+    assert hashed(tree) == before
+    assert digest.code_digest(script, whole=True) != drawn
+
+
+def test_what_a_module_imports_by_name_counts_where_the_module_does(tree: Path) -> None:
+    script, before = tree / "script.py", hashed(tree)
+    assert digest.code_digest(script, also={"knowcirc.elsewhere": ["knowcirc.unused"]}) == before
+    with_unused = digest.code_digest(script, also={"knowcirc.direct": ["knowcirc.unused"]})
+    assert with_unused == digest.code_digest(script, "knowcirc.unused") != before
+
+
+def test_registries_and_settings_are_modules_that_exist() -> None:
+    assert all(digest._file(name) for name in digest.DECLARATIONS)

@@ -188,9 +188,13 @@ def add_twin(folder: Path, path: str, entry: str, twin: str) -> None:
     file.write_text(text.replace(line, f"{line}\n{line.replace(entry, twin)}"), "utf-8")
 
 
-def test_a_new_method_of_circuits_reruns_nothing(finished: Path) -> None:
+def test_a_new_method_of_circuits_searches_nothing_again(finished: Path) -> None:
     add_twin(finished, "circuits/methods.py", 'Method("eap",', 'Method("eap-2",')
-    assert planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished)) == set()
+    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", cwd=finished))
+    assert not [
+        name for name in rules if not name.startswith(("plot_", "tabulate_", "collect_", "build_report", "check_"))
+    ]
+    assert "plot_faithfulness_curves" in rules  # its look may have changed
     more = changed(finished, "comparison: { methods: [eap, eap-2, eap-ig-zero, eap-ig+acdc] }")
     done = snakemake("-n", "--configfile", *more, cwd=finished)
     assert {"discover_circuits", "compare_methods", "plot_faithfulness_curves"} <= planned(done)

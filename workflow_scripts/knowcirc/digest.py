@@ -25,19 +25,23 @@ DECLARATIONS = frozenset(
 
 
 def code_digest(
-    script: Path, *modules: str, also: Mapping[str, Iterable[str]] | None = None, entries: object = None
+    script: Path,
+    *modules: str,
+    also: Mapping[str, Iterable[str]] | None = None,
+    entries: object = None,
+    whole: bool = False,
 ) -> str:
     """A short hash of all `knowcirc` modules that the script uses (not of the script: Snakemake watches that).
 
     `modules` are those that it imports by name while it runs; `also` says which more a module imports so. `entries` is
-    what it is given of a registry. Registries and settings themselves do not count (`DECLARATIONS`).
+    what it is given of a registry. Registries and settings themselves count where `whole` alone (`DECLARATIONS`).
     """
     seen: dict[str, str] = {}
     todo = [*_imports(ast.parse(script.read_text("utf-8"))), *modules]
     while todo:
         module = todo.pop()
         path = _file(module)
-        if module in seen or module in DECLARATIONS or path is None:
+        if module in seen or path is None or (module in DECLARATIONS and not whole):
             continue
         seen[module], found = _module(path)
         todo += [*found, *(also or {}).get(module, ())]
