@@ -468,7 +468,7 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     model: LanguageModel, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finder, spied = keep(model), Spied(monkeypatch)
-    graph, n_edges = finder.graph, finder.settings.n_edges(finder.graph)
+    graph, n_edges = finder.graph, finder.settings.n_edges(finder.graph.n_edges)
     own = Circuit("eap", graph.valid, None)
     study = study_relation(finder, RELATION, survey([0, 1, 2, 3]), own, SETTINGS)
     zero, shown = spied.queried[:2]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ MANIFEST: dict[str, Any] = {"models": list(MODELS), "figures": ["circuit_graph"]
 MANIFEST["figures_of_all"] = ["average_rank_by_layer"]
 TEXTS = {
     "circuit_graph": '**Fig.** The circuit of "{{ prompt }}" in {{ model }}.',
-    "known_facts": "{{ known.facts }} facts, {{ known.share | pct }} known.",
+    "known_facts": "{{ known.facts }} facts, {{ pct(known.share) }} known.",
     "scores": "Plain words.",
     "all_average_rank_by_layer": "One line per model.",
 }
@@ -69,10 +70,10 @@ def test_placeholders_are_filled_and_markup_is_set() -> None:
     ("share", "text"), [(0.1234, "12.3 %"), (1, "100.0 %"), (0.0, "0.0 %"), (-0.0567, "-5.7 %"), (0.0004, "0.0 %")]
 )
 def test_shares_are_given_in_percent(share: float, text: str) -> None:
-    assert plain(render_caption("{{ share | pct }}", {"share": share})) == text
+    assert plain(render_caption("{{ pct(share) }}", {"share": share})) == text
 
 
-@pytest.mark.parametrize("text", ["{{ absent }}", "{{ known.absent }}", "{{ absent.facts | pct }}"])
+@pytest.mark.parametrize("text", ["{{ absent }}", "{{ known.absent }}", "{{ pct(absent.facts) }}"])
 def test_a_caption_that_names_an_unknown_value_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(ValueError, match="absent"):
         render_caption(text, {"known": {"facts": 3}})
@@ -96,6 +97,14 @@ def test_every_caption_is_filled_from_a_runs_findings(path: Path) -> None:
     text = plain(render_caption(path.read_text("utf-8"), findings))
     assert len(text) > 60
     assert not re.search(r"\{\{|\}\}|\{%|None|nan|\*\*", text)
+
+
+@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
+def test_every_caption_stands_without_a_run_as_snakemakes_own_report_sets_it(path: Path) -> None:
+    text = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(path.read_text("utf-8")).render()
+    assert re.match(r"\*\*[^*]+\*\* \w", text)
+    assert "{" not in text
+    assert text.rstrip().endswith((".", ")"))
 
 
 def test_captions_state_the_numbers_of_the_run() -> None:

@@ -102,16 +102,22 @@ def _section(results: Path, model: str, manifest: dict[str, Any], captions: dict
     return {"name": model, "origin": html.escape(source), "items": items}
 
 
+def _percent(share: float | int) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def render_caption(text: str, values: dict[str, Any]) -> str:
     """A caption as HTML: placeholders filled, reStructuredText set.
+
+    `run` is defined in it, so that what states numbers of the run can be left out where there are none: Snakemake's own
+    report renders the same captions.
 
     Raises:
         ValueError: if a placeholder names a value that the findings lack, or the text is no valid markup.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_plain)
-    environment.filters["pct"] = lambda value: f"{100 * value:.1f} %"
     try:
-        filled = environment.from_string(text).render(values)
+        filled = environment.from_string(text).render({"run": True, "pct": _percent, **values})
     except jinja2.UndefinedError as error:
         raise ValueError(f"caption names a value that the findings do not hold: {error}") from None
     settings = {
