@@ -27,8 +27,9 @@ def add_edit(commands: "Subparsers") -> None:
         text="Writes a Hugging Face folder (float32) in which the edited matrices differ, and prints the target's "
         "probability before and after. rome, r-rome and memit need second moments of the layers' keys: those of "
         "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
-        "(minutes) and kept in ~/.cache/knowcirc for the next edit. Several facts (--edits) are edited together by "
-        "memit, one after the other by the others.",
+        "(minutes) and kept in ~/.cache/knowcirc for the next edit. Settings that are not given are the model's in "
+        "config/editors.tsv, where its provenance.json names a model there, else their defaults. Several facts "
+        "(--edits) are edited together by memit, one after the other by the others.",
         example="knowcirc edit results/models/smollm2-135m --editor rome --out edited \\\n"
         '    --prompt "The official language of {} is" --subject France --target German',
         prepare=prepare_edit,
@@ -73,14 +74,18 @@ def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
     having = [editor for editor in EDITORS.values() if name in editor.chosen]
     field = having[0].chosen[name]
     number: Callable[[str], object] = whole(1) if field.annotation is int else real(zero=_may_be_zero(field))
-    defaults = {str(editor.default(name)) for editor in having}
-    told = f"default: {defaults.pop()}" if len(defaults) == 1 else "the editor's default"
+    by_value: dict[object, list[str]] = {}
+    for editor in having:
+        by_value.setdefault(editor.default(name), []).append(editor.name)
+    unit = (field.json_schema_extra or {}).get("unit")
+    defaults = [f"{value:g}" + (f" for {', '.join(of)}" if len(by_value) > 1 else "") for value, of in by_value.items()]
+    told = "; ".join([*([unit] if unit else []), f"default: {', '.join(defaults)}"])
     whose = "" if len(having) == len(EDITORS) else f"{', '.join(editor.name for editor in having)}: "
     parser.add_argument(
         flag(name),
         type=number,
         metavar="N" if field.annotation is int else "X",
-        help=f"{whose}{field.description} ({told}, unless config/editors.tsv has the model's)".replace("%", "%%"),
+        help=f"{whose}{field.description} ({told})".replace("%", "%%"),
     )
 
 
