@@ -36,7 +36,7 @@ ROOT = Path(workflow.basedir)
 
 try:
     MODELS = read_models(ROOT / "config/models.tsv")
-    OF_MODELS = read_editors(ROOT / "config/editors.tsv")
+    OF_MODELS = read_editors(ROOT / "config/editors.tsv", MODELS)
     DATASETS = {
         row.dataset: row for row in read_rows(ROOT / "config/datasets.tsv", DatasetRow)
     }
@@ -47,16 +47,6 @@ except ValueError as error:
 
 
 RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
-# What library modules import by name, for the digests of their code.
-BY_NAME = {
-    "knowcirc.models.loading": [
-        f"knowcirc.{FAMILIES[MODELS[model].family].adapter}"
-        for model in config["models"]
-    ],
-    "knowcirc.facts.relations": [
-        module_of(SOURCES[config["relations"]["source"]].read)
-    ],
-}
 # The methods that find circuits of every relation, then those of the comparison alone.
 METHODS = list(
     dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
@@ -84,20 +74,37 @@ wildcard_constraints:
     dataset="|".join(DATASETS),
 
 
-def code_digest(rule_name: str) -> str:
-    """Hash of the library modules that a rule's script uses."""
-    return digest_of(ROOT / f"workflow_scripts/{rule_name}.py", also=BY_NAME)
+def digest_of_job(script: str, *modules: str, entries=None, whole=False):
+    """Gives the hash of the library modules that a job uses: those of its script, and what is imported by name.
+
+    `modules` are of the latter, and so are the adapter of the job's model and the reader of relations.
+    """
+    read = SOURCES[config["relations"]["source"]].read
+
+    def digest(wildcards) -> str:
+        model = getattr(wildcards, "model", None)
+        adapter = (
+            [f"knowcirc.{FAMILIES[MODELS[model].family].adapter}"] if model else []
+        )
+        also = {
+            "knowcirc.models.loading": adapter,
+            "knowcirc.facts.relations": [module_of(read)],
+        }
+        path = ROOT / f"workflow_scripts/{script}.py"
+        return digest_of(path, *modules, also=also, entries=entries, whole=whole)
+
+    return digest
 
 
-def item_digest(script: str, item: Item) -> str:
+def code_digest(rule_name: str, entries=None):
+    """Hash of the library modules that a rule's script uses; `entries` is what it is given of a registry."""
+    return digest_of_job(rule_name, entries=entries)
+
+
+def item_digest(script: str, item: Item):
     """Hash of the library modules that an item's script and its functions use, with the registries that they draw on."""
     names = [item.function, getattr(item, "prepare", None) or item.function]
-    return digest_of(
-        ROOT / f"workflow_scripts/{script}.py",
-        *map(module_of, names),
-        also=BY_NAME,
-        whole=True,
-    )
+    return digest_of_job(script, *map(module_of, names), whole=True)
 
 
 def settings_of(item: Item) -> dict[str, object]:
@@ -201,20 +208,21 @@ def searches_of(*methods: str) -> dict[str, object]:
     return {FINDERS[method].find: attributions for method in methods}
 
 
-def method_digest(rule_name: str, *methods: str) -> str:
+def method_digest(rule_name: str, *methods: str):
     """Hash of the library modules that a rule's script and the methods that it finds circuits by use."""
     found = searches_of(*methods)
-    return digest_of(
-        ROOT / f"workflow_scripts/{rule_name}.py",
-        *map(module_of, found),
-        also=BY_NAME,
-        entries=found,
-    )
+    return digest_of_job(rule_name, *map(module_of, found), entries=found)
 
 
 def digest_of_discovery(wildcards) -> str:
     """The same of the search of relations, for one method."""
-    return method_digest("discover_circuits", wildcards.method)
+    return method_digest("discover_circuits", wildcards.method)(wildcards)
+
+
+def digest_of_comparison(wildcards) -> str:
+    """The same of the comparison of methods, which goes by what their circuits of other sizes are."""
+    kinds = [(FINDERS[name].scored, FINDERS[name].passes) for name in METHODS]
+    return code_digest("compare_methods", entries=kinds)(wildcards)
 
 
 def showcase_settings(wildcards) -> dict[str, object]:
@@ -272,24 +280,20 @@ def facts_of_tracing(wildcards) -> str:
     return f"<results>/{wildcards.model}/facts/{name}.parquet"
 
 
-def editing_digest(rule_name: str, *editors: str, methods=()) -> str:
+def editing_digest(rule_name: str, *editors: str, methods=()):
     """Hash of the library modules that a rule's script, its editors and its methods of circuits use."""
     entries = [EDITORS[editor] for editor in editors if editor != UNEDITED]
     found = searches_of(*methods)
-    return digest_of(
-        ROOT / f"workflow_scripts/{rule_name}.py",
+    return digest_of_job(
+        rule_name,
         *(module_of(name) for name in [*(entry.edit for entry in entries), *found]),
-        also=BY_NAME,
-        entries=(
-            [(one.edit, one.fixed, one.swept, one.depth) for one in entries],
-            found,
-        ),
+        entries=([entry.identity for entry in entries], found),
     )
 
 
 def digest_of_edits(wildcards) -> str:
     """The same of the edits by one editor."""
-    return editing_digest("edit_facts", wildcards.editor)
+    return editing_digest("edit_facts", wildcards.editor)(wildcards)
 
 
 def settings_of_model(editor: str, model: str) -> dict[str, object]:
@@ -377,9 +381,15 @@ def dataset_params(wildcards) -> dict[str, str]:
 
 
 def report_config(wildcards) -> dict[str, object]:
-    """The settings that the report prints: all but where and how it was run."""
-    return {
-        key: value
-        for key, value in config.items()
-        if key not in ("device", "mirror", "offline", "outdir")
+    """The settings that the report prints: all but where and how it was run; those of editors as each model has them."""
+    apart = ("device", "mirror", "offline", "outdir")
+    found = {key: value for key, value in config.items() if key not in apart}
+    editors = {
+        editor: {model: settings_of_model(editor, model) for model in config["models"]}
+        for editor in config["editing"]["editors"]
     }
+    unused = [name for name in EDITORS if name not in editors]
+    editing = {
+        key: value for key, value in config["editing"].items() if key not in unused
+    }
+    return found | {"editing": editing | editors}

@@ -25,6 +25,6 @@ rule compare_methods:
         prompts=lookup(within=config, dpath="comparison/prompts"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
-        code=code_digest("compare_methods"),
+        code=digest_of_comparison,
     script:
         "../workflow_scripts/compare_methods.py"

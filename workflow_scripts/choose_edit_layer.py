@@ -1,5 +1,6 @@
 """Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there."""
 
+from knowcirc.editing.editors import SWEEP
 from knowcirc.editing.sweep import best
 from knowcirc.files import read_table, write_json
 from knowcirc.job import Job, run
@@ -10,7 +11,7 @@ def main(job: Job) -> None:
     layer, clamp, source = job.params.layer, job.params.clamp, "editors.tsv"
     if layer is None:
         cell = best(read_table(job.input.sweep[0]))
-        layer, clamp, source = cell.layer, cell.clamp, "sweep"
+        layer, clamp, source = cell.layer, cell.clamp, SWEEP
     write_json(job.output.edit_layer, {"layer": layer, "clamp": clamp, "from": source})
 
 

@@ -16,18 +16,18 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, requested = job.params, job.params.first_wording
+    params, requested = job.params, job.params.reverse
     relations = read_relations(params.source, job.input.relations)
-    first_wording = [
+    chosen = [
         replace(relations[name], reverse_template=requested["templates"].get(name, relations[name].reverse_template))
         for name in requested["relations"]
     ]
-    for relation in first_wording:
+    for relation in chosen:
         reverse_wording(relation)
     finder = KeptCircuits.of(job, job.output.both_ways)
     own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
     counts = {"most": requested["facts"], "d_val": requested["d_val"], "seed": params.seed}
-    studies = [study_both_ways(finder, relation, **counts) for relation in progress(first_wording, "reverse relations")]
+    studies = [study_both_ways(finder, relation, **counts) for relation in progress(chosen, "reverse relations")]
     write_table(job.output.both_ways, reverse_rows(finder.graph, studies, own, params.hits))
     finder.parts.clear()
 

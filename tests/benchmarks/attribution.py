@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.timing import median_of, say, table
-from knowcirc.circuits.discovery import STEPS, attribute, choose_partners
+from knowcirc.circuits.discovery import attribute, choose_partners
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import METHODS
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.facts.relations import read_relation
 from knowcirc.models.loading import LanguageModel
@@ -32,7 +33,8 @@ def measure_attribution(
     say(f"Edge attribution: prompts of {len(prompts[0].ids)} tokens, each with a partner, {graph.n_edges:,} edges")
     found: list[dict[str, object]] = []
     rows: list[list[object]] = []
-    for method, steps in STEPS.items():
+    steps_of = {name: method.attribution.steps for name, method in METHODS.items() if method.attribution}
+    for method, steps in steps_of.items():
         for n in (1, len(prompts)):
             call = partial(attribute, model, graph, prompts[:n], partners[:n], method)
             seconds = median_of(call, rounds, warm_up=n == 1)

@@ -346,6 +346,7 @@ def test_the_projects_table_of_editors_is_right() -> None:
         ("rome\tlayer\t3", "rome\tlayer\t-3", "layer: -3 should be greater than or equal to 0"),
         ("rome\tlayer\t3", "rome\tlayer\tthree", "value: 'three' should be a valid number"),
         ("rome\tlayer\t3", "ft\tbound\t3", "ft has no setting 'bound'"),
+        ("rome\tlayer\t3", "r-rome\tlayer\t3", "r-rome has no setting 'layer'"),
         ("ft-l\tbound\t0.01", "rome\tlayer\t3", "layer of rome stands twice for 'smollm2-135m'"),
         ("model\teditor", "model\teditors", "missing or unknown: editor, editors"),
     ],

@@ -122,8 +122,11 @@ def test_the_sweeps_records_stand_beside_the_others(tmp_path: Path) -> None:
 
 
 def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
-    chosen = {"layer": 3, "clamp": 2.0}
+    chosen = {"layer": 3, "clamp": 2.0, "from": "sweep"}
     assert placed("rome", {"steps": 2, "clamp": 4.0}, chosen, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
+    table = {**chosen, "from": "editors.tsv"}
+    assert placed("r-rome", {"clamp": 3.0}, chosen, 30)["clamp"] == 2.0  # what the sweep of ROME found
+    assert placed("r-rome", {"clamp": 3.0}, table, 30) == {"clamp": 3.0, "layer": 3}
     assert placed("memit", {"clamp": 0.75}, chosen, 30) == {"clamp": 0.75, "layer": 3}
     assert placed("attn-edit", {}, chosen, 30) == {"layer": 20}
     assert placed("ft-l", {"layer": 0}, chosen, 30) == {"layer": 0}  # the model's own

@@ -151,15 +151,15 @@ def test_methods_without_what_they_need_are_refused(load_tiny: Loader) -> None:
     graph = Graph.of(model.transformer.shape, "per_head")
     prompt = tokenise(model.text, "the capital of Peru is", "Lima")
     for settings, missing in (
-        (CircuitSettings("acdc"), "acdc needs a rule"),
+        (CircuitSettings("acdc"), "acdc needs a criterion"),
         (CircuitSettings("eap"), "eap needs a share"),
-        (CircuitSettings("eap-ig+acdc", rule={"tau": 0.1}), "needs a"),
+        (CircuitSettings("eap-ig+acdc", criterion={"tau": 0.1}), "needs a"),
     ):
         with pytest.raises(ValueError, match=missing):
             find_circuit(model, graph, [prompt], [None], settings)
-    rule: dict[str, object] = {"tau": 0.01}
-    found, _ = find_circuit(model, graph, [prompt], [None], CircuitSettings("eap-ig+acdc", rule, 0.3))
-    exact, about = find_circuit(model, graph, [prompt], [None], CircuitSettings("acdc", rule))
+    criterion: dict[str, object] = {"tau": 0.01}
+    found, _ = find_circuit(model, graph, [prompt], [None], CircuitSettings("eap-ig+acdc", criterion, 0.3))
+    exact, about = find_circuit(model, graph, [prompt], [None], CircuitSettings("acdc", criterion))
     assert (found.method, exact.method) == ("eap-ig+acdc", "acdc")
     assert 0 < found.n_edges <= round(0.3 * graph.n_edges)
     assert about["tau"] == 0.01

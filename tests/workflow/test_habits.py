@@ -1,6 +1,7 @@
 """The habits of the house that a reader relies on: thin scripts, one per rule, no hidden inputs, short files."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def test_each_script_belongs_to_the_rule_of_its_name() -> None:
 def test_each_rule_with_a_script_tracks_the_code_it_uses() -> None:
     text = "\n".join(path.read_text("utf-8") for path in RULES)
     of_scripts = set(re.findall(r'code=(?:code|method|editing)_digest\(\s*"(\w+)"', text))
-    assert of_scripts | {"discover_circuits", "edit_facts"} == set(rules_with_scripts())
-    assert text.count("code=digest_of_discovery") == text.count("code=digest_of_edits") == 1
+    own = {"discover_circuits": "discovery", "edit_facts": "edits", "compare_methods": "comparison"}
+    assert of_scripts | set(own) == set(rules_with_scripts())
+    assert all(text.count(f"code=digest_of_{name}") == 1 for name in own.values())
     assert set(re.findall(r'code=item_digest\("(\w+)", item\)', text)) == ITEM_SCRIPTS
 
 
@@ -90,3 +92,34 @@ def test_dependencies_inside_the_library_point_one_way() -> None:
         rooms = set(re.findall(rf"from knowcirc\.({'|'.join([*ROOMS, 'commands'])})\b", text))
         assert rooms <= {*ROOMS[room], room}, path
         assert room == "plots" or "matplotlib" not in text
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_reads_what_its_rule_gives(path: Path) -> None:
+    """Parameters, inputs and outputs by name; the tests of scripts make these up, and would not see a slip."""
+    text = "\n".join(each.read_text("utf-8") for each in RULES)
+    rules = [block for block in re.split(r"(?m)^ *rule\b", text) if f"workflow_scripts/{path.stem}.py" in block]
+    assert rules
+    script = path.read_text("utf-8").replace("job.params", "params")
+    read = {
+        "params": set(re.findall(r"\bparams\.(\w+)", script)),
+        "input": set(re.findall(r"job\.input\.(\w+)", script)),
+        "output": set(re.findall(r"job\.output\.(\w+)", script)),
+    }
+    for kind, names in read.items():
+        for rule in rules:
+            found = re.search(
+                rf"(?ms)^ +{kind}:\n(.*?)(?=^ +(?:output|log|params|script|benchmark|threads|localrule):)", rule
+            )
+            given = set(re.findall(r"(?m)^ +\**(\w+)=", found[1])) if found else set()
+            loose = found is not None and "**" in found[1]  # an item's, by name
+            assert loose or names - {"items", "get"} <= given, (kind, names - given)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_there_is(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("knowcirc"):
+            module = importlib.import_module(str(node.module))
+            names = [name.name for name in node.names if not hasattr(module, name.name)]
+            assert [name for name in names if importlib.util.find_spec(f"{node.module}.{name}") is None] == []

@@ -180,6 +180,21 @@ def test_a_changed_setting_of_an_editor_in_the_table_runs_its_edits_again(finish
     assert set(re.findall(r"wildcards: .*editor=(\S+)", done.stdout + done.stderr)) == {"ft-l"}
 
 
+def test_a_model_in_the_table_of_editors_must_be_one(clone: Path) -> None:
+    path = clone / "config/editors.tsv"
+    path.write_text(path.read_text("utf-8").replace("smollm2-135m\trome", "smollm2-153m\trome", 1), "utf-8")
+    done = snakemake("-n", cwd=clone)
+    assert done.returncode != 0
+    assert "'smollm2-153m' is not in models.tsv, did you mean 'smollm2-135m'?" in done.stdout + done.stderr
+
+
+def test_another_model_of_another_family_runs_nothing_of_the_first_again(finished: Path) -> None:
+    more = changed(finished, "models: [smollm2-135m, gpt2-medium]")
+    done = snakemake("-n", "--configfile", *more, cwd=finished)
+    models = re.findall(r"wildcards: model=([^,\s]+)", done.stdout + done.stderr)
+    assert set(models) == {"gpt2-medium"}
+
+
 def add_twin(folder: Path, path: str, entry: str, twin: str) -> None:
     """Add an entry like another to a registry."""
     file = folder / "workflow_scripts/knowcirc" / path

@@ -180,7 +180,7 @@ def test_a_killed_editing_job_ends_the_same(
     listed = {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]}
     write_json(tmp_path / "records.json", listed)
     write_json(tmp_path / "moments.json", {"tokens": "0"})
-    write_json(tmp_path / "place.json", {"layer": 1, "clamp": 4.0, "from": "table"})
+    write_json(tmp_path / "edit_layer.json", {"layer": 1, "clamp": 4.0, "from": "table"})
     write_json(folders["llama"] / "provenance.json", {"weights_sha256": "tiny"})
 
     def job(output: Path) -> Any:
@@ -193,7 +193,7 @@ def test_a_killed_editing_job_ends_the_same(
             seed=0,
             code="code",
         )
-        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "place")}
+        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "edit_layer")}
         given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), **files)
         made = SimpleNamespace(scores=str(output))
         return SimpleNamespace(input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m"))

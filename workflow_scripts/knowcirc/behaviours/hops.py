@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """Two relations, and the words by which the second is asked about the first's subject; `bridge` holds `{}`."""
+    """Two relations, and the words by which the second is asked about the first's subject; `phrase` holds `{}`."""
 
     first: str
     second: str

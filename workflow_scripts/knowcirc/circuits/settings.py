@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from knowcirc.circuits.choices import Ablation, Metric
+from knowcirc.circuits.choices import METRICS, Ablation, Metric
 from knowcirc.fields import Count, Natural, NotNegative, Section, Share, setting
 
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -33,6 +33,8 @@ class AcdcSettings(Section):
         if not isinstance(values, dict) or values.get("tau") is not None:
             return values
         metric = values.get("metric", cls.model_fields["metric"].default)
+        if metric not in METRICS:
+            return {**values, "tau": 0.0}  # the metric is what is wrong
         if metric not in TAU:
             raise ValueError(f"metric {metric} without tau; say what an edge must cost to stay")
         return {**values, "tau": TAU[metric]}

@@ -198,7 +198,7 @@ class Standing:
         return [Change(np.full(int(edges[node].sum()), node), np.flatnonzero(edges[node]), False) for node in drawn]
 
     def _groups(self, order: Float[ndarray, "src dst"], requested: int, groups: int, *, present: bool) -> list[Change]:
-        """The `wanted` first edges of an order (highest first, -inf: none), cut along the depth."""
+        """The `requested` first edges of an order (highest first, -inf: none), cut along the depth."""
         requested = min(requested, int(np.isfinite(order).sum()))
         if requested < 1 or groups < 1:
             return []

@@ -16,7 +16,7 @@ from knowcirc.commands.arguments import flag, show
 from knowcirc.commands.edit_parser import ROME, SETTINGS
 from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
 from knowcirc.configuration.study import default
-from knowcirc.editing.editors import EDITORS, OfModel, read_editors, settings_of
+from knowcirc.editing.editors import EDITORS, SWEEP, OfModel, read_editors, settings_of
 from knowcirc.editing.edits import Edit, Material, Request, applied, request
 from knowcirc.editing.making import default_layer, make_edits
 from knowcirc.editing.memit import layers_below
@@ -102,7 +102,7 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
 def choose_settings(
     args: argparse.Namespace, outline: Outline, chosen: dict[str, Any] | None = None
 ) -> dict[str, object]:
-    """The editor's layer and settings: the options, else the study's layer, the table's rows of the model, defaults.
+    """The editor's layer and settings: the options, else the table's rows of the model, the study's sweep, defaults.
 
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
@@ -112,7 +112,8 @@ def choose_settings(
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
     given = {name: value for name, value in given.items() if name in editor.chosen}
     of_model = known_settings(args.model)
-    if chosen is not None and args.layer is None and editor.swept and given["clamp"] is None:
+    swept = chosen is not None and chosen["from"] == SWEEP and editor.swept
+    if chosen is not None and swept and args.layer is None and given["clamp"] is None:
         given["clamp"] = float(chosen["clamp"])
     settings = settings_of(args.editor, of_model, given)
     layer = args.layer if args.layer is not None else settings.get("layer")

@@ -51,8 +51,8 @@ def add_edit(commands: "Subparsers") -> None:
         "--layer",
         type=whole(0),
         metavar="N",
-        help="layer to edit, memit: the last of its layers (default: what the sweep of the study in --results chose, "
-        "else the model's in config/editors.tsv)",
+        help="layer to edit, memit: the last of its layers (default: the editor's own in config/editors.tsv, else "
+        "where the study in --results edits, else ROME's in that table)",
     )
     parser.add_argument(
         "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"
@@ -73,13 +73,13 @@ def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
     """Add a setting of some of the editors, as these describe it."""
     having = [editor for editor in EDITORS.values() if name in editor.chosen]
     field = having[0].chosen[name]
+    units = {unit for editor in having if (unit := (editor.chosen[name].json_schema_extra or {}).get("unit"))}
     number: Callable[[str], object] = whole(1) if field.annotation is int else real(zero=_may_be_zero(field))
     by_value: dict[object, list[str]] = {}
     for editor in having:
         by_value.setdefault(editor.default(name), []).append(editor.name)
-    unit = (field.json_schema_extra or {}).get("unit")
     defaults = [f"{value:g}" + (f" for {', '.join(of)}" if len(by_value) > 1 else "") for value, of in by_value.items()]
-    told = "; ".join([*([unit] if unit else []), f"default: {', '.join(defaults)}"])
+    told = "; ".join(filter(None, [" or ".join(sorted(units)), f"default: {', '.join(defaults)}"]))
     whose = "" if len(having) == len(EDITORS) else f"{', '.join(editor.name for editor in having)}: "
     parser.add_argument(
         flag(name),

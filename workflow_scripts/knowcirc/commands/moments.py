@@ -56,7 +56,7 @@ def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], dige
         log.info("second moments of %s", folder)
         return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
     stamp = cache_folder(digest) / "moments.json"
-    if stamp.is_file() and read_json(stamp).get("tokens_asked") == requested:
+    if stamp.is_file() and read_json(stamp).get("sampled") == [requested, *sizes(outline, requested)]:
         log.info("second moments of %s", stamp.parent)
         return {layer: read(moment_path(stamp.parent, layer), outline, layer, digest) for layer in layers}
     if requested < outline.shape.d_mlp:
@@ -89,20 +89,25 @@ def read(path: Path, outline: Outline, layer: int, digest: str) -> Moment:
     return moment
 
 
+def sizes(outline: Outline, requested: int) -> tuple[int, int]:
+    """Tokens of a sampled text, and texts of a batch: they decide what is sampled."""
+    length = min(default("moments/length"), outline.context - 1)
+    return length, min(default("moments/batch"), -(-requested // length))
+
+
 def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
     """The moments of all layers on text that the model samples, kept in the cache."""
     requested = args.moment_tokens or default("moments/tokens")
     folder = cache_folder(digest)
     log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", requested, folder)
-    length = min(default("moments/length"), outline.context - 1)
-    batch = min(default("moments/batch"), -(-requested // length))
+    length, batch = sizes(outline, requested)
     corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED)
     moments, count = second_moments(model, _logged(corpus, requested))
     (folder / "moments.json").unlink(missing_ok=True)
     about = {"weights_sha256": digest, "corpus": f"sampled, seed {SEED}", "tokens": str(count)}
     for layer, moment in enumerate(moments):
         save_moment(moment_path(folder, layer), moment, {**about, "layer": str(layer)})
-    write_json(folder / "moments.json", {**about, "tokens": count, "tokens_asked": requested})
+    write_json(folder / "moments.json", {**about, "tokens": count, "sampled": [requested, length, batch]})
     return moments
 
 

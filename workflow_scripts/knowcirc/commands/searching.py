@@ -126,7 +126,7 @@ def begin(
     """The edges that a new search is limited to; None for all, or where `state` holds a search to go on with.
 
     Raises:
-        ValueError: if the `wanted` strongest edges form no path, or their scores overflow.
+        ValueError: if the `requested` strongest edges form no path, or their scores overflow.
     """
     if state.is_file():
         layer = load_search(state).next_layer

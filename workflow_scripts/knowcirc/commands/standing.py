@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def stand(
     args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int, described: Mapping[str, object]
 ) -> tuple[Found, Parts]:
-    """The circuit of at most `wanted` edges, and the parts to be cleared once all is written.
+    """The circuit of at most `requested` edges, and the parts to be cleared once all is written.
 
     `described` (model, settings, prompts) is part of the identity by which an unfinished search is known again.
 

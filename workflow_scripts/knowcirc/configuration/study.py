@@ -234,7 +234,7 @@ class Icl(Section):
 
 
 class Composition(Section):
-    """Two relations asked in one; `bridge` puts the first's subject into the second's wording."""
+    """Two relations asked in one; `phrase` puts the first's subject into the second's wording."""
 
     first: str
     second: str
@@ -249,7 +249,7 @@ class Hops(Section):
         6, "chains of known hops on which the circuit of each kind of question is found, by circuits.methods[0]"
     )
     compositions: Annotated[list[Composition], Field(min_length=1)] = setting(
-        ..., "first, second, and bridge: the phrase with {} for the first's subject that the second is asked of"
+        ..., "first, second, and phrase: words with {} for the first's subject that the second is asked of"
     )
 
 

@@ -4,7 +4,7 @@ A new editor is a module with a function like `rome.edit_requests`, and an entry
 workflow and the command line read the registry on every start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import create_model
 
 from knowcirc.editing.settings import FineTuneSettings, MemitSettings, RomeSettings
-from knowcirc.fields import Row, Section, read, read_rows
+from knowcirc.fields import Row, Section, hint, read, read_rows
 
 UNEDITED = "none"
 """Stands for the model as it is, where editors are named."""
+SWEEP = "sweep"
+"""What ROME's layer and clamp are from where a sweep has chosen them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,19 @@ class Editor:
         fields = self.settings.model_fields
         return {name: each for name, each in fields.items() if name not in (*self.fixed, "layer", "token")}
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What decides its edits beside its function and the settings that can be chosen."""
+        fields = self.settings.model_fields
+        kept = {name: field.default for name, field in fields.items() if name not in (*self.chosen, "layer")}
+        return self.edit, {**kept, **self.fixed}, self.together, self.swept, self.depth
+
     def default(self, name: str) -> object:
         """A setting's default."""
         return self.defaults[name] if name in self.defaults else self.chosen[name].default
 
 
+ROME_ITSELF = "rome"
 ROME, TUNE = "editing.rome:edit_requests", "editing.fine_tuning:edit_requests"
 EDITORS = {
     editor.name: editor
@@ -87,19 +97,22 @@ OfModel = dict[str, dict[str, object]]
 """Settings by editor that are one model's own."""
 
 
-def read_editors(path: Path) -> dict[str, OfModel]:
-    """The table of editors' settings, by model.
+def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str, OfModel]:
+    """The table of editors' settings, by model; `models` are those that there are (None: any).
 
     Raises:
-        ValueError: naming the row with an unknown editor or setting, or a value that the setting cannot be.
+        ValueError: naming the row with an unknown model, editor or setting, or a value that the setting cannot be.
     """
     found: dict[str, OfModel] = {}
     for row in read_rows(path, EditorRow):
         if row.editor not in EDITORS:
             raise ValueError(f"{path}: row of {row.model!r}: editor {row.editor!r} is none of {', '.join(EDITORS)}")
         editor, known = EDITORS[row.editor], found.setdefault(row.model, {}).setdefault(row.editor, {})
-        if row.setting not in (*editor.chosen, "layer"):
+        layer = () if editor.swept and editor.name != ROME_ITSELF else ("layer",)  # else ROME's
+        if row.setting not in (*editor.chosen, *layer):
             raise ValueError(f"{path}: row of {row.model!r}: {row.editor} has no setting {row.setting!r}")
+        if models is not None and row.model not in models:
+            raise ValueError(f"{path}: {row.model!r} is not in models.tsv{hint(row.model, list(models))}")
         if row.setting in known:
             raise ValueError(f"{path}: {row.setting} of {row.editor} stands twice for {row.model!r}; keep one")
         whole = row.value.is_integer() and row.setting in ("layer", "steps", "span")

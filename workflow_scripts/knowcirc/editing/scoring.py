@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from knowcirc.editing.editors import EDITORS, UNEDITED
+from knowcirc.editing.editors import EDITORS, SWEEP, UNEDITED
 from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
 from knowcirc.editing.making import default_layer, make_edit
@@ -38,11 +38,13 @@ def read_material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, 
 def placed(editor: str, settings: dict[str, object], chosen: dict[str, Any], n_layers: int) -> dict[str, object]:
     """The settings with the editor's layer, and ROME's clamp; none for the unedited model.
 
-    `chosen` is what the sweep has chosen: ROME's `layer` and `clamp`. Settings that have a layer keep theirs.
+    `chosen` is where ROME edits: its `layer` and `clamp`, and what they are from. Settings that have a layer keep
+    theirs.
     """
     if editor == UNEDITED:
         return {}
-    clamp = {"clamp": chosen["clamp"]} if EDITORS[editor].swept else {}
+    swept = EDITORS[editor].swept and chosen["from"] == SWEEP
+    clamp = {"clamp": chosen["clamp"]} if swept else {}
     return {"layer": default_layer(editor, int(chosen["layer"]), n_layers), **settings, **clamp}
 
 

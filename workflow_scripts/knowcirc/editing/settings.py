@@ -54,9 +54,7 @@ class FineTuneSettings(Section):
     steps: Count = setting(25, "most steps of Adam", source="ROME's code")
     learning_rate: Positive = setting(0.0005, "of Adam", source="ROME's code")
     stop_loss: NotNegative = setting(0.01, "stop below this loss", unit="nats", source="ROME's code")
-    bound: Positive | None = setting(
-        None, "most that an entry may move by; none for no bound", source="Zhu et al. 2020"
-    )
+    bound: Positive | None = setting(None, "most that an entry may move by", source="Zhu et al. 2020")
     loss: Loss = setting(
         "prompt", "the target's tokens, read at the prompt's last token (prompt), or after one another (target)"
     )

@@ -71,8 +71,7 @@ class Item:
 
     `function` ("module:name" below `knowcirc`) is called with those of the inputs, the settings and `model` that its
     parameters name. `inputs` are files below the model's folder; one with a placeholder ({editor}, {method}) stands for
-    a file of each, and the function gets a dictionary. `settings` are places in the configuration, or
-    `models.tsv:COLUMN`.
+    a file of each, and the function gets a dictionary. `settings` are places in the configuration.
     """
 
     name: str

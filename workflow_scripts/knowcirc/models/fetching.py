@@ -47,7 +47,7 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     layers = FAMILIES[family].module.read_shape(network.config).n_layers
     if layers != row.n_layers:
         raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
-    check_view(network, FAMILIES[family].module.adapt(network))
+    check_view(network.eval(), FAMILIES[family].module.adapt(network))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").unlink(missing_ok=True)
     if row.bos != "tokenizer":

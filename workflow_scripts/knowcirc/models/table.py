@@ -1,4 +1,4 @@
-"""The table of models, `config/models.tsv`: where each comes from and the load_options it is run with."""
+"""The table of models, `config/models.tsv`: where each comes from, dtype and weight processing."""
 
 from pathlib import Path
 from typing import Annotated, Literal

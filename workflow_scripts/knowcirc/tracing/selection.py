@@ -43,9 +43,9 @@ def facts_to_trace(model: LanguageModel, facts: pd.DataFrame, tracing: dict[str,
         chosen = draw_usable(facts, tracing["facts"], seed)
         prompts, pool = prompts_of_table(model, chosen), prompts_of_table(model, facts)
     else:
-        first_wording = facts[(facts.template == tracing["template"]) & facts.relation.isin(tracing["relations"])]
-        chosen = draw_in_turn(first_wording[first_wording["rank"] == 0], tracing["relations"], tracing["facts"], seed)
-        prompts, pool = prompts_of(model, chosen), prompts_of(model, first_wording)
+        of_wording = facts[(facts.template == tracing["template"]) & facts.relation.isin(tracing["relations"])]
+        chosen = draw_in_turn(of_wording[of_wording["rank"] == 0], tracing["relations"], tracing["facts"], seed)
+        prompts, pool = prompts_of(model, chosen), prompts_of(model, of_wording)
     if chosen.empty:
         raise ValueError(f"tracing: the model knows no fact {REMEDY[tracing['source']]}")
     if len(chosen) < tracing["facts"]:
