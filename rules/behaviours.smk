@@ -140,7 +140,7 @@ rule study_reverse_relations:
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=analysis_settings,
-        reverse=lookup(within=config, dpath="reverse"),
+        both_ways=lookup(within=config, dpath="reverse"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
         code=method_digest("study_reverse_relations", config["circuits"]["methods"][0]),

@@ -16,7 +16,7 @@ def main(job: Job) -> None:
 
     Circuits that are found are not searched again after an interruption, and a search goes on.
     """
-    params, requested = job.params, job.params.reverse
+    params, requested = job.params, job.params.both_ways
     relations = read_relations(params.source, job.input.relations)
     chosen = [
         replace(relations[name], reverse_template=requested["templates"].get(name, relations[name].reverse_template))

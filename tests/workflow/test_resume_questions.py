@@ -71,7 +71,7 @@ def job(inputs: SimpleNamespace, name: str, output: Path) -> Any:
         source="builtin",
         circuits={"method": "eap", "share": 0.2},
         hops={"facts": 3, "d_val": 2, "compositions": [COMPOSITION]},
-        reverse={"relations": ["country_capital"], "templates": {}, "facts": 3, "d_val": 2},
+        both_ways={"relations": ["country_capital"], "templates": {}, "facts": 3, "d_val": 2},
         hits=10,
         seed=0,
         code="code",
