@@ -57,7 +57,7 @@ class StandingSteps(Section):
     prompts: Count = setting(6, "prompts of D_val whose gradient a step takes, drawn anew")
     probes: Count = setting(2, "of these, how many a step measures its groups on")
     polish: Count = setting(8, "steps at the final size, of which the best circuit is taken")
-    steps: Count = setting(300, "steps after which edges only go until the size is reached")
+    steps: Count = setting(150, "steps after which edges only go until the size is reached")
 
 
 class StandingSettings(StandingSteps):

@@ -12,7 +12,8 @@ does, takes tens of thousands of passes. So:
 3. Groups whose removal costs least go (at least half of them, and all that cost less than `price` an edge); the scores
    of the others rise. Groups whose return helps come back. A step tries some whole nodes, too, drawn from those whose
    edges promise least: a node goes where it costs no more an edge than the groups do.
-4. Where the step as a whole costs far more than its groups did one by one, it is taken back to its best third.
+4. Where the step as a whole costs far more than its groups did one by one, it is taken back to its best third, and
+   the next steps try less: half as much after each such step, a quarter more after each other.
 5. At the size that is asked for, steps go on that remove as much as they return, and of all circuits not above that
    size the one whose metric on all prompts is least is the result.
 
@@ -40,6 +41,7 @@ from knowcirc.seeding import derive
 DECAY = 0.9  # of Adam's moments
 RETURNED = 0.5  # quantile of the present edges' scores that a returned edge gets at least
 KEPT_OF_LIMIT = 0.97  # no node goes that would leave less of the size asked for
+LEAST = 1 / 16  # of what a step tries at most, however often steps were taken back
 JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken back, nats
 
 
@@ -47,8 +49,9 @@ JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken 
 class StandingSearch:
     """A search at rest between two steps, so that it can be kept and taken up again.
 
-    `best` is the best circuit not above the size so far, with its metric on all prompts. `path` holds, for sizes asked
-    for, the first circuit that was not above each.
+    `caution` is what the shares of edges that a step tries are multiplied by. `best` is the best circuit not above the
+    size so far, with its metric on all prompts. `path` holds, for sizes asked for, the first circuit that was not above
+    each.
     """
 
     edges: EdgeMatrix
@@ -64,6 +67,7 @@ class StandingSearch:
     before: EdgeMatrix | None = None
     accepted: list[Change] = field(default_factory=list)
     path: dict[float, EdgeMatrix] = field(default_factory=dict)
+    caution: float = 1.0
 
 
 def begin_standing(graph: Graph, scores: Float[ndarray, "src dst"]) -> StandingSearch:
@@ -111,6 +115,10 @@ class Standing:
         """Whether the size should have been reached: from here on edges only go, so that every search ends."""
         return self.search.step >= self.settings.steps and int(self.search.edges.sum()) > self.limit
 
+    @property
+    def _care(self) -> float:
+        return 1.0 if self.late else self.search.caution
+
     def step(self) -> None:
         """One step: a gradient, the measured groups, what goes and what returns."""
         search, settings = self.search, self.settings
@@ -122,6 +130,9 @@ class Standing:
         if search.before is not None and not late and not level <= search.level + JUMP:
             run, values = self._take_back(run, values, chosen)
             level = float(values.detach().mean())
+            search.caution = max(LEAST, 0.5 * search.caution)
+        else:
+            search.caution = min(1.0, 1.25 * search.caution)
         search.level = level if np.isnan(search.level) else 0.5 * search.level + 0.5 * level
         gradient = self._gradient(run, values)
         self._learn(gradient)
@@ -174,17 +185,19 @@ class Standing:
         search, settings = self.search, self.settings
         present = int(search.edges.sum())
         easy = present > settings.turn * self.graph.n_edges or search.level <= self.whole + settings.ease
-        rate = settings.first if easy else settings.later
+        rate = (settings.first if easy else settings.later) * self._care
         surplus = max(0, present - self.limit)
         # at the size asked for, what is sure to go (half of it) makes room for all that may return
-        requested = min(int(present * rate), 2 * (surplus + int(settings.returned * present))) + settings.groups
+        requested = (
+            min(int(present * rate), 2 * (surplus + int(settings.returned * self._care * present))) + settings.groups
+        )
         return self._groups(np.where(search.edges, -search.scores, -np.inf), requested, settings.groups, present=False)
 
     def _wanted(self, gradient: Float[ndarray, "src dst"]) -> list[Change]:
         """Groups of absent edges that may return: those whose return is promised to lower the metric most."""
         search, settings = self.search, self.settings
         promise = np.where(self.graph.valid & ~search.edges & (gradient < 0), -gradient, -np.inf)
-        requested = int(settings.returned * search.edges.sum())
+        requested = int(settings.returned * self._care * search.edges.sum())
         return self._groups(promise, requested, settings.return_groups, present=True)
 
     def _idle(self, rng: np.random.Generator) -> list[Change]:
