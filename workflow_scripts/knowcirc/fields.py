@@ -95,8 +95,9 @@ def _line(loc: Sequence[int | str], one: Any, kind: type[BaseModel]) -> tuple[st
     if one["type"] == "literal_error":
         choices = [str(choice) for choice in choices_at(kind, loc)]
         return where, f"{value!r} is none of {', '.join(choices)}{near(str(value), choices)}"
-    text = str(one["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return where, f"{value!r} {text}" if text.startswith("should") else text
+    text = str(one["msg"]).removeprefix("Value error, ")
+    _, should, what = text.partition(" should ")  # "Input should be ...", "String should match ..."
+    return where, f"{value!r} should {what}" if should else text
 
 
 def keys_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
