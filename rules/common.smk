@@ -16,7 +16,7 @@ from knowcirc.editing.editors import (
     settings_of as settings_of_editor,
 )
 from knowcirc.facts.sources import SOURCES, DatasetRow
-from knowcirc.fields import read_rows
+from knowcirc.fields import read_rows, value_at
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
@@ -26,7 +26,6 @@ from knowcirc.items.files import (
     inputs_of,
     log_of,
     names_of,
-    value_at,
 )
 from knowcirc.items.tables import TABLES
 from knowcirc.models.families import FAMILIES

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from knowcirc.digest import code_digest
+from knowcirc.fields import value_at
 from knowcirc.functions import function_of
 from knowcirc.items.__main__ import markdown
 from knowcirc.items.contract import Figure, Item, Table
 from knowcirc.items.figures import FIGURES
-from knowcirc.items.files import value_at
 from knowcirc.items.tables import TABLES
 
 ROOT = Path(__file__).parents[2]

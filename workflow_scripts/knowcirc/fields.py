@@ -170,3 +170,11 @@ def read_rows(path: Path, kind: type[S]) -> Iterator[S]:
             optional = [key for key, field in kind.model_fields.items() if type(None) in get_args(field.annotation)]
             values = {key: None if text == "" and key in optional else text for key, text in line.items()}
             yield read(kind, values, name)
+
+
+def value_at(config: Mapping[str, Any], place: str) -> Any:
+    """The value at a place of the configuration: keys, and numbers into lists, with slashes between."""
+    value: Any = config
+    for key in place.split("/"):
+        value = value[int(key) if key.isdigit() else key]
+    return value

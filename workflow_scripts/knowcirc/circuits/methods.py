@@ -1,12 +1,14 @@
 """The registry of methods that find circuits: what finds them, by which settings, at what cost, and how it is drawn.
 
-A new method is a module with a function like `discovery.find_attributed`, and an entry here. Nothing here imports more
-than the standard library: the workflow reads the registry on every start.
+A new method is a module with a function like `discovery.find_attributed`, and an entry here. Nothing here imports
+torch: the workflow reads the registry on every start.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from knowcirc.fields import value_at
 
 Line = str | tuple[int, tuple[int, ...]]
 
@@ -101,7 +103,5 @@ def settings_in(config: Mapping[str, Any], method: str) -> dict[str, object]:
 
 def _at(config: Mapping[str, Any], place: str) -> object:
     path, _, keys = place.partition("/{")
-    value: Any = config
-    for key in path.split("/"):
-        value = value[key]
+    value = value_at(config, path)
     return {key: value[key] for key in keys.rstrip("}").split(",")} if keys else value

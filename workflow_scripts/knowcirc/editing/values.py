@@ -7,7 +7,6 @@ weight decay. Only the tokens from the edited one on, in the layers above, depen
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import get_args
 
 import torch
@@ -18,7 +17,7 @@ from knowcirc.editing.edits import Request, check_layer
 from knowcirc.editing.settings import Token, ValueSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import HookPoint, KeyValue, Transformer, unchanged
+from knowcirc.models.transformer import KeyValue, Transformer, keeping, unchanged
 
 TOKENS: tuple[Token, ...] = get_args(Token)
 
@@ -135,7 +134,7 @@ def prepare(
         if current > layer:
             keys, values = network.keys_values(current, x)
             past.append((_gather(keys, before.clamp(min=0)), _gather(values, before.clamp(min=0))))
-        x = network.advance(current, x, hook=partial(_keep_middle, middles) if current == layer else unchanged)
+        x = network.advance(current, x, hook=keeping("middle", middles) if current == layer else unchanged)
         if current == layer:
             kept = _gather(middles[0], take)
             hidden = network.blocks[layer].mlp.hidden(network.blocks[layer].norm2(kept[:, 0]))
@@ -143,12 +142,6 @@ def prepare(
     assert request.essence is not None  # noqa: S101 (_contexts has refused it)
     essence_at = len(request.essence.ids) - 1 - int(starts[-1])
     return Rows(kept, past, before < 0, starts, target_at, essence_at), hidden[:-1]
-
-
-def _keep_middle(found: list[Tensor], point: HookPoint, value: Tensor) -> Tensor:
-    if point == "middle":
-        found.append(value)
-    return value
 
 
 def _gather(x: Tensor, positions: Int[Tensor, "row pos"]) -> Tensor:

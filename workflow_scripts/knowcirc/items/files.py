@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from knowcirc.items.contract import Figure, Item
 
@@ -42,14 +41,6 @@ def figure_files(item: Figure) -> dict[str, str]:
     ends = {"png": "png", "pdf": "pdf"} | ({"data": "csv"} if item.data else {})
     folder = "all" if item.together else "{model}"
     return {key: f"<results>/{folder}/figures/{item.name.removeprefix('all_')}.{end}" for key, end in ends.items()}
-
-
-def value_at(config: Mapping[str, Any], place: str) -> Any:
-    """The value at a place of the configuration: keys, and numbers into lists, with slashes between."""
-    value: Any = config
-    for key in place.split("/"):
-        value = value[int(key) if key.isdigit() else key]
-    return value
 
 
 def log_of(item: Item) -> str:

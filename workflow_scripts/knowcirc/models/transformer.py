@@ -61,6 +61,17 @@ def unchanged(point: HookPoint, value: Tensor) -> Tensor:
     return value
 
 
+def keeping(at: HookPoint, found: list[Tensor]) -> Hook:
+    """The hook that adds the value at one point to `found`, and leaves everything as it is."""
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == at:
+            found.append(value)
+        return value
+
+    return hook
+
+
 @dataclass(frozen=True, slots=True)
 class Transformer:
     """A model's weights and its forward pass.

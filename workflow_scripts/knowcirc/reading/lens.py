@@ -14,7 +14,7 @@ from torch import Tensor
 from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import HookPoint, Transformer
+from knowcirc.models.transformer import Transformer, keeping
 
 BATCH = 16
 
@@ -23,15 +23,9 @@ def steps(network: Transformer, ids: Int[Tensor, "batch pos"]) -> Iterator[Float
     """The residual stream before layer 0, then after the attention and after the MLP of each layer."""
     x = network.embed(ids)
     middle: list[Tensor] = []
-
-    def hook(point: HookPoint, value: Tensor) -> Tensor:
-        if point == "middle":
-            middle.append(value)
-        return value
-
     yield x
     for layer in range(network.shape.n_layers):
-        x = network.advance(layer, x, hook=hook)
+        x = network.advance(layer, x, hook=keeping("middle", middle))
         yield middle.pop()
         yield x
 
