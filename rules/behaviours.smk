@@ -28,19 +28,17 @@ rule study_in_context:
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
-        relations=relations_of_study,
-        circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
-            method=config["circuits"]["methods"][:1],
-        ),
+        relation=relation_of_wildcard,
+        circuits=first_circuits_of_relation,
     output:
-        ablation="<results>/{model}/circuits/icl_ablation.csv",
-        attention="<results>/{model}/figures/icl_attention.csv",
-        meta="<results>/{model}/figures/icl_attention.json",
+        row="<results>/{model}/behaviours/in_context/{relation}.csv",
+        attention="<results>/{model}/behaviours/in_context/{relation}_attention.csv",
+        meta="<results>/{model}/behaviours/in_context/{relation}.json",
     log:
-        "<logs>/study_in_context/{model}.log",
+        "<logs>/study_in_context/{model}/{relation}.log",
     benchmark:
-        "<benchmarks>/study_in_context/{model}.tsv"
+        "<benchmarks>/study_in_context/{model}/{relation}.tsv"
+    priority: 1  # long searches: what is short fills in behind them
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -49,13 +47,41 @@ rule study_in_context:
         load_options=load_options,
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
-        icl=lookup(within=config, dpath="icl"),
+        icl=icl_counts,
         hits=lookup(within=config, dpath="facts/hits"),
         circuits=analysis_settings,
         seed=lookup(within=config, dpath="seed"),
         code=method_digest("study_in_context", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_in_context.py"
+
+
+rule gather_in_context:
+    """The ablation of all relations, and the attention of the relation whose fact is mended most."""
+    input:
+        rows=expand(
+            "<results>/{{model}}/behaviours/in_context/{relation}.csv",
+            relation=config["icl"]["relations"],
+        ),
+        attention=expand(
+            "<results>/{{model}}/behaviours/in_context/{relation}_attention.csv",
+            relation=config["icl"]["relations"],
+        ),
+        metas=expand(
+            "<results>/{{model}}/behaviours/in_context/{relation}.json",
+            relation=config["icl"]["relations"],
+        ),
+    output:
+        ablation="<results>/{model}/circuits/icl_ablation.csv",
+        attention="<results>/{model}/figures/icl_attention.csv",
+        meta="<results>/{model}/figures/icl_attention.json",
+    log:
+        "<logs>/gather_in_context/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_in_context"),
+    script:
+        "../workflow_scripts/gather_in_context.py"
 
 
 rule read_wrong_answers:
@@ -99,6 +125,7 @@ rule study_hops:
         "<logs>/study_hops/{model}.log",
     benchmark:
         "<benchmarks>/study_hops/{model}.tsv"
+    priority: 1  # long searches: what is short fills in behind them
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -131,6 +158,7 @@ rule study_reverse_relations:
         "<logs>/study_reverse_relations/{model}.log",
     benchmark:
         "<benchmarks>/study_reverse_relations/{model}.tsv"
+    priority: 1  # long searches: what is short fills in behind them
     threads: 1
     resources:
         mem_mb=model_mb,

@@ -69,6 +69,7 @@ wildcard_constraints:
     model="|".join(config["models"]),
     method="|".join(map(re.escape, METHODS)),
     shard="|".join(["all", *config["relations"]["names"]]),
+    relation="|".join(config["relations"]["names"]),
     editor="|".join([UNEDITED, *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),
 
@@ -257,6 +258,23 @@ def analysis_settings(wildcards) -> dict[str, object]:
 def single_settings(wildcards) -> dict[str, object]:
     """How the many circuits of single prompts before and after edits are found, against the zero baseline."""
     return circuit_settings(config["circuits"]["single"])
+
+
+def relation_of_wildcard(wildcards) -> str:
+    """The relation file of a job of one relation."""
+    return RELATION_FILES[wildcards.relation]
+
+
+def first_circuits_of_relation(wildcards) -> str:
+    """The file with the relation's circuit by the first method."""
+    method = config["circuits"]["methods"][0]
+    shard = wildcards.relation if FINDERS[method].minutes else "all"
+    return f"<results>/{wildcards.model}/circuits/{method}/{shard}.npz"
+
+
+def icl_counts(wildcards) -> dict[str, object]:
+    """What the study of one relation's demonstrations depends on: not which relations are studied."""
+    return {name: value for name, value in config["icl"].items() if name != "relations"}
 
 
 def relation_of_showcase(wildcards) -> str:

@@ -1,36 +1,41 @@
-"""What a demonstration changes: new heads in the circuit, their attention, their ablation (KC Fig. 5, Table 2)."""
+"""What demonstrations change in a relation: new heads in the circuit, their attention, their ablation (KC Table 2)."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.behaviours.in_context import IclSettings, enough, showcase_attention, study_relation
+from knowcirc.behaviours.in_context import ATTENTION_COLUMNS, IclSettings, attention_of, enough, study_relation
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.relations import read_relations
 from knowcirc.files import read_table, write_json, write_table
-from knowcirc.job import Job, progress, run
+from knowcirc.job import Job, run
+
+log = logging.getLogger(__name__)
 
 
 def main(job: Job) -> None:
-    """Write the ablation by relation, and the new heads' attention for the fact that demonstrations mend most.
+    """Write the relation's row of the ablation, and the new heads' attention for the fact that is mended most.
 
-    Circuits that are found are not searched again after an interruption, and a search goes on.
+    No row is written where the model knows too few facts to demonstrate. Circuits that are found are not searched
+    again after an interruption, and a search goes on.
     """
-    params = job.params
+    params, name = job.params, job.wildcards.relation
     survey = read_table(job.input.facts)
-    first_wording = survey[survey.template == 0]
-    relations = read_relations(params.source, job.input.relations)
-    finder = KeptCircuits.of(job, job.output.ablation)
-    own = load_circuits(Path(job.input.circuits[0]), finder.settings.method)
-    counts = {key: value for key, value in params.icl.items() if key != "relations"}
-    settings = IclSettings(**counts, hits=params.hits, seed=params.seed)
-    studied = []
-    for name in progress(enough(first_wording, params.icl), "in-context: relations"):
-        rows = first_wording[first_wording.relation == name]
-        studied.append(study_relation(finder, relations[name], rows, own.get(name), settings))
-    write_table(job.output.ablation, pd.DataFrame([study.row for study in studied]))
-    attention, meta = showcase_attention(finder.model, studied)
+    rows = survey[(survey.template == 0) & (survey.relation == name)]
+    if not enough(rows, params.icl["demonstrations"]):
+        log.warning("in-context: %s is left out, too few of its facts are known to demonstrate", name)
+        write_table(job.output.row, pd.DataFrame(columns=["relation"]))
+        write_table(job.output.attention, pd.DataFrame(columns=list(ATTENTION_COLUMNS)))
+        write_json(job.output.meta, {})
+        return
+    finder = KeptCircuits.of(job, job.output.row)
+    relation = read_relations(params.source, [job.input.relation])[name]
+    own = load_circuits(Path(job.input.circuits), finder.settings.method).get(name)
+    study = study_relation(finder, relation, rows, own, IclSettings(**params.icl, hits=params.hits, seed=params.seed))
+    attention, meta = attention_of(finder.model, study)
+    write_table(job.output.row, pd.DataFrame([study.row]))
     write_table(job.output.attention, attention)
     write_json(job.output.meta, meta)
     finder.parts.clear()

@@ -16,7 +16,7 @@ from torch import Tensor
 from knowcirc.behaviours import in_context as in_context_study
 from knowcirc.behaviours.demonstrations import choose_demonstrations, demonstrate, new_heads
 from knowcirc.behaviours.hallucination import describe_case, pick_cases
-from knowcirc.behaviours.in_context import IclSettings, showcase_attention, study_relation
+from knowcirc.behaviours.in_context import IclSettings, attention_of, enough, most_mended, study_relation
 from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.circuit_settings import CircuitSettings
@@ -533,8 +533,7 @@ def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(model
     study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
     fresh = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != (1, 2)]
     study = replace(study, heads=fresh)
-    worse = replace(study, p_demonstrated=study.p_zero - 1.0, row={**study.row, "relation": "worse"}, heads=[(1, 2)])
-    frame, meta = showcase_attention(model, [worse, study])
+    frame, meta = attention_of(model, study)
     assert (meta["method"], meta["n_edges"]) == ("eap", study.n_edges)
     assert (meta["relation"], meta["prompt_icl"]) == ("capital", study.demonstrated.prompt.text)
     assert (meta["p_zero"], meta["p_icl"]) == (study.p_zero, study.p_demonstrated)
@@ -555,6 +554,15 @@ def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(model
     assert "a1.h2" not in heads
     (left_out,) = set(readings) - {*heads, "a1.h2"}
     assert sum(readings[left_out].attention[low:high]) <= shares[-1]
+
+
+def test_the_relation_shown_is_that_of_the_answer_that_rose_most() -> None:
+    assert most_mended([{"p_zero": p, "p_icl": q} for p, q in ((0.5, 0.9), (0.1, 0.6), (0.9, 0.95))]) == 1
+
+
+def test_a_relation_is_studied_where_more_objects_are_known_than_a_prompt_demonstrates() -> None:
+    rows = pd.DataFrame({"rank": [0, 0, 0, 3], "object": ["Lima", "Oslo", "Oslo", "Rome"]})
+    assert [enough(rows, n) for n in (1, 2, 3)] == [True, False, False]
 
 
 def test_circuits_of_a_study_that_was_cut_short_are_not_searched_again(
@@ -578,7 +586,7 @@ def test_a_showcase_without_new_heads_has_its_columns_all_the_same(
 ) -> None:
     model = load_tiny("llama")
     study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
-    frame, meta = showcase_attention(model, [replace(study, heads=[])])
+    frame, meta = attention_of(model, replace(study, heads=[]))
     assert meta["n_new_heads"] == len(frame) == 0
     assert {"head", "position", "token", "in_demonstration", "attention", "share_on_demonstration"} == set(frame)
 

@@ -53,7 +53,7 @@ def same(found: StandingSearch, expected: StandingSearch) -> None:
     """Make sure that two searches stand at the same point."""
     for name in ("edges", "scores", "mean", "square", "best", "before"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
-    for name in ("step", "level", "polished", "rows", "best_metric", "caution"):
+    for name in ("step", "level", "polished", "rows", "best_metric", "refused", "caution"):
         np.testing.assert_equal(getattr(found, name), getattr(expected, name), err_msg=name)
     assert found.path.keys() == expected.path.keys()
     assert all((found.path[size] == expected.path[size]).all() for size in found.path)
@@ -195,18 +195,18 @@ def test_a_search_that_would_go_on_for_long_ends_at_its_size(
     assert 3 < steps[0] < steps[1]
 
 
-def test_steps_try_less_after_one_was_taken_back_and_more_again_later(
+def test_steps_try_less_after_several_in_a_row_were_taken_back_and_more_again_later(
     model: LanguageModel, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = task_of(model, PROMPTS, PARTNERS, "nll", "zero")
-    settings = SETTINGS.model_copy(update={"first": 0.1, "size": 0.05})
+    settings = SETTINGS.model_copy(update={"first": 0.1, "size": 0.05, "nodes": 0})
     search = Standing(model.transformer, graph, task, settings, begin_standing(graph, graph.valid.astype(float)))
     found = []
-    for jump in (1e9, -1e9, -1e9, -1e9, -1e9, -1e9, 1e9, 1e9):
+    for jump in (1e9, -1e9, 1e9, -1e9, -1e9, -1e9, -1e9, -1e9, -1e9, 1e9, 1e9):
         monkeypatch.setattr("knowcirc.circuits.standing.JUMP", jump)
         search.step()
         found.append(search.search.caution)
-    assert found == [1.0, 0.5, 0.25, 0.125, 0.0625, 0.0625, 0.078125, 0.09765625]
+    assert found == [1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.0625, 0.078125, 0.09765625]
     careful, bold = (begin_standing(graph, graph.valid.astype(float)) for _ in range(2))
     careful.caution = 0.25
     tried = [sum(map(len, Standing(model.transformer, graph, task, settings, at)._weakest())) for at in (careful, bold)]

@@ -65,21 +65,9 @@ class IclStudy:
     p_demonstrated: float
 
 
-def enough(first_wording: pd.DataFrame, requested: dict[str, Any]) -> list[str]:
-    """The wanted relations of which the model knows more facts than a prompt has demonstrations.
-
-    The others are left out, and named in the log.
-
-    Raises:
-        ValueError: if none is left.
-    """
-    known = first_wording[first_wording["rank"] == 0].groupby("relation")["object"].nunique()
-    left = [name for name in requested["relations"] if known.get(name, 0) > requested["demonstrations"]]
-    for name in sorted(set(requested["relations"]) - set(left)):
-        log.warning("in-context: %s is left out, too few of its facts are known to demonstrate", name)
-    if not left:
-        raise ValueError("icl.relations: the model knows too few facts of all of them; name others")
-    return left
+def enough(first_wording: pd.DataFrame, demonstrations: int) -> bool:
+    """Whether the model knows more facts of a relation, by its rows of the first wording, than prompts demonstrate."""
+    return int(first_wording.loc[first_wording["rank"] == 0, "object"].nunique()) > demonstrations
 
 
 def study_relation(
@@ -173,12 +161,11 @@ def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Seque
     return {**columns("attention_new", bootstrap(new)), **columns("attention_others", bootstrap(rest))}
 
 
-def showcase_attention(model: LanguageModel, studies: Sequence[IclStudy]) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Figure icl_attention: attention from the last position on the most mended fact, by its relation's new heads.
+def attention_of(model: LanguageModel, study: IclStudy) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Attention from the last position on the most mended fact of a relation, by the relation's new heads.
 
     Shown are the new heads with the largest share of attention on the demonstration.
     """
-    study = max(studies, key=lambda one: one.p_demonstrated - one.p_zero)
     prompt, (low, high) = study.demonstrated.prompt, study.demonstrated.demonstration
     patterns = observe(model, prompt).attention.cpu().numpy()
     heads = sorted(study.heads, key=lambda at: -patterns[at][low:high].sum())
@@ -207,3 +194,8 @@ def showcase_attention(model: LanguageModel, studies: Sequence[IclStudy]) -> tup
         "n_edges": study.n_edges,
     }
     return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta
+
+
+def most_mended(metas: Sequence[dict[str, Any]]) -> int:
+    """Which relation figure icl_attention shows: that of the fact whose answer's probability rises most."""
+    return max(range(len(metas)), key=lambda i: metas[i]["p_icl"] - metas[i]["p_zero"])

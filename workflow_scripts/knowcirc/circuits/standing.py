@@ -12,8 +12,9 @@ does, takes tens of thousands of passes. So:
 3. Groups whose removal costs least go (at least half of them, and all that cost less than `price` an edge); the scores
    of the others rise. Groups whose return helps come back. A step tries some whole nodes, too, drawn from those whose
    edges promise least: a node goes where it costs no more an edge than the groups do.
-4. Where the step as a whole costs far more than its groups did one by one, it is taken back to its best third, and
-   the next steps try less: half as much after each such step, a quarter more after each other.
+4. Where the step as a whole costs far more than its groups did one by one, it is taken back to its best third. Where
+   that happens to steps in a row, the next ones try less: half as much after each but the first, and a quarter more
+   again after each step that stands.
 5. At the size that is asked for, steps go on that remove as much as they return, and of all circuits not above that
    size the one whose metric on all prompts is least is the result.
 
@@ -49,7 +50,8 @@ JUMP = 1.0  # how far above the metric's running mean a step's outcome is taken 
 class StandingSearch:
     """A search at rest between two steps, so that it can be kept and taken up again.
 
-    `caution` is what the shares of edges that a step tries are multiplied by. `best` is the best circuit not above the
+    `refused` is how many steps in a row were taken back just now, and `caution` what the shares of edges that a step
+    tries are multiplied by. `best` is the best circuit not above the
     size so far, with its metric on all prompts. `path` holds, for sizes asked for, the first circuit that was not above
     each.
     """
@@ -67,6 +69,7 @@ class StandingSearch:
     before: EdgeMatrix | None = None
     accepted: list[Change] = field(default_factory=list)
     path: dict[float, EdgeMatrix] = field(default_factory=dict)
+    refused: int = 0
     caution: float = 1.0
 
 
@@ -130,8 +133,11 @@ class Standing:
         if search.before is not None and not late and not level <= search.level + JUMP:
             run, values = self._take_back(run, values, chosen)
             level = float(values.detach().mean())
-            search.caution = max(LEAST, 0.5 * search.caution)
+            search.refused += 1
+            if search.refused > 1:  # one alone happens in most searches, and they lose by going slower after it
+                search.caution = max(LEAST, 0.5 * search.caution)
         else:
+            search.refused = 0
             search.caution = min(1.0, 1.25 * search.caution)
         search.level = level if np.isnan(search.level) else 0.5 * search.level + 0.5 * level
         gradient = self._gradient(run, values)

@@ -200,7 +200,15 @@ def save_standing(path: Path, search: StandingSearch) -> None:
     """Keep a search between two steps."""
     kept = {name: edges for name in ("best", "before") if (edges := getattr(search, name)) is not None}
     accepted = search.accepted
-    numbers = (search.step, search.level, search.polished, search.rows, search.best_metric, search.caution)
+    numbers = (
+        search.step,
+        search.level,
+        search.polished,
+        search.rows,
+        search.best_metric,
+        search.refused,
+        search.caution,
+    )
     with atomic(path) as part, part.open("wb") as handle:
         np.savez_compressed(
             handle,
@@ -237,7 +245,7 @@ def load_standing(path: Path, graph: Graph | None = None) -> StandingSearch:
 
 def _read(arrays: dict[str, ndarray]) -> StandingSearch:
     """A search from the arrays of its file."""
-    step, level, polished, rows, best_metric, caution = arrays["numbers"].tolist()
+    step, level, polished, rows, best_metric, refused, caution = arrays["numbers"].tolist()
     ends = np.cumsum(arrays["accepted"][:, 0])[:-1]
     pieces = zip(np.split(arrays["src"], ends), np.split(arrays["dst"], ends), strict=True)
     flags = arrays["accepted"][:, 1].tolist()
@@ -256,5 +264,6 @@ def _read(arrays: dict[str, ndarray]) -> StandingSearch:
         before=arrays.get("before"),
         accepted=accepted,
         path=dict(zip(arrays["sizes"].tolist(), arrays["path"], strict=True)),
+        refused=int(refused),
         caution=caution,
     )
