@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook("knowcirc", "beartype.beartype")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from functools import cache  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
@@ -25,6 +25,14 @@ from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 Loader = Callable[..., LanguageModel]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is found out about models is kept apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

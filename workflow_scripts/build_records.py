@@ -9,6 +9,7 @@ from knowcirc.facts.relations import read_relations
 from knowcirc.files import read_table, write_json
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
+from knowcirc.models.tokens import token_text
 
 
 def main(job: Job) -> None:
@@ -26,7 +27,7 @@ def main(job: Job) -> None:
     if params.records_from == "counterfact":
         records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested)
     else:
-        texts = [str(model.text.decode(list(prefix))).strip() for prefix in prefixes]
+        texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]
         records = choose_records(chosen, known, **requested, prefixes=texts)
     write_json(

@@ -49,6 +49,7 @@ from knowcirc.models.loading import LanguageModel, load
 from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Transformer
 from sequential import measure
+from unit import reference
 
 TEXT, ANSWER = "The official language of France is", "French"
 TAU = 0.05
@@ -138,7 +139,7 @@ def forward_calls(model: LanguageModel, fast: Transformer, graph: Graph, task: T
 
     @torch.no_grad()
     def hugging_face() -> object:
-        return model.network(task.ids, use_cache=False, logits_to_keep=1)
+        return reference.network(model)(task.ids, use_cache=False, logits_to_keep=1)
 
     return {
         HUGGING_FACE: hugging_face,

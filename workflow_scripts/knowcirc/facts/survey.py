@@ -14,6 +14,7 @@ from knowcirc.facts.knowledge import answer_prompts, split_facts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.facts.relations import Relation
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, wilson
 
@@ -41,7 +42,7 @@ def survey_relation(
                     "object": fact.object,
                     "rank": answer.rank,
                     "p": answer.p,
-                    "top": model.text.decode([answer.top]),
+                    "top": token_text(model.text, [answer.top]),
                     "p_top": answer.p_top,
                     "wrong": "" if named == fact.object else named,
                     "split": "",
