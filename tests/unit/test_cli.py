@@ -776,6 +776,6 @@ def test_edit_never_writes_into_a_folder_with_files(llama: Path, tmp_path: Path,
 
 
 def test_our_own_mistakes_keep_their_traceback(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowcirc.commands.discover.random_circuit", lambda *_: 1 / 0)
+    monkeypatch.setattr("knowcirc.commands.ranking.random_circuit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["discover", str(llama), "--method", "random", "--out", "c.json"])

@@ -10,6 +10,7 @@ from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.settings import TAU
 from knowcirc.commands.arguments import check_output_file, flag, real, whole
 from knowcirc.commands.cases import Case, Needs, read_cases
+from knowcirc.commands.measures import measures_of
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 from knowcirc.configuration.study import default
 
@@ -207,13 +208,6 @@ def check_measures(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--metric kl with --method {args.method}: its gradient is zero on the clean prompt; take --method eap-ig"
         )
-
-
-def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
-    """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
-    attribution = not METHODS[method].together
-    metric = metric or ("logit-diff" if attribution and case.paired else "nll")
-    return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")
 
 
 def check_partners(method: str, metric: str | None, ablation: str | None, cases: Sequence[Case]) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from knowcirc.circuits.export import expanded
 from knowcirc.commands.arguments import show
-from knowcirc.commands.evaluate import check_fit, read
+from knowcirc.commands.circuit_files import check_fit, read
 from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
 from knowcirc.facts.prompts import Prompt, answer_tokens, word_positions
 from knowcirc.files import write_table

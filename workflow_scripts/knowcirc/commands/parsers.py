@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from knowcirc.commands.arguments import check_input_file, check_output_file, real, several, whole, words
+from knowcirc.commands.arguments import (
+    check_circuits_stay,
+    check_figure,
+    check_input_file,
+    check_output_file,
+    real,
+    several,
+    whole,
+    words,
+)
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.discover_parser import add_discover
 from knowcirc.commands.edit_parser import add_edit
@@ -12,7 +21,6 @@ from knowcirc.configuration.study import default
 from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS
 
 MAX_SEED = 2**32 - 1
-FIGURE_ENDS = (".png", ".pdf")
 
 
 def add_evaluate(commands: "Subparsers") -> None:
@@ -47,16 +55,6 @@ def prepare_evaluate(args: argparse.Namespace) -> None:
         check_circuits_stay(args.out, args.circuit)
 
 
-def check_circuits_stay(out: Path, *circuits: Path) -> None:
-    """Make sure that the output replaces none of the circuits that the command reads.
-
-    Raises:
-        ValueError: if it does.
-    """
-    if out.absolute() in [path.absolute() for path in circuits]:
-        raise ValueError(f"--out would replace the circuit {out}; give another file")
-
-
 def add_compare(commands: "Subparsers") -> None:
     """Add `knowcirc compare`."""
     parser = new_parser(
@@ -82,21 +80,6 @@ def prepare_compare(args: argparse.Namespace) -> None:
         check_output_file(args.out)
         check_circuits_stay(args.out, args.before, args.after)
     check_figure(args)
-
-
-def check_figure(args: argparse.Namespace) -> None:
-    """Make sure that the figure can be written, as PNG or PDF, and replaces no other file of the command.
-
-    Raises:
-        ValueError: if not.
-    """
-    if args.figure is None:
-        return
-    check_output_file(args.figure)
-    if args.figure.suffix not in FIGURE_ENDS:
-        raise ValueError(f"--figure {args.figure}: its name must end in {' or '.join(FIGURE_ENDS)}")
-    if args.out is not None and args.figure.absolute() == args.out.absolute():
-        raise ValueError(f"--figure would replace the table {args.out}; give another file")
 
 
 def add_heads(commands: "Subparsers") -> None:
