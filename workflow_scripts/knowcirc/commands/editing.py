@@ -1,4 +1,4 @@
-"""What `knowcirc edit` does with a model: reads the target's probability, finds the edit, writes the edited folder."""
+"""What `knowcirc edit` does with a model: where to edit, the target's probability, the edit, the new folder."""
 
 import argparse
 import logging
@@ -7,14 +7,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from knowcirc.configuration.study import default
+from knowcirc.editing.editors import EDITORS
 from knowcirc.editing.edits import Edit, Material, Request
 from knowcirc.editing.making import make_edits
+from knowcirc.editing.memit import layers_below
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel, weights_digest
@@ -28,6 +32,34 @@ TOKENIZER_FILES = (
     "chat_template*",
 )
 log = logging.getLogger(__name__)
+
+
+def plain_prompt(args: argparse.Namespace) -> Prompt:
+    """A request that is given as token ids."""
+    target = " ".join(map(str, args.answer_id))
+    return Prompt(" ".join(map(str, args.ids)), args.ids, None, target, args.answer_id)
+
+
+def plain_request(args: argparse.Namespace) -> Request:
+    """The same with its target, for an editor."""
+    return Request(plain_prompt(args), None, args.answer_id)
+
+
+def find_place(results: Path, digest: str) -> dict[str, Any] | None:
+    """Where a study under a results folder edits the model of this digest: ROME's `layer` and `clamp`."""
+    for path in sorted(results.glob("*/edits/edit_layer.json")):
+        summary = path.parents[1] / "moments" / "moments.json"
+        if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
+            return dict(read_json(path))
+    return None
+
+
+def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
+    """The layers whose second moments the editor reads."""
+    if not EDITORS[editor].moments:
+        return []
+    layer = int(str(settings["layer"]))
+    return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
 
 
 @torch.no_grad()
