@@ -92,7 +92,7 @@ rule describe_showcase:
         "<logs>/describe_showcase/{model}.log",
     benchmark:
         "<benchmarks>/describe_showcase/{model}.tsv"
-    priority: 1  # the longest chain: exact searches, then those of the edited models
+    priority: 2  # the longest chain: an exact search, then those of the edited models
     threads: 1
     resources:
         mem_mb=model_mb,

@@ -41,6 +41,7 @@ rule estimate_moments:
         "<logs>/estimate_moments/{model}.log",
     benchmark:
         "<benchmarks>/estimate_moments/{model}.tsv"
+    priority: 2  # the longest chain goes through it
     threads: 1
     resources:
         mem_mb=model_mb,

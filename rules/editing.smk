@@ -11,6 +11,7 @@ rule build_records:
         "<logs>/build_records/{model}.log",
     benchmark:
         "<benchmarks>/build_records/{model}.tsv"
+    priority: 2  # the longest chain goes through it
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -144,6 +145,7 @@ rule compare_edited_circuits:
         "<logs>/compare_edited_circuits/{model}.log",
     benchmark:
         "<benchmarks>/compare_edited_circuits/{model}.tsv"
+    priority: 2  # two exact searches, after those of the showcase: the longest chain
     threads: 1
     resources:
         mem_mb=model_mb,

@@ -10,6 +10,7 @@ rule find_known_facts:
         "<logs>/find_known_facts/{model}.log",
     benchmark:
         "<benchmarks>/find_known_facts/{model}.tsv"
+    priority: 2  # the longest chain goes through it
     threads: 1
     resources:
         mem_mb=model_mb,

@@ -4,13 +4,18 @@ The import hook makes every annotated shape and type of the library a check at r
 first import of knowcirc.
 """
 
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook("knowcirc", "beartype.beartype")
+SOURCES = Path(__file__).resolve().parents[1] / "workflow_scripts"
+MODULES = {path: ".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in SOURCES.glob("knowcirc/**/*.py")}
+# Commands import types of heavy libraries for the type checker alone, and such names beartype cannot resolve.
+HOOKED = [name for path, name in MODULES.items() if "if TYPE_CHECKING:" not in path.read_text("utf-8")]
+install_import_hook(HOOKED, "beartype.beartype")
 
 from collections.abc import Callable, Iterator  # noqa: E402
 from functools import cache  # noqa: E402
-from pathlib import Path  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 

@@ -9,7 +9,7 @@ import torch
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import circuit_answers, hits
 from knowcirc.circuits.graph import Graph
-from knowcirc.commands.edit import read_target
+from knowcirc.commands.editing import read_target
 from knowcirc.edited.views import read_view
 from knowcirc.editing.edits import Request
 from knowcirc.editing.evaluation import greedy_shares, object_probabilities

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from knowcirc import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 LIBRARY = sorted((ROOT / "workflow_scripts/knowcirc").rglob("*.py"))
 ITEM_SCRIPTS = {"plot_item", "tabulate_item"}  # of the rules that are made from the registry of items
+COMMANDS = ROOT / "workflow_scripts/knowcirc/commands"
+PARTS = ("add", "prepare", "run")  # of a command
 RULES = sorted((ROOT / "rules").glob("*.smk"))
 
 
@@ -58,6 +62,26 @@ def test_library_modules_are_short_and_documented(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 60, node.name
     assert not re.search(r"import pickle|torch\.load\(|trust_remote_code\s*=\s*True", text)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_is_one_module(name: str) -> None:
+    """What it accepts, its checks, what it does; nothing that stands before `run` imports a library by the way."""
+    tree = ast.parse((COMMANDS / f"{name}.py").read_text("utf-8"))
+    assert str(ast.get_docstring(tree)).startswith(f"`knowcirc {name}`: ")
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = [function.name for function in functions]
+    assert [each for each in names if each in PARTS] == list(PARTS)
+    before = functions[: names.index("run")]
+    assert not [node for each in before for node in ast.walk(each) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def test_commands_are_registered_and_they_alone_import_for_the_type_checker() -> None:
+    """Such a module is left out of the checks of types at run time (`tests/conftest.py`)."""
+    texts = {path: path.read_text("utf-8") for path in LIBRARY}
+    commands = {COMMANDS / f"{name}.py" for name in cli.COMMANDS}
+    assert {path for path in texts if path.parent == COMMANDS and "\ndef add(" in texts[path]} == commands
+    assert {path for path, text in texts.items() if "TYPE_CHECKING" in text} <= commands
 
 
 def test_only_common_defines_functions_and_the_snakefile_is_short() -> None:

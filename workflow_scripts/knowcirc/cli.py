@@ -1,7 +1,7 @@
-"""The command line `knowcirc`: discover, evaluate, compare, heads, lens, trace, edit, check.
+"""The command line `knowcirc`: its frame, and the registry of its subcommands, each a module in `commands/`.
 
-1. Parse the options and make every check that needs no library (`commands/parsers.py`): fast, nothing imported.
-2. Import the subcommand's module, and with it torch and transformers, and run it.
+1. Parse the options and make every check that needs no library: fast, nothing heavy is imported.
+2. Run the subcommand, which imports what it needs, torch and transformers among it.
 3. A user's mistake ends as exit code 2 and one line on stderr; a mistake of ours keeps its traceback.
 """
 
@@ -13,13 +13,26 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
+from types import ModuleType
 from typing import NoReturn
-
-from knowcirc.commands import parsers
 
 log = logging.getLogger("knowcirc")
 USER_ERROR = 2
 INTERRUPTED = 130
+
+COMMANDS = (
+    "discover",
+    "evaluate",
+    "compare",
+    "heads",
+    "lens",
+    "trace",
+    "edit",
+    "check",
+)
+"""The subcommands in the order of the help. Each is a module of its name in `commands/`: `add(commands)` says what it
+accepts, `prepare(args)` makes the checks that need no library, `run(args)` does it and gives the exit code. Heavy
+imports stand in `run` and below it, so that help and complaints come at once."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,6 +63,11 @@ def version() -> str:
         return "(not installed: run from its sources)"
 
 
+def command_of(name: str) -> ModuleType:
+    """The module of a subcommand."""
+    return importlib.import_module(f"knowcirc.commands.{name}")
+
+
 def build_parser() -> Parser:
     """The parser with all subcommands."""
     parser = Parser(
@@ -59,8 +77,8 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"knowcirc {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in parsers.COMMANDS:
-        add(commands)
+    for name in COMMANDS:
+        command_of(name).add(commands)
     return parser
 
 
@@ -94,9 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code: 0 when done, 1 when `check` found failures, 2 on a user's mistake."""
     try:
         args = build_parser().parse_args(argv)
-        args.prepare(args)
+        command = command_of(args.command)
+        command.prepare(args)
         with logging_to_stderr(quiet=args.quiet):
-            return int(importlib.import_module(f"knowcirc.commands.{args.command}").run(args))
+            return int(command.run(args))
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
     except (ValueError, OSError) as error:

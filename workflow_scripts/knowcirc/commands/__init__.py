@@ -1,1 +1,1 @@
-"""The subcommands of `knowcirc`: what they accept (`arguments`, `parsers`, `cases`: light) and what they do."""
+"""The subcommands of `knowcirc`, one module each (`cli.COMMANDS`), and what several of them share."""

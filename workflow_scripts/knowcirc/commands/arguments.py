@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+FIGURE_ENDS = (".png", ".pdf")
 
 
 def token_ids(text: str) -> tuple[int, ...]:
@@ -134,6 +135,31 @@ def check_input_file(path: Path, what: str, remedy: str) -> None:
     """
     if not path.is_file():
         raise ValueError(f"{what} {path} {'is no file' if path.exists() else 'does not exist'}; {remedy}")
+
+
+def check_circuits_stay(out: Path, *circuits: Path) -> None:
+    """Make sure that the output replaces none of the circuits that the command reads.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if out.absolute() in [path.absolute() for path in circuits]:
+        raise ValueError(f"--out would replace the circuit {out}; give another file")
+
+
+def check_figure(args: argparse.Namespace) -> None:
+    """Make sure that the figure can be written, as PNG or PDF, and replaces no other file of the command.
+
+    Raises:
+        ValueError: if not.
+    """
+    if args.figure is None:
+        return
+    check_output_file(args.figure)
+    if args.figure.suffix not in FIGURE_ENDS:
+        raise ValueError(f"--figure {args.figure}: its name must end in {' or '.join(FIGURE_ENDS)}")
+    if args.out is not None and args.figure.absolute() == args.out.absolute():
+        raise ValueError(f"--figure would replace the table {args.out}; give another file")
 
 
 def show(rows: Sequence[tuple[str, str]]) -> None:

@@ -1,17 +1,38 @@
 """`knowcirc compare`: two circuits of one graph, edge by edge and node by node."""
 
 import argparse
+from pathlib import Path
 
-import pandas as pd
-
-from knowcirc.circuits.export import expanded, read_circuit
-from knowcirc.circuits.overlap import compare, differences
-from knowcirc.commands.arguments import show
-from knowcirc.files import write_table
-from knowcirc.plots.circuit_differences import circuit_differences
-from knowcirc.plots.style import save_one
+from knowcirc.commands.arguments import check_circuits_stay, check_figure, check_input_file, check_output_file, show
+from knowcirc.commands.options import Subparsers, new_parser
 
 COLUMNS = ["kind", "name", "status"]
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "compare",
+        "say what two circuits share",
+        text="Nodes and edges that are shared, lost (in the first circuit alone) and new (in the second alone), and "
+        "their Jaccard indices. A circuit of K/V heads is expanded to query heads where the other has these.",
+        example="knowcirc compare before.json after.json --out differences.csv --figure differences.png",
+    )
+    for name in ("before", "after"):
+        parser.add_argument(name, type=Path, metavar=f"{name.upper()}.json", help="a circuit file")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="every node and edge by name, with its status")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="what is shared, lost and new, by layer")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Check the circuit files and the output."""
+    for path in (args.before, args.after):
+        check_input_file(path, "circuit file", "make one with knowcirc discover")
+    if args.out is not None:
+        check_output_file(args.out)
+        check_circuits_stay(args.out, args.before, args.after)
+    check_figure(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,6 +41,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if the circuits are of graphs of different models.
     """
+    import pandas as pd
+
+    from knowcirc.circuits.export import expanded, read_circuit
+    from knowcirc.circuits.overlap import compare, differences
+    from knowcirc.files import write_table
+    from knowcirc.plots.circuit_differences import circuit_differences
+    from knowcirc.plots.style import save_one
+
     (graph, before), (other, after) = (read_circuit(path) for path in (args.before, args.after))
     if graph.kv != other.kv:  # one has K/V heads' names, the other query heads'
         (graph, before), (other, after) = expanded(graph, before), expanded(other, after)

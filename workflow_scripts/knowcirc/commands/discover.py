@@ -1,34 +1,253 @@
 """`knowcirc discover`: the circuit of one or several prompts, as JSON."""
 
+from __future__ import annotations
+
 import argparse
-import logging
-from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from knowcirc.circuits.choices import UNITS
-from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit, Scoring
-from knowcirc.circuits.export import expanded, write_circuit, write_dot
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.choices import ABLATIONS, METRICS
 from knowcirc.circuits.methods import METHODS, RANDOM
-from knowcirc.circuits.random_circuits import random_circuit
-from knowcirc.commands.arguments import show
-from knowcirc.commands.discover_parser import measures_of
-from knowcirc.commands.models import Pair, load_model, make_prompts, read_outline
-from knowcirc.commands.searching import Found, check_read, search
-from knowcirc.commands.standing import stand
+from knowcirc.circuits.settings import TAU
+from knowcirc.commands.arguments import check_output_file, flag, real, show, whole
+from knowcirc.commands.cases import Case, Needs, read_cases
+from knowcirc.commands.measures import measures_of
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 from knowcirc.configuration.study import default
-from knowcirc.files import Parts
-from knowcirc.functions import function_of
-from knowcirc.models.loading import weights_digest
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from knowcirc.circuits.graph import Graph
+    from knowcirc.commands.models import Pair
+    from knowcirc.files import Parts
+
+EXACT = ("float32", "float64")
+SETTINGS = ("tau", "absolute", "tests")  # of methods that test edges
+MEASURES = ("metric", "ablation")  # of all methods but random
+BASELINES = ("zero", "patch")  # ablations that attribution knows
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "discover",
+        "find the circuit of one or several prompts and write it as JSON",
+        text="eap and eap-ig rank edges by attribution patching, scores averaged over the prompts; those that lie on "
+        "no path from the embedding to the output are dropped. With a corrupted prompt and its answer they measure "
+        "the logit difference of the two answers against the corrupted run; otherwise -NLL (nats) against a zero "
+        "baseline; --metric and --ablation choose otherwise. eap-ig-zero is eap-ig with -NLL and the zero baseline "
+        "whatever is given. acdc removes one edge "
+        "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
+        "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone, set against what removed "
+        "edges deliver (zero ablation: the zero baseline). standing looks for the circuit of --edges edges that does "
+        "best without the others, on all prompts together: learned scores propose groups of edges, and these go, or "
+        "return, by what that was measured to cost; found on ten prompts or more of a kind, it does for others of the "
+        "kind. A search that was cut short goes on where it was, from its last layer (standing: its last ten seconds), "
+        "when the same command is given again.",
+        example="knowcirc discover results/models/smollm2-135m --out circuit.json \\\n"
+        '    --prompt "The official language of France is" --answer French \\\n'
+        '    --corrupted "The official language of Italy is" --wrong-answer Italian\n'
+        "  knowcirc discover results/models/smollm2-135m --out circuit.json --tests tests.csv \\\n"
+        '    --prompt "The official language of France is" --answer French --method acdc --tau 0.05\n'
+        "  knowcirc discover results/models/smollm2-135m --out circuit.json --method standing --prompts prompts.csv",
+    )
+    add_model(parser)
+    add_prompts(parser, corrupted=True)
+    add_circuit(parser)
+    add_search(parser)
+
+
+def add_circuit(parser: argparse.ArgumentParser) -> None:
+    """Add the method, what is written, and the graph that the circuit is a part of."""
+    parser.add_argument(
+        "--method",
+        choices=tuple(METHODS),
+        default="eap-ig",
+        help="default: eap-ig; random needs no prompt and no weights",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
+    )
+    parser.add_argument(
+        "--expanded",
+        type=Path,
+        metavar="FILE.json",
+        help="the circuit besides with K/V inputs of query heads, as EAP-IG and MIB number them (see --kv)",
+    )
+    parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
+    parser.add_argument(
+        "--edges",
+        type=whole(1),
+        metavar="N",
+        help=f"size before dropping (default: {100 * default('circuits/share'):g} %% of all edges); standing: size at "
+        f"most; eap-ig+acdc: edges to search (default: {100 * default('circuits/acdc/share'):g} %%)",
+    )
+    parser.add_argument(
+        "--kv", choices=("grouped", "per_head"), default="grouped", help="K/V inputs of K/V or of query heads"
+    )
+    parser.add_argument(
+        "--processing", choices=("none", "folded"), default="none", help="folded: norms and value biases folded away"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="draws random circuits, and the prompts of standing's steps (default: 0)",
+    )
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add how edges are tested."""
+    group = parser.add_argument_group(
+        "search",
+        "--metric and --ablation are for every method but random, the rest for acdc and eap-ig+acdc; these and\n"
+        "standing search in float32 or float64; a corrupted prompt (patch, mean) and a wrong answer (logit-diff) may\n"
+        "come without each other where one alone is read; under patch and mean, eap-ig+acdc ranks by those prompts\n"
+        "that have both, or neither",
+    )
+    group.add_argument(
+        "--tau",
+        type=real(zero=True),
+        metavar="X",
+        help="what an edge must cost to stay, in the metric's unit (default: "
+        f"{', '.join(f'{tau} with {metric}' for metric, tau in TAU.items())})",
+    )
+    group.add_argument(
+        "--metric",
+        choices=METRICS,
+        help="what a lost edge costs: nll (nats; the default), kc-nll (nats / (T - 1), T tokens with the answer: the "
+        "unit of KC's code), logit-diff (needs --wrong-answer; the default of eap and eap-ig with a pair), kl (nats, "
+        "from the whole model's next token; not with eap, whose gradient is zero there), nll+kl (nats, half of each; "
+        "the default of standing)",
+    )
+    group.add_argument(
+        "--absolute", action="store_true", help="absolute scores (default: signed, an edge that harms goes, too)"
+    )
+    group.add_argument(
+        "--ablation",
+        choices=ABLATIONS,
+        help="what absent edges deliver: nothing (zero; the default), the mean over the corrupted prompts (where there "
+        "are none, the prompts) of equal length (mean; not with eap and eap-ig), or the value on the corrupted prompt "
+        "(patch; the default of eap and eap-ig where there is one)",
+    )
+    group.add_argument("--tests", type=Path, metavar="FILE.csv", help="every test in order (.parquet works too)")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Check the settings, read the prompts and check the outputs."""
+    check_settings(args)
+    halves = args.metric is not None or args.ablation is not None
+    args.cases = read_cases(args, Needs(halves=halves), needed=args.method != RANDOM)
+    if args.method != RANDOM:
+        check_partners(args.method, args.metric, args.ablation, args.cases)
+    outputs = {name: path for name in ("out", "expanded", "dot", "tests") if (path := getattr(args, name)) is not None}
+    for path in outputs.values():
+        check_output_file(path)
+    for one, other in combinations(outputs, 2):
+        if outputs[one].absolute() == outputs[other].absolute():
+            raise ValueError(f"{flag(one)} and {flag(other)} both name {outputs[one]}; give two files")
+
+
+def check_settings(args: argparse.Namespace) -> None:
+    """Make sure that the settings fit the method, and fill in those of a search that were left out.
+
+    Raises:
+        ValueError: naming those that do not.
+    """
+    method = METHODS[args.method]
+    if not method.tests:
+        refused = SETTINGS if method.attribution or method.passes else (*SETTINGS, *MEASURES)
+        values = {name: getattr(args, name) for name in refused}
+        if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
+            raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
+        if method.passes:
+            check_precision(args)
+            measures = {name: default(f"circuits/standing/{name}") for name in MEASURES}
+            args.metric, args.ablation = (getattr(args, name) or measures[name] for name in MEASURES)
+        else:
+            check_measures(args)
+        return
+    if "share" not in method.settings and args.edges is not None:
+        raise ValueError(f"--edges: no setting of --method {args.method}, where tau decides; take --method eap-ig+acdc")
+    check_precision(args)
+    measures = {name: default(f"circuits/acdc/{name}") for name in MEASURES}
+    args.metric, args.ablation = (getattr(args, name) or measures[name] for name in MEASURES)
+    if args.tau is None and (tau := TAU.get(args.metric)) is None:
+        raise ValueError(f"--metric {args.metric} without --tau; say what an edge must cost to stay")
+    args.tau = tau if args.tau is None else args.tau
+    if args.absolute and args.tau == 0:
+        raise ValueError("--absolute with --tau 0 keeps every edge; give a tau above 0")
+
+
+def check_precision(args: argparse.Namespace) -> None:
+    """Make sure that small differences of the metric can be told.
+
+    Raises:
+        ValueError: naming the precision in which they cannot.
+    """
+    if args.dtype not in EXACT:
+        raise ValueError(f"--method {args.method} needs --dtype float32 or float64; {args.dtype} is too coarse for it")
+
+
+def check_measures(args: argparse.Namespace) -> None:
+    """Make sure that attribution can score edges by the metric and against the baseline; fill in eap-ig-zero's.
+
+    Raises:
+        ValueError: naming those that it cannot.
+    """
+    attribution = METHODS[args.method].attribution
+    if attribution is None:
+        return
+    if attribution.from_nothing:
+        if args.ablation == "patch":
+            raise ValueError(
+                f"--method {args.method} has the zero baseline; take --method eap-ig with --ablation patch"
+            )
+        args.metric, args.ablation = args.metric or "nll", args.ablation or "zero"
+    if args.ablation is not None and args.ablation not in BASELINES:
+        raise ValueError(
+            f"--ablation {args.ablation}: no baseline of --method {args.method}; take zero or patch, or --method acdc"
+        )
+    if attribution.steps == 1 and args.metric == "kl":
+        raise ValueError(
+            f"--metric kl with --method {args.method}: its gradient is zero on the clean prompt; take --method eap-ig"
+        )
+
+
+def check_partners(method: str, metric: str | None, ablation: str | None, cases: Sequence[Case]) -> None:
+    """Make sure that the prompts have what metric and ablation read, and no half of a pair that neither does.
+
+    Raises:
+        ValueError: naming what is missing or has no use.
+    """
+    others = "patch or mean" if METHODS[method].together else "patch"
+    for case in cases:
+        corrupted, wrong = case.label("corrupted"), case.label("wrong_answer")
+        metric_here, ablation_here = measures_of(method, metric, ablation, case)
+        if ablation_here == "patch" and case.corrupted is None:
+            raise ValueError(f"{case.at}patch ablation needs {corrupted}; give it, or take --ablation zero")
+        if metric_here == "logit-diff" and case.wrong_answer is None:
+            raise ValueError(f"{case.at}metric logit-diff needs {wrong}; give it, or take --metric nll")
+        if case.corrupted is not None and case.wrong_answer is None and ablation_here == "zero":
+            raise ValueError(f"{case.at}{corrupted} without {wrong} has no use here; add --ablation {others}")
+        if case.wrong_answer is not None and case.corrupted is None and metric_here != "logit-diff":
+            raise ValueError(f"{case.at}{wrong} without {corrupted} has no use here; add --metric logit-diff")
+    if ablation == "mean" and len({case.corrupted is None for case in cases}) > 1:
+        raise ValueError("mean ablation: only some of the prompts have a corrupted one; give it to all or to none")
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the circuit is written."""
+    from knowcirc.circuits.export import expanded, write_circuit, write_dot
+    from knowcirc.circuits.graph import Graph
+    from knowcirc.commands.models import make_prompts, read_outline
+    from knowcirc.commands.ranking import rank
+    from knowcirc.commands.searching import search
+    from knowcirc.commands.standing import stand
+
     outline = read_outline(args)
     graph = Graph.of(outline.shape, args.kv)
     requested = size(args, graph)
@@ -71,64 +290,10 @@ def size(args: argparse.Namespace, graph: Graph) -> int:
     return requested
 
 
-def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int) -> Found:
-    """The circuit of the strongest edges, or a random one, as it is written and printed."""
-    circuit, details = find(args, graph, pairs, requested)
-    share = 100 * circuit.n_edges / graph.n_edges
-    rows = [
-        ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {requested} asked for"),
-        ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
-    ]
-    if METHODS[args.method].attribution is None:
-        return Found(circuit, details, rows)
-    measured = [measures_of(args.method, args.metric, args.ablation, case) for case in args.cases]
-    metrics, ablations = zip(*measured, strict=True)
-    details = {"metric": _one_or_all(metrics), "ablation": _one_or_all(ablations)}
-    return Found(circuit, details, [*rows, *_measures(measured)])
-
-
-def _one_or_all(values: Sequence[str]) -> str | list[str]:
-    """The value where all prompts have the same, else one per prompt."""
-    return values[0] if len(set(values)) == 1 else list(values)
-
-
-def _measures(measured: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What is printed of the metrics and baselines: a line for each kind of prompt."""
-    baselines = {"zero": "zero", "patch": "the corrupted prompt"}
-    return [
-        ("metric", f"{metric} ({UNITS[metric]}), against {baselines[ablation]}, {n} prompt(s)")
-        for (metric, ablation), n in Counter(measured).items()
-    ]
-
-
-def find(
-    args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requested: int
-) -> tuple[Circuit, dict[str, object]]:
-    """The circuit, and what is said of its search; a random one without reading the weights.
-
-    Raises:
-        ValueError: if the numbers overflow in the chosen precision.
-    """
-    if args.method == RANDOM:
-        return Circuit(args.method, random_circuit(graph, requested, args.seed), None), {}
-    model = load_model(args, args.processing)
-    check_read(args)
-    log.info("scoring %d edges on %d prompt(s)", graph.n_edges, len(pairs))
-    prompts, partners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    method, settings = METHODS[args.method], CircuitSettings(args.method, share=requested / graph.n_edges)
-    measures = {"scoring": Scoring(args.metric, args.ablation)} if method.attribution else {}
-    circuit, details = function_of(method.find)(model, graph, prompts, partners, settings, seed=args.seed, **measures)
-    if circuit.scores is not None and not np.isfinite(circuit.scores).all():
-        raise ValueError(f"scores are not finite in {args.dtype}; use --dtype float32 or float64")
-    if not circuit.n_edges:
-        log.warning(
-            "the %d strongest edges form no path to the output: the circuit is empty; give more --edges", requested
-        )
-    return circuit, details
-
-
 def describe(args: argparse.Namespace, pairs: Sequence[Pair], requested: int) -> dict[str, object]:
     """What stands beside the circuit in its file: the model, the settings, the prompts."""
+    from knowcirc.models.loading import weights_digest
+
     prompts: list[dict[str, object]] = []
     for case, (prompt, partner) in zip(args.cases, pairs, strict=True):
         row: dict[str, object] = {"prompt": prompt.text, "ids": prompt.ids, "answer": prompt.answer_text}

@@ -1,72 +1,217 @@
 """`knowcirc edit`: change facts in the weights and save the model as a new Hugging Face folder."""
 
+from __future__ import annotations
+
 import argparse
+import csv
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from pydantic.fields import FieldInfo
 
-from knowcirc.commands import moments
-from knowcirc.commands.arguments import flag, show
-from knowcirc.commands.edit_parser import ROME, SETTINGS
-from knowcirc.commands.models import Outline, check_tokens, load_model, load_tokenizer, read_outline
+from knowcirc.commands.arguments import (
+    DTYPES,
+    check_input_file,
+    check_output_folder,
+    flag,
+    real,
+    show,
+    token_ids,
+    whole,
+)
+from knowcirc.commands.options import Subparsers, add_model, new_parser
 from knowcirc.configuration.study import default
 from knowcirc.editing.editors import EDITORS, SWEEP, OfModel, read_editors, settings_of
-from knowcirc.editing.edits import Edit, Material, Request, applied, request
-from knowcirc.editing.making import default_layer, make_edits
-from knowcirc.editing.memit import layers_below
-from knowcirc.editing.moments import Moment
-from knowcirc.editing.sampling import sample_prefixes
-from knowcirc.facts.prompts import Prompt, fill
-from knowcirc.facts.ranking import token_ranks
-from knowcirc.files import read_json, write_json
-from knowcirc.models.loading import LanguageModel, weights_digest
 
+if TYPE_CHECKING:
+    from knowcirc.commands.models import Outline
+    from knowcirc.editing.edits import Request
+
+SETTINGS = tuple(dict.fromkeys(name for editor in EDITORS.values() for name in editor.chosen))
+"""The settings of all editors."""
+ROME = "rome"
+COLUMNS = ("prompt", "subject", "target")
 TABLE = Path("config") / "editors.tsv"
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
 log = logging.getLogger(__name__)
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "edit",
+        "change facts in the weights and save the model",
+        text="Writes a Hugging Face folder (float32) in which the edited matrices differ, and prints the target's "
+        "probability before and after. rome, r-rome and memit need second moments of the layers' keys: those of "
+        "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
+        "(minutes) and kept in ~/.cache/knowcirc for the next edit. Settings that are not given are the model's in "
+        "config/editors.tsv, where its provenance.json names a model there, else their defaults. Several facts "
+        "(--edits) are edited together by memit, one after the other by the others.",
+        example="knowcirc edit results/models/smollm2-135m --editor rome --out edited \\\n"
+        '    --prompt "The official language of {} is" --subject France --target German',
+    )
+    add_model(parser, DTYPES[:2])
+    parser.add_argument("--prompt", metavar="TEXT", help="the request, {} where the subject stands")
+    parser.add_argument("--subject", metavar="TEXT", help="what the fact is about")
+    parser.add_argument("--target", metavar="TEXT", help="what the model shall say, without a space in front")
+    parser.add_argument(
+        "--edits", type=Path, metavar="FILE.csv", help="several requests instead: columns prompt, subject, target"
+    )
+    parser.add_argument(
+        "--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (fine-tuning editors only)"
+    )
+    parser.add_argument("--answer-id", type=token_ids, metavar="ID[,ID]", help="the target as token ids, with --ids")
+    parser.add_argument("--editor", choices=tuple(EDITORS), default=ROME, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the edited model")
+    parser.add_argument(
+        "--layer",
+        type=whole(0),
+        metavar="N",
+        help="layer to edit, memit: the last of its layers (default: the editor's own in config/editors.tsv, else "
+        "where the study in --results edits, else ROME's in that table)",
+    )
+    parser.add_argument(
+        "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--moment-tokens",
+        type=whole(1),
+        metavar="N",
+        help=f"sample afresh, this many tokens (without: {default('moments/tokens')} if need be)",
+    )
+    for name in SETTINGS:
+        add_setting(parser, name)
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="samples ROME's contexts (default: 0)")
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add a setting of some of the editors, as these describe it."""
+    having = [editor for editor in EDITORS.values() if name in editor.chosen]
+    field = having[0].chosen[name]
+    units = {unit for editor in having if (unit := (editor.chosen[name].json_schema_extra or {}).get("unit"))}
+    number: Callable[[str], object] = whole(1) if field.annotation is int else real(zero=_may_be_zero(field))
+    by_value: dict[object, list[str]] = {}
+    for editor in having:
+        by_value.setdefault(editor.default(name), []).append(editor.name)
+    defaults = [f"{value:g}" + (f" for {', '.join(of)}" if len(by_value) > 1 else "") for value, of in by_value.items()]
+    told = "; ".join(filter(None, [" or ".join(sorted(units)), f"default: {', '.join(defaults)}"]))
+    whose = "" if len(having) == len(EDITORS) else f"{', '.join(editor.name for editor in having)}: "
+    parser.add_argument(
+        flag(name),
+        type=number,
+        metavar="N" if field.annotation is int else "X",
+        help=f"{whose}{field.description} ({told})".replace("%", "%%"),
+    )
+
+
+def _may_be_zero(field: FieldInfo) -> bool:
+    return any(getattr(bound, "ge", None) == 0 for bound in field.metadata)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Check the request and the output folder."""
+    texts = {name: getattr(args, name) for name in COLUMNS}
+    if args.edits is not None:
+        others = {**texts, "ids": args.ids, "answer_id": args.answer_id}
+        if given := [flag(name) for name, value in others.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} and --edits exclude each other; leave one out")
+        check_input_file(args.edits, "edits", f"columns {', '.join(COLUMNS)}")
+        args.requests = read_edits(args.edits)
+    elif args.ids is not None or args.answer_id is not None:
+        if given := [flag(name) for name, value in texts.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} and --ids exclude each other; give texts or token ids")
+        if args.ids is None or args.answer_id is None:
+            raise ValueError("--ids and --answer-id belong together; give both")
+        if EDITORS[args.editor].moments:
+            raise ValueError(f"{args.editor} needs texts (it samples contexts and holds 'SUBJECT is a' still); "
+                             "give --prompt, --subject, --target, or --editor ft-m with --ids")  # fmt: skip
+        args.requests = []
+    else:
+        _check_request(texts)
+        args.requests = [texts]
+    if args.moments is not None:
+        if not EDITORS[args.editor].moments or args.moment_tokens is not None:
+            other = "--moment-tokens" if args.moment_tokens is not None else f"--editor {args.editor}"
+            raise ValueError(f"--moments and {other} exclude each other; leave one out")
+        if not args.moments.is_dir():
+            check_input_file(args.moments, "second moments", "leave --moments out to have them estimated")
+    check_output_folder(args.out)
+
+
+def read_edits(path: Path) -> list[dict[str, str]]:
+    """The requests of a CSV file.
+
+    Raises:
+        ValueError: naming the file, the row and what is wrong with it.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no CSV file ({error}); give columns {', '.join(COLUMNS)}") from None
+    if not rows:
+        raise ValueError(f"{path}: no request; give a header row {','.join(COLUMNS)} and a row for each")
+    if missing := [name for name in COLUMNS if name not in rows[0]]:
+        raise ValueError(f"{path}: column {missing[0]} is missing; give {', '.join(COLUMNS)}")
+    requests = [{name: row[name] or "" for name in COLUMNS} for row in rows]
+    for number, texts in enumerate(requests, start=1):
+        try:
+            _check_request(dict(texts))
+        except ValueError as error:
+            raise ValueError(f"{path}: row {number}: {error}") from None
+    filled = [texts["prompt"].format(texts["subject"]) for texts in requests]
+    if twice := [text for number, text in enumerate(filled) if text in filled[:number]]:
+        raise ValueError(f"{path}: {twice[0]!r} is asked for twice; keep one")
+    return requests
+
+
+def _check_request(texts: dict[str, str | None]) -> None:
+    if missing := [flag(name) for name, value in texts.items() if not value]:
+        raise ValueError(f"{', '.join(missing)} missing or empty; give --prompt with {{}}, --subject and --target")
+    if str(texts["prompt"]).count("{}") != 1:
+        raise ValueError(f"--prompt {texts['prompt']!r} must hold {{}} once, where the subject stands")
+    for name in ("subject", "target"):
+        if (text := str(texts[name])) != text.strip():
+            raise ValueError(f"{flag(name)} {text!r}: give it without spaces around it")
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the edited model is written."""
+    from knowcirc.commands import editing, moments
+    from knowcirc.commands.models import check_tokens, load_model, load_tokenizer, read_outline
+    from knowcirc.editing.edits import applied, request
+    from knowcirc.facts.prompts import fill
+    from knowcirc.models.loading import weights_digest
+
     outline, digest = read_outline(args), weights_digest(args.model)
-    settings = choose_settings(args, outline, find_place(args.results, digest))
+    settings = choose_settings(args, outline, editing.find_place(args.results, digest))
     if args.ids is not None:
-        check_tokens(outline, _plain_prompt(args))
+        check_tokens(outline, editing.plain_prompt(args))
     else:
         tokenizer = load_tokenizer(args.model)
         for texts in args.requests:
             check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]))
-    layers = layers_with_moments(args.editor, settings)
+    layers = editing.layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)
-    requests = [_plain_request(args)] if args.ids is not None else []
+    requests = [editing.plain_request(args)] if args.ids is not None else []
     requests += [request(model, texts["prompt"], texts["subject"], texts["target"]) for texts in args.requests]
-    before = [read_target(model, one_request) for one_request in requests]
+    before = [editing.read_target(model, one_request) for one_request in requests]
     for one_request, (_, already) in zip(requests, before, strict=True):
         if already:
             log.warning("the model already answers %r; the edit is made all the same", one_request.prompt.answer_text)
     if found is None:
         found = dict(enumerate(moments.estimate(args, model, outline, digest)))
-    change = find_edit(args, model, requests, settings, found)
+    change = editing.find_edit(args, model, requests, settings, found)
     with applied(model, change):
-        after = [read_target(model, one_request)[0] for one_request in requests]
+        after = [editing.read_target(model, one_request)[0] for one_request in requests]
         about = {"editor": args.editor, "settings": settings, "report": change.report, "seed": args.seed}
         facts = [_describe(*each) for each in zip(requests, [p for p, _ in before], after, strict=True)]
         about |= facts[0] if len(facts) == 1 else {"edits": facts}
-        save(args, model, {"edited_from": digest, "edit": about})
+        editing.save(args, model, {"edited_from": digest, "edit": about})
     names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
     shown = [("editor", f"{args.editor}, {change.report['steps']:.0f} steps"), ("edited", ", ".join(names))]
     for fact in facts:
@@ -91,14 +236,6 @@ def _describe(one_request: Request, before: float, after: float) -> dict[str, ob
     }
 
 
-def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
-    """The layers whose second moments the editor reads."""
-    if not EDITORS[editor].moments:
-        return []
-    layer = int(str(settings["layer"]))
-    return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
-
-
 def choose_settings(
     args: argparse.Namespace, outline: Outline, chosen: dict[str, Any] | None = None
 ) -> dict[str, object]:
@@ -107,6 +244,8 @@ def choose_settings(
     Raises:
         ValueError: if an option is not the editor's, or no layer is given or known.
     """
+    from knowcirc.editing.making import default_layer
+
     editor, given = EDITORS[args.editor], {name: getattr(args, name) for name in SETTINGS}
     if odd := [flag(name) for name, value in given.items() if value is not None and name not in editor.chosen]:
         raise ValueError(f"{', '.join(odd)}: no setting of --editor {args.editor}; leave it out")
@@ -130,96 +269,11 @@ def choose_settings(
     return {**settings, "layer": layer}
 
 
-def find_place(results: Path, digest: str) -> dict[str, Any] | None:
-    """Where a study under a results folder edits the model of this digest: ROME's `layer` and `clamp`."""
-    for path in sorted(results.glob("*/edits/edit_layer.json")):
-        summary = path.parents[1] / "moments" / "moments.json"
-        if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
-            return dict(read_json(path))
-    return None
-
-
 def known_settings(folder: Path) -> OfModel:
     """The model's own settings: those of `config/editors.tsv` here for the model that its provenance names."""
+    from knowcirc.files import read_json
+
     provenance = folder / "provenance.json"
     if not (provenance.is_file() and TABLE.is_file()):
         return {}
     return read_editors(TABLE).get(str(read_json(provenance).get("model")), {})
-
-
-def _plain_prompt(args: argparse.Namespace) -> Prompt:
-    target = " ".join(map(str, args.answer_id))
-    return Prompt(" ".join(map(str, args.ids)), args.ids, None, target, args.answer_id)
-
-
-def _plain_request(args: argparse.Namespace) -> Request:
-    return Request(_plain_prompt(args), None, args.answer_id)
-
-
-@torch.no_grad()
-def read_target(model: LanguageModel, one_request: Request) -> tuple[float, bool]:
-    """exp of the mean log-probability of the target's tokens, and whether they are the likeliest ones.
-
-    Raises:
-        ValueError: naming the prompt, if a logit is not finite.
-    """
-    for x in model.transformer.stream(model.batch([one_request.prompt.ids + one_request.target[:-1]])):
-        last = x
-    logits = model.transformer.unembed(last[0, -len(one_request.target) :])
-    target = model.batch([one_request.target])[0]
-    ranks = token_ranks(logits, target, one_request.prompt.text)
-    chosen = logits.double().log_softmax(-1).gather(1, target[:, None])
-    return float(chosen.mean().exp()), bool((ranks == 0).all())
-
-
-def find_edit(
-    args: argparse.Namespace,
-    model: LanguageModel,
-    requests: list[Request],
-    settings: dict[str, object],
-    found: dict[int, Moment],
-) -> Edit:
-    """The edit that the editor finds.
-
-    Raises:
-        ValueError: if the second moments are singular, or the new weights are not finite.
-    """
-    prefixes = [(length, number) for length, number in default("editing/prefixes")]
-    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed))
-    log.info("editing: %s, layer %s", args.editor, settings["layer"])
-    try:
-        change = make_edits(args.editor, model, requests, settings, material)
-    except torch.linalg.LinAlgError:
-        raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
-    if not all(bool(weight.isfinite().all()) for weight in change.weights.values()):
-        raise ValueError(
-            "the edit gave weights that are not finite; lower --learning-rate, or give more --moment-tokens"
-        )
-    return change
-
-
-def save(args: argparse.Namespace, model: LanguageModel, about: dict[str, object]) -> None:
-    """Write the model as it is now to `args.out`, in float32, with the tokenizer's files and `provenance.json`."""
-    with new_folder(args.out) as part:
-        from knowcirc.models.saving import save_float32  # imports transformers, which takes seconds
-
-        save_float32(model, part)
-        for pattern in TOKENIZER_FILES:
-            for path in args.model.glob(pattern):
-                shutil.copyfile(path, part / path.name)
-        old = args.model / "provenance.json"
-        origin = read_json(old) if old.is_file() else {}
-        write_json(part / "provenance.json", {**origin, **about, "weights_sha256": weights_digest(part)})
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without an error."""
-    part = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -1,26 +1,64 @@
 """`knowcirc evaluate`: what a circuit can do alone, beside the whole model."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.evaluation import CONSTANT, Live, circuit_answers, hits, live_part, nll
-from knowcirc.circuits.export import read_circuit
-from knowcirc.circuits.graph import Graph
-from knowcirc.commands.arguments import show
-from knowcirc.commands.models import load_model, make_prompts, read_outline
-from knowcirc.facts.knowledge import Answer, answer_prompts
-from knowcirc.files import read_json, write_json
-from knowcirc.models.transformer import Shape
+from knowcirc.commands.arguments import check_circuits_stay, check_input_file, check_output_file, show, whole
+from knowcirc.commands.cases import read_cases
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+
+if TYPE_CHECKING:
+    from knowcirc.circuits.evaluation import Live
+    from knowcirc.facts.knowledge import Answer
 
 K = 10
 log = logging.getLogger(__name__)
 
 
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "evaluate",
+        "measure what a circuit can do alone, beside the whole model",
+        text="All edges outside the circuit deliver nothing (zero ablation), and edges on no path from the input to "
+        "the logits are dropped; a circuit of which none is left has a constant output and scores 0. hit@10 is the "
+        "share of prompts whose answer is among the ten likeliest tokens; NLL is the mean over the prompts, in nats.",
+        example="knowcirc evaluate results/models/smollm2-135m circuit.json --out measures.json \\\n"
+        '    --prompt "The official language of France is" --answer French',
+    )
+    add_model(parser)
+    parser.add_argument("circuit", type=Path, metavar="CIRCUIT.json", help="a file of knowcirc discover or of EAP-IG")
+    add_prompts(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="the measures as JSON besides")
+    parser.add_argument(
+        "--processing", choices=("none", "folded"), help="default: what the circuit file says it was found under"
+    )
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="taken for uniformity; nothing is drawn here")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the prompts, check the circuit file and the output."""
+    args.cases = read_cases(args)
+    check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
+    if args.out is not None:
+        check_output_file(args.out)
+        check_circuits_stay(args.out, args.circuit)
+
+
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the measures are printed and written."""
+    from knowcirc.circuits.evaluation import circuit_answers, live_part
+    from knowcirc.commands.circuit_files import check_fit, read
+    from knowcirc.commands.models import load_model, make_prompts, read_outline
+    from knowcirc.facts.knowledge import answer_prompts
+    from knowcirc.files import write_json
+
     outline = read_outline(args)
     graph, circuit, processing = read(args.circuit)
     check_fit(args.circuit, graph, outline.shape)
@@ -48,41 +86,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read(path: Path) -> tuple[Graph, Circuit, str]:
-    """Graph and circuit of a file, and the weight processing that it was found under.
-
-    Raises:
-        ValueError: if it is no circuit file.
-    """
-    try:
-        graph, circuit = read_circuit(path)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
-    processing = read_json(path).get("processing", "none")
-    if processing not in ("none", "folded"):
-        raise ValueError(f"{path}: processing {processing!r} is none of none, folded")
-    return graph, circuit, str(processing)
-
-
-def check_fit(path: Path, graph: Graph, shape: Shape) -> None:
-    """Make sure that the circuit's graph is the model's.
-
-    Raises:
-        ValueError: naming the sizes that differ.
-    """
-    sizes = (
-        ("layers", graph.n_layers, shape.n_layers),
-        ("heads", graph.n_heads, shape.n_heads),
-        (f"{graph.kv} K/V inputs", graph.n_kv, Graph.of(shape, graph.kv).n_kv),
-    )
-    if odd := [f"{found} {name} (the model: {expected})" for name, found, expected in sizes if found != expected]:
-        raise ValueError(
-            f"{path} is a circuit of another model: it has {', '.join(odd)}; give the model it was found in"
-        )
-
-
 def measure(answers: Sequence[Answer]) -> dict[str, float]:
     """hit@10 (share of the prompts) and mean NLL (nats)."""
+    from knowcirc.circuits.evaluation import hits, nll
+
     return {f"hit@{K}": sum(hits(answers, K)) / len(answers), "nll_nats": nll(answers)}
 
 
@@ -90,6 +97,8 @@ def report(
     args: argparse.Namespace, result: dict[str, object], live: Live, whole: dict[str, float], alone: dict[str, float]
 ) -> None:
     """Print the measures, after what was dropped of the circuit and whether its output is constant."""
+    from knowcirc.circuits.evaluation import CONSTANT
+
     share = 100 * float(str(result["share"]))
     rows = [
         ("prompts", str(result["n_prompts"])),

@@ -1,26 +1,106 @@
 """`knowcirc heads`: what every head attends to and writes at the end of a prompt, and the roles that this gives it."""
 
+from __future__ import annotations
+
 import argparse
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+from knowcirc.commands.arguments import (
+    check_circuits_stay,
+    check_figure,
+    check_input_file,
+    check_output_file,
+    real,
+    show,
+    whole,
+    words,
+)
+from knowcirc.commands.cases import Needs, read_cases
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+from knowcirc.configuration.study import default
 
-from knowcirc.circuits.export import expanded
-from knowcirc.commands.arguments import show
-from knowcirc.commands.evaluate import check_fit, read
-from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
-from knowcirc.facts.prompts import Prompt, answer_tokens, word_positions
-from knowcirc.files import write_table
-from knowcirc.models.loading import LanguageModel
-from knowcirc.plots.heads import special_heads
-from knowcirc.plots.style import save_one
-from knowcirc.reading.heads import Context, HeadReading, Thresholds, read_heads
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from knowcirc.facts.prompts import Prompt
+    from knowcirc.models.loading import LanguageModel
+    from knowcirc.reading.heads import Context, HeadReading, Thresholds
 
 SHOWN = 8  # heads listed on stdout
 
 
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "heads",
+        "name the heads that move a fact's answer",
+        text="What every head attends to from the last position, which tokens its output raises most (logit lens), and "
+        "its role: mover (attends to the subject, raises the answer), relation (attends to the relation's words, "
+        "raises an answer of the same type) or mixture (both).",
+        example="knowcirc heads results/models/smollm2-135m --out heads.csv --figure heads.png \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French \\\n'
+        "    --relation-words official,language --type-answers German,Spanish --circuit circuit.json",
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument(
+        "--relation-words", type=words, default=(), metavar="A,B", help="words of the prompt that carry the relation"
+    )
+    parser.add_argument(
+        "--type-answers",
+        type=words,
+        default=(),
+        metavar="A,B",
+        help="other answers of the same type; for relation heads",
+    )
+    parser.add_argument(
+        "--circuit", type=Path, metavar="FILE.json", help="a circuit: a column says which heads are in it"
+    )
+    parser.add_argument(
+        "--attention",
+        type=real(zero=True),
+        default=default("heads/attention"),
+        metavar="X",
+        help="least share of attention (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens",
+        type=whole(1),
+        default=default("heads/tokens"),
+        metavar="N",
+        help="most raised tokens that count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.csv", help="one row per head (.parquet works too)"
+    )
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="a map of the heads, and the main ones")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the prompts, check the circuit file and the outputs."""
+    args.cases = read_cases(args, Needs(subject=True))
+    check_output_file(args.out)
+    if args.circuit is not None:
+        check_input_file(args.circuit, "circuit file", "make one with knowcirc discover")
+        check_circuits_stay(args.out, args.circuit)
+    check_figure(args)
+
+
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the table is written. A file of prompts gives it a column `prompt`, counted from 0."""
+    import pandas as pd
+
+    from knowcirc.circuits.export import expanded
+    from knowcirc.commands.circuit_files import check_fit, read
+    from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
+    from knowcirc.files import write_table
+    from knowcirc.plots.heads import special_heads
+    from knowcirc.plots.style import save_one
+    from knowcirc.reading.heads import Thresholds, read_heads
+
     outline = read_outline(args)
     inside: set[str] | None = None
     processing = "none"
@@ -52,6 +132,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _context(model: LanguageModel, prompt: Prompt, args: argparse.Namespace) -> Context:
     """Where the relation's words stand, and the tokens of the answer's type, as the options give them."""
+    from knowcirc.facts.prompts import answer_tokens, word_positions
+    from knowcirc.reading.heads import Context
+
     if model.tokenizer is None:
         return Context()
     kind = frozenset(answer_tokens(model.text, text)[0] for text in (*args.type_answers, prompt.answer_text))
@@ -59,6 +142,8 @@ def _context(model: LanguageModel, prompt: Prompt, args: argparse.Namespace) -> 
 
 
 def _row(model: LanguageModel, reading: HeadReading, limits: Thresholds, inside: set[str] | None) -> dict[str, object]:
+    from knowcirc.commands.models import names_of
+
     circuit = {} if inside is None else {"in_circuit": reading.name in inside}
     return {
         "head": reading.name,

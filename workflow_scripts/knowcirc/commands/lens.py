@@ -1,22 +1,55 @@
 """`knowcirc lens`: the answer's rank through the layers by the logit lens, and what brings it up."""
 
+from __future__ import annotations
+
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
+from knowcirc.commands.arguments import check_figure, check_output_file, show
+from knowcirc.commands.cases import read_cases
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 
-from knowcirc.commands.arguments import show
-from knowcirc.commands.models import load_model, make_prompts, read_outline
-from knowcirc.facts.prompts import Prompt
-from knowcirc.files import write_table
-from knowcirc.models.loading import LanguageModel
-from knowcirc.plots.ranks import answer_rank_by_layer
-from knowcirc.plots.style import save_one
-from knowcirc.reading.lens import rank_drops, step_ranks, token_curve
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from knowcirc.facts.prompts import Prompt
+    from knowcirc.models.loading import LanguageModel
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "lens",
+        "follow an answer through the layers (logit lens)",
+        text="The answer's rank and probability at the last position and at the subject's last token (if one is given) "
+        "after each layer, and by how many orders of magnitude of rank each layer's attention and MLP bring it up.",
+        example="knowcirc lens results/models/smollm2-135m --out lens.csv --figure lens.png \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French',
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="one row per position and layer")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="rank and probability by layer")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the prompts and check the outputs."""
+    args.cases = read_cases(args)
+    check_output_file(args.out)
+    check_figure(args)
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the table is written. A file of prompts gives it a column `prompt`, counted from 0."""
+    import pandas as pd
+
+    from knowcirc.commands.models import load_model, make_prompts, read_outline
+    from knowcirc.files import write_table
+    from knowcirc.plots.ranks import answer_rank_by_layer
+    from knowcirc.plots.style import save_one
+
     outline = read_outline(args)
     prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
     model = load_model(args, fast=True)
@@ -36,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
 def lens_rows(model: LanguageModel, prompt: Prompt) -> pd.DataFrame:
     """One row per position and layer (0: embedding): rank, probability, and the orders of magnitude of
     rank that attention and MLP take off."""
+    import numpy as np
+    import pandas as pd
+
+    from knowcirc.reading.lens import rank_drops, step_ranks, token_curve
+
     places = {"answer_at_last": len(prompt.ids) - 1}
     if prompt.span is not None:
         places["answer_at_subject"] = prompt.subject_last

@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 from knowcirc.commands.arguments import DTYPES, token_id, token_ids, token_span
@@ -10,10 +9,8 @@ from knowcirc.commands.arguments import DTYPES, token_id, token_ids, token_span
 Subparsers = argparse._SubParsersAction  # argparse gives it no public name
 
 
-def new_parser(
-    commands: "Subparsers", name: str, summary: str, *, text: str, example: str, prepare: Callable[..., None]
-) -> argparse.ArgumentParser:
-    """A subcommand's parser; `prepare` is called with the parsed options before any library is loaded."""
+def new_parser(commands: Subparsers, name: str, summary: str, *, text: str, example: str) -> argparse.ArgumentParser:
+    """A subcommand's parser, with the options that all have."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -21,7 +18,6 @@ def new_parser(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(prepare=prepare)
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr, warnings alone")
     return parser
 

@@ -18,7 +18,7 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.searching import candidates, describe_search, load_search, search_circuit
 from knowcirc.circuits.settings import AcdcSettings
-from knowcirc.commands.discover_parser import measures_of
+from knowcirc.commands.measures import measures_of
 from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
 from knowcirc.files import Parts, fingerprint, write_table

@@ -1,34 +1,119 @@
 """`knowcirc trace`: the indirect effect of every site on a fact's answer, as a table and as heatmaps."""
 
+from __future__ import annotations
+
 import argparse
 import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
+from knowcirc.commands.arguments import check_figure, check_output_file, real, several, show, whole
+from knowcirc.commands.cases import Needs, read_cases
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
+from knowcirc.configuration.study import default
+from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS, Kind
 
-from knowcirc.commands.arguments import show
-from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
-from knowcirc.facts.prompts import Prompt
-from knowcirc.files import write_table
-from knowcirc.models.loading import LanguageModel
-from knowcirc.plots.style import save_one
-from knowcirc.plots.tracing import causal_trace_facts
-from knowcirc.tracing.averages import trace_rows
-from knowcirc.tracing.causal import (
-    Kind,
-    Trace,
-    TraceSettings,
-    corrupted_span,
-    embedding_deviation,
-    trace_fact,
-)
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from knowcirc.facts.prompts import Prompt
+    from knowcirc.models.loading import LanguageModel
+    from knowcirc.tracing.causal import Trace, TraceSettings
 
 COLUMNS = ("kind", "layer", "position", "token", "effect")
+MAX_SEED = 2**32 - 1
 log = logging.getLogger(__name__)
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its options."""
+    parser = new_parser(
+        commands,
+        "trace",
+        "find which states carry a fact (causal tracing)",
+        text="The subject's embeddings get noise; then one site at a time (layer and position) is given its clean "
+        "value. The rise of the answer's probability is the site's indirect effect. The noise level is a multiple of "
+        "the standard deviation of the subjects' embeddings. The severed kinds restore states while the MLP (or "
+        "attention) outputs above them at that position keep the corrupted run's values.",
+        example="knowcirc trace results/models/smollm2-135m --kind state,mlp --out trace.csv --figure trace.png \\\n"
+        '    --prompt "The official language of France is" --subject France --answer French',
+    )
+    add_model(parser)
+    add_prompts(parser, subject=True)
+    parser.add_argument(
+        "--kind",
+        type=several(ALL_KINDS),
+        default=KINDS[:1],
+        metavar="KIND[,KIND...]",
+        help=f"what is restored: {', '.join(ALL_KINDS)}, or all (default: state)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE.png|.pdf", help="heatmaps, token by layer, one row of them per prompt"
+    )
+    add_noise(parser)
+
+
+def add_noise(parser: argparse.ArgumentParser) -> None:
+    """Add how a prompt is corrupted, and how many layers are restored at once."""
+    parser.add_argument(
+        "--draws",
+        type=whole(1),
+        default=default("tracing/draws"),
+        metavar="N",
+        help="noise draws (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window",
+        type=whole(1),
+        default=default("tracing/window"),
+        metavar="N",
+        help="layers restored at once, mlp and attention (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--noise-multiplier",
+        type=real(zero=True),
+        default=default("tracing/noise_multiplier"),
+        metavar="X",
+        help="standard deviations (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--distribution",
+        choices=DISTRIBUTIONS,
+        default=DISTRIBUTIONS[0],
+        help="of the noise; uniform: from minus to plus its level (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--extra", type=whole(0), default=0, metavar="N", help="corrupt N tokens after the subject, too (default: 0)"
+    )
+    parser.add_argument(
+        "--noise-seed",
+        "--seed",
+        type=whole(0, MAX_SEED),
+        default=default("tracing/noise_seed"),
+        metavar="N",
+        help="draws the noise (default: %(default)s)",
+    )
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the prompts and check the outputs."""
+    args.cases = read_cases(args, Needs(subject=True))
+    check_output_file(args.out)
+    check_figure(args)
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the table is written. A file of prompts gives it a column `prompt`, counted from 0."""
+    import pandas as pd
+
+    from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
+    from knowcirc.files import write_table
+    from knowcirc.plots.style import save_one
+    from knowcirc.plots.tracing import causal_trace_facts
+    from knowcirc.tracing.averages import trace_rows
+    from knowcirc.tracing.causal import corrupted_span, embedding_deviation, trace_fact
+
     outline = read_outline(args)
     prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
     for prompt in prompts:
@@ -58,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
 
 def settings_of(args: argparse.Namespace, deviation: float) -> TraceSettings:
     """The settings of the options; the noise level is a multiple of the embeddings' standard deviation."""
+    from knowcirc.tracing.causal import TraceSettings
+
     noise = args.noise_multiplier * deviation
     log.info("noise %.4g = %g x %.4g, the embeddings' standard deviation", noise, args.noise_multiplier, deviation)
     return TraceSettings(
@@ -67,6 +154,10 @@ def settings_of(args: argparse.Namespace, deviation: float) -> TraceSettings:
 
 def describe(args: argparse.Namespace, model: LanguageModel, prompt: Prompt, trace: Trace) -> list[tuple[str, str]]:
     """The probabilities, and each kind's largest indirect effect: at any token, and at the subject's."""
+    import numpy as np
+
+    from knowcirc.commands.models import names_of
+
     names = names_of(model, prompt.ids)
 
     def peak(kind: Kind, low: int, high: int) -> str:

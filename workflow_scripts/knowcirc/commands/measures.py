@@ -1,0 +1,11 @@
+"""What a method measures on a prompt, as the options say; light, so that it is checked before a model is read."""
+
+from knowcirc.circuits.methods import METHODS
+from knowcirc.commands.cases import Case
+
+
+def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
+    """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
+    attribution = not METHODS[method].together
+    metric = metric or ("logit-diff" if attribution and case.paired else "nll")
+    return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")
