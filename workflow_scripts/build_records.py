@@ -6,7 +6,8 @@ from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.counterfact import choose_cases, read_counterfact
 from knowcirc.facts.records import choose_records
 from knowcirc.facts.relations import read_relations
-from knowcirc.files import read_table, write_json
+from knowcirc.facts.survey import read_facts
+from knowcirc.files import write_json
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
 from knowcirc.models.tokens import token_text
@@ -15,7 +16,7 @@ from knowcirc.models.tokens import token_text
 def main(job: Job) -> None:
     """Write the records with their prompts, others for the sweep, and the prefixes as token ids."""
     params = job.params
-    survey = read_table(job.input.facts)
+    survey = read_facts(job.input.facts)
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
     first_wording = survey[survey.template == 0]

@@ -128,7 +128,7 @@ def test_an_unknown_setting_is_one_clear_line(
 
 def test_a_folder_without_weights_is_one_clear_line(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(folders["gpt2"] / "config.json", tmp_path)
-    with pytest.raises(ValueError, match="holds no model.safetensors; save the model with save_pretrained") as error:
+    with pytest.raises(ValueError, match=r"holds no model\.safetensors; save the model with save_pretrained") as error:
         load(tmp_path, device="cpu")
     assert "\n" not in str(error.value)
 

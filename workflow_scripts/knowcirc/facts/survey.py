@@ -13,10 +13,24 @@ import pandas as pd
 from knowcirc.facts.knowledge import answer_prompts, split_facts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.facts.relations import Relation
+from knowcirc.files import read_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, wilson
+
+COLUMNS = (
+    *("relation", "category", "answer_type", "template", "wording", "fact", "subject", "object", "rank", "p", "top"),
+    *("p_top", "wrong", "split", "val_rank"),
+)
+
+
+def read_facts(paths: str | Sequence[str]) -> pd.DataFrame:
+    """The surveys of several relations as one, or one table; relations that were left out have no rows."""
+    if isinstance(paths, str):
+        return read_table(paths)
+    frames = [frame for frame in map(read_table, paths) if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 
 def survey_relation(
@@ -49,7 +63,7 @@ def survey_relation(
                     "val_rank": -1,
                 }
             )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     first_wording = frame[frame.template == 0]
     split = split_facts(first_wording["rank"].tolist(), d_val, d_test, hits, derive(seed, "split", relation.name))
     frame.loc[first_wording.index, "val_rank"] = split.val_rank
