@@ -12,7 +12,7 @@ import pandas as pd
 from knowcirc.facts.prompts import token_texts
 from knowcirc.facts.survey import read_facts
 from knowcirc.files import write_table
-from knowcirc.job import Job, progress, run, share_of
+from knowcirc.job import Job, progress, release_pages, run, share_of
 from knowcirc.models.loading import load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
@@ -37,6 +37,7 @@ def main(job: Job) -> None:
         if rows is None:
             rows = trace_rows(trace_fact(model, prompt, settings), prompt, token_texts(model.text, prompt.ids))
             parts.put(key, rows)
+            release_pages()  # prompts of ever new lengths would add up to twice the memory
         about = {"case": case, "relation": row.relation, "subject": row.subject, "noise": settings.noise}
         frames.append(pd.DataFrame(rows).assign(**about))
     write_table(job.output.traces, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())

@@ -136,10 +136,11 @@ def pack(model: Transformer) -> tuple[Transformer, float]:
 
 def forward_calls(model: LanguageModel, fast: Transformer, graph: Graph, task: Task) -> dict[str, Callable[[], object]]:
     """The plain forward passes and the reference's test, which the engine is compared with."""
+    plain = reference.network(model)
 
     @torch.no_grad()
     def hugging_face() -> object:
-        return reference.network(model)(task.ids, use_cache=False, logits_to_keep=1)
+        return plain(task.ids, use_cache=False, logits_to_keep=1)
 
     return {
         HUGGING_FACE: hugging_face,

@@ -301,9 +301,10 @@ def jobs(folder: Path, model: Path, facts: list[KnownFact]) -> tuple[Any, Any]:
     )
     settings = {**TRACING, "draws": 1, "noise_multiplier": 3.0, "window": 2, "noise_seed": 1, "severed": []}
     tracing = SimpleNamespace(
-        input=SimpleNamespace(model=str(provenance), facts=screened),
-        output=SimpleNamespace(traces=str(folder / "traces.parquet")),
-        params=SimpleNamespace(load_options=load_options, tracing=settings, seed=0, code="code"),
+        input=SimpleNamespace(model=str(provenance), facts=[screened]),
+        output=SimpleNamespace(traces=str(folder / "parts/0.parquet")),
+        params=SimpleNamespace(load_options=load_options, tracing=settings, share=5, seed=0, code="code"),
+        wildcards=SimpleNamespace(part="0"),
     )
     return screening, tracing
 

@@ -42,7 +42,7 @@ def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
         for subject in SUBJECTS
     ]
     write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
-    return SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
+    return SimpleNamespace(model=str(provenance), facts=[str(tmp_path / "known.parquet")])
 
 
 def tracing_job(inputs: SimpleNamespace, study: Path, part: int = 0, share: int = 10, **changes: object) -> Any:

@@ -25,12 +25,11 @@ COLUMNS = (
 )
 
 
-def read_facts(paths: str | Sequence[str]) -> pd.DataFrame:
-    """The surveys of several relations as one, or one table; relations that were left out have no rows."""
-    if isinstance(paths, str):
-        return read_table(paths)
-    frames = [frame for frame in map(read_table, paths) if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+def read_facts(paths: Sequence[str]) -> pd.DataFrame:
+    """Several tables of facts as one; those of relations that were left out have no rows."""
+    tables = [read_table(path) for path in paths]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def survey_relation(
