@@ -27,7 +27,7 @@ rule study_in_context:
     """Heads that demonstrations bring into a relation's circuit, and their ablation; KC Fig. 5, right, and Table 2."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
         relation=relation_of_wildcard,
         circuits=first_circuits_of_relation,
     output:
@@ -59,17 +59,15 @@ rule study_in_context:
 rule gather_in_context:
     """The ablation of all relations, and the attention of the relation whose fact is mended most."""
     input:
-        rows=expand(
-            "<results>/{{model}}/behaviours/in_context/{relation}.csv",
-            relation=config["icl"]["relations"],
+        rows=of_relations(
+            "behaviours/in_context/{relation}.csv", config["icl"]["relations"]
         ),
-        attention=expand(
-            "<results>/{{model}}/behaviours/in_context/{relation}_attention.csv",
-            relation=config["icl"]["relations"],
+        attention=of_relations(
+            "behaviours/in_context/{relation}_attention.csv",
+            config["icl"]["relations"],
         ),
-        metas=expand(
-            "<results>/{{model}}/behaviours/in_context/{relation}.json",
-            relation=config["icl"]["relations"],
+        metas=of_relations(
+            "behaviours/in_context/{relation}.json", config["icl"]["relations"]
         ),
     output:
         ablation="<results>/{model}/circuits/icl_ablation.csv",
@@ -111,20 +109,17 @@ rule read_wrong_answers:
 
 
 rule study_hops:
-    """Facts in two hops; KC appendix."""
+    """Facts in two hops, of one composition; KC appendix."""
     input:
         model="<results>/models/{model}/provenance.json",
-        relations=relations_of_study,
-        circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
-            method=config["circuits"]["methods"][0],
-        ),
+        relations=relations_of_composition,
     output:
-        hops="<results>/{model}/behaviours/hops.csv",
+        answers="<results>/{model}/behaviours/hops/{composition}.json",
+        circuits="<results>/{model}/behaviours/hops/{composition}.npz",
     log:
-        "<logs>/study_hops/{model}.log",
+        "<logs>/study_hops/{model}/{composition}.log",
     benchmark:
-        "<benchmarks>/study_hops/{model}.tsv"
+        "<benchmarks>/study_hops/{model}/{composition}.tsv"
     priority: 1  # long searches: what is short fills in behind them
     threads: 1
     resources:
@@ -135,29 +130,47 @@ rule study_hops:
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=analysis_settings,
-        hops=lookup(within=config, dpath="hops"),
-        hits=lookup(within=config, dpath="facts/hits"),
+        composition=composition_of_wildcard,
+        facts=lookup(within=config, dpath="hops/facts"),
+        d_val=lookup(within=config, dpath="hops/d_val"),
         seed=lookup(within=config, dpath="seed"),
         code=method_digest("study_hops", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_hops.py"
 
 
-rule study_reverse_relations:
-    """Facts asked forward and backward; KC appendix."""
+rule compare_hops:
+    """How the circuits of the hops overlap; KC appendix."""
     input:
         model="<results>/models/{model}/provenance.json",
-        relations=relations_of_study,
-        circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
-            method=config["circuits"]["methods"][0],
-        ),
+        answers=of_compositions("behaviours/hops/{composition}.json"),
+        studied=of_compositions("behaviours/hops/{composition}.npz"),
+        circuits=circuits_of_first_method,
     output:
-        both_ways="<results>/{model}/behaviours/both_ways.csv",
+        hops="<results>/{model}/behaviours/hops.csv",
     log:
-        "<logs>/study_reverse_relations/{model}.log",
+        "<logs>/compare_hops/{model}.log",
+    params:
+        kv=kv_view,
+        method=lookup(within=config, dpath="circuits/methods")[0],
+        hits=lookup(within=config, dpath="facts/hits"),
+        code=code_digest("compare_hops"),
+    script:
+        "../workflow_scripts/compare_hops.py"
+
+
+rule study_reverse_relations:
+    """Facts of a relation asked forward and backward; KC appendix."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        relation=relation_of_wildcard,
+    output:
+        answers="<results>/{model}/behaviours/both_ways/{relation}.json",
+        circuits="<results>/{model}/behaviours/both_ways/{relation}.npz",
+    log:
+        "<logs>/study_reverse_relations/{model}/{relation}.log",
     benchmark:
-        "<benchmarks>/study_reverse_relations/{model}.tsv"
+        "<benchmarks>/study_reverse_relations/{model}/{relation}.tsv"
     priority: 1  # long searches: what is short fills in behind them
     threads: 1
     resources:
@@ -168,9 +181,34 @@ rule study_reverse_relations:
         kv=kv_view,
         source=lookup(within=config, dpath="relations/source"),
         circuits=analysis_settings,
-        both_ways=lookup(within=config, dpath="reverse"),
-        hits=lookup(within=config, dpath="facts/hits"),
+        template=reverse_template,
+        facts=lookup(within=config, dpath="reverse/facts"),
+        d_val=lookup(within=config, dpath="reverse/d_val"),
         seed=lookup(within=config, dpath="seed"),
         code=method_digest("study_reverse_relations", config["circuits"]["methods"][0]),
     script:
         "../workflow_scripts/study_reverse_relations.py"
+
+
+rule compare_both_ways:
+    """How the circuits of facts asked forward and backward overlap; KC appendix."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        answers=of_relations(
+            "behaviours/both_ways/{relation}.json", config["reverse"]["relations"]
+        ),
+        studied=of_relations(
+            "behaviours/both_ways/{relation}.npz", config["reverse"]["relations"]
+        ),
+        circuits=circuits_of_first_method,
+    output:
+        both_ways="<results>/{model}/behaviours/both_ways.csv",
+    log:
+        "<logs>/compare_both_ways/{model}.log",
+    params:
+        kv=kv_view,
+        method=lookup(within=config, dpath="circuits/methods")[0],
+        hits=lookup(within=config, dpath="facts/hits"),
+        code=code_digest("compare_both_ways"),
+    script:
+        "../workflow_scripts/compare_both_ways.py"

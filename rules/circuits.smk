@@ -1,15 +1,15 @@
 rule discover_circuits:
-    """Circuits of relations on their D_val, and what finding them took; KC section 3."""
+    """The circuit of a relation on its D_val, and what finding it took; KC section 3."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
     output:
-        circuits="<results>/{model}/circuits/{method}/{shard}.npz",
-        seconds="<results>/{model}/circuits/{method}/{shard}_seconds.json",
+        circuits="<results>/{model}/circuits/{method}/{relation}.npz",
+        seconds="<results>/{model}/circuits/{method}/{relation}_seconds.json",
     log:
-        "<logs>/discover_circuits/{model}/{method}/{shard}.log",
+        "<logs>/discover_circuits/{model}/{method}/{relation}.log",
     benchmark:
-        "<benchmarks>/discover_circuits/{model}/{method}/{shard}.tsv"
+        "<benchmarks>/discover_circuits/{model}/{method}/{relation}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -17,7 +17,6 @@ rule discover_circuits:
     params:
         load_options=load_options,
         kv=kv_view,
-        relations=relations_of_shard,
         circuits=method_settings,
         seed=lookup(within=config, dpath="seed"),
         code=digest_of_discovery,
@@ -28,8 +27,8 @@ rule discover_circuits:
 rule gather_circuits:
     """The circuits of a method in one file."""
     input:
-        circuits=circuits_of_shards,
-        seconds=seconds_of_shards,
+        circuits=circuits_of_method,
+        seconds=seconds_of_method,
     output:
         circuits="<results>/{model}/circuits/{method}.npz",
         seconds="<results>/{model}/circuits/{method}_seconds.json",
@@ -43,20 +42,20 @@ rule gather_circuits:
 
 
 rule evaluate_circuits:
-    """What model, circuits and random circuits say on D_val and D_test, zero and mean ablation; KC Table 1."""
+    """What model, circuits and random circuits say of a relation, zero and mean ablation; KC Table 1."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
         circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
+            "<results>/{{model}}/circuits/{method}/{{relation}}.npz",
             method=config["circuits"]["methods"],
         ),
     output:
-        scores="<results>/{model}/circuits/scores.csv",
+        scores="<results>/{model}/circuits/scores/{relation}.csv",
     log:
-        "<logs>/evaluate_circuits/{model}.log",
+        "<logs>/evaluate_circuits/{model}/{relation}.log",
     benchmark:
-        "<benchmarks>/evaluate_circuits/{model}.tsv"
+        "<benchmarks>/evaluate_circuits/{model}/{relation}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -74,11 +73,26 @@ rule evaluate_circuits:
         "../workflow_scripts/evaluate_circuits.py"
 
 
+rule gather_scores:
+    """The scores of all relations' circuits in one table."""
+    input:
+        scores=of_relations("circuits/scores/{relation}.csv"),
+    output:
+        scores="<results>/{model}/circuits/scores.csv",
+    log:
+        "<logs>/gather_scores/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
+
+
 rule describe_showcase:
     """The showcase fact's circuit as JSON and DOT, its drawing, and its answer through the layers; KC Fig. 1, 3."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts=facts_of_showcase,
         relation=relation_of_showcase,
     output:
         circuit="<results>/{model}/circuits/showcase.json",

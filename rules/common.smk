@@ -50,6 +50,13 @@ RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS
 METHODS = list(
     dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
 )
+# What a job takes on before it ends: about a minute on a core, and small enough for many of them.
+FACTS_PER_JOB = 5
+RECORDS_PER_JOB = 6
+# By name: that of the first relation and of the second.
+COMPOSITIONS = {
+    f"{each['first']}+{each['second']}": each for each in config["hops"]["compositions"]
+}
 # What the placeholders of items' inputs stand for.
 PARTS = {
     "editor": [UNEDITED, *config["editing"]["editors"]],
@@ -68,10 +75,11 @@ os.environ.update(
 wildcard_constraints:
     model="|".join(config["models"]),
     method="|".join(map(re.escape, METHODS)),
-    shard="|".join(["all", *config["relations"]["names"]]),
     relation="|".join(config["relations"]["names"]),
+    composition="|".join(map(re.escape, COMPOSITIONS)),
     editor="|".join([UNEDITED, *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),
+    part="[0-9]+",
 
 
 def digest_of_job(script: str, *modules: str, entries=None, whole=False):
@@ -112,11 +120,6 @@ def settings_of(item: Item) -> dict[str, object]:
     return {name: value_at(config, place) for name, place in item.settings.items()}
 
 
-def relations_of_study(wildcards) -> list[str]:
-    """The relation files of the study, in the order of the configuration."""
-    return [RELATION_FILES[name] for name in config["relations"]["names"]]
-
-
 def load_options(wildcards) -> dict[str, str]:
     """How the model is loaded: dtype and weight processing."""
     row = MODELS[wildcards.model]
@@ -152,33 +155,35 @@ def relations_of_method(method: str) -> list[str]:
     ]
 
 
-def shards_of_method(method: str) -> list[str]:
-    """The jobs that a method's circuits are found in: one for each relation where a search takes minutes."""
-    return relations_of_method(method) if FINDERS[method].minutes else ["all"]
+def of_relations(path: str, relations=config["relations"]["names"]) -> list[str]:
+    """A file below the model's folder for each relation of the study, or of some."""
+    return [
+        f"<results>/{{model}}/{path.replace('{relation}', name)}" for name in relations
+    ]
 
 
-def relations_of_shard(wildcards) -> list[str]:
-    """The relations of one job."""
-    if wildcards.shard != "all":
-        return [wildcards.shard]
-    return relations_of_method(wildcards.method)
+def of_parts(path: str, number: int, size: int) -> list[str]:
+    """A file below the model's folder for each of the jobs that share `number` things, `size` of them each."""
+    return [
+        f"<results>/{{model}}/{path.replace('{part}', str(part))}"
+        for part in range(-(-number // size))
+    ]
 
 
-def circuits_of_shards(wildcards) -> list[str]:
-    """The circuits of all jobs of a method."""
-    return expand(
-        "<results>/{model}/circuits/{method}/{shard}.npz",
-        model=wildcards.model,
-        method=wildcards.method,
-        shard=shards_of_method(wildcards.method),
-    )
+def circuits_of_method(wildcards) -> list[str]:
+    """The circuits of all relations that a method finds."""
+    path = f"circuits/{wildcards.method}/{{relation}}.npz"
+    return [
+        each.replace("{model}", wildcards.model)
+        for each in of_relations(path, relations_of_method(wildcards.method))
+    ]
 
 
-def seconds_of_shards(wildcards) -> list[str]:
-    """The seconds of all jobs of a method."""
+def seconds_of_method(wildcards) -> list[str]:
+    """What finding each of them took."""
     return [
         path.removesuffix(".npz") + "_seconds.json"
-        for path in circuits_of_shards(wildcards)
+        for path in circuits_of_method(wildcards)
     ]
 
 
@@ -245,6 +250,19 @@ def exact_showcase(wildcards) -> list[str]:
     )
 
 
+def exact_showcase_of_editor(wildcards) -> list[str]:
+    """The same, for the weights that it was found under: the model's own."""
+    return exact_showcase(wildcards) if wildcards.editor == UNEDITED else []
+
+
+def methods_of_edited_circuits(wildcards) -> dict[str, str]:
+    """What finds the circuits of the edited fact and of the unrelated one."""
+    return {
+        "edited": config["editing"]["circuits"]["method"],
+        "unrelated": config["circuits"]["single"],
+    }
+
+
 def standing_settings(wildcards) -> dict[str, object]:
     """How standing circuits are found, whatever the study's methods."""
     return circuit_settings("standing")
@@ -268,8 +286,38 @@ def relation_of_wildcard(wildcards) -> str:
 def first_circuits_of_relation(wildcards) -> str:
     """The file with the relation's circuit by the first method."""
     method = config["circuits"]["methods"][0]
-    shard = wildcards.relation if FINDERS[method].minutes else "all"
-    return f"<results>/{wildcards.model}/circuits/{method}/{shard}.npz"
+    return f"<results>/{wildcards.model}/circuits/{method}/{wildcards.relation}.npz"
+
+
+def circuits_of_first_method(wildcards) -> str:
+    """All relations' circuits by the first method."""
+    return (
+        f"<results>/{wildcards.model}/circuits/{config['circuits']['methods'][0]}.npz"
+    )
+
+
+def of_compositions(path: str) -> list[str]:
+    """A file below the model's folder for each composition of two relations."""
+    return [
+        f"<results>/{{model}}/{path.replace('{composition}', name)}"
+        for name in COMPOSITIONS
+    ]
+
+
+def composition_of_wildcard(wildcards) -> dict[str, str]:
+    """The composition of a job: two relations, and a phrase."""
+    return COMPOSITIONS[wildcards.composition]
+
+
+def relations_of_composition(wildcards) -> list[str]:
+    """The files of its relations."""
+    composition = COMPOSITIONS[wildcards.composition]
+    return [RELATION_FILES[composition[name]] for name in ("first", "second")]
+
+
+def reverse_template(wildcards) -> str | None:
+    """The study's own wording of a relation asked backward."""
+    return config["reverse"]["templates"].get(wildcards.relation)
 
 
 def icl_counts(wildcards) -> dict[str, object]:
@@ -290,11 +338,32 @@ def tracing_settings(wildcards) -> dict[str, object]:
     return {key: value for key, value in tracing.items() if key not in unused}
 
 
-def facts_of_tracing(wildcards) -> str:
-    """The table that traced facts are drawn from: the survey, or what the model knows of ROME's known_1000."""
-    tables = {"builtin": "known", "known_1000": "known_1000"}
-    name = tables[config["tracing"]["source"]]
-    return f"<results>/{wildcards.model}/facts/{name}.parquet"
+def facts_of_tracing(wildcards) -> list[str]:
+    """The tables that traced facts are drawn from: surveys, or what the model knows of ROME's known_1000."""
+    tracing = config["tracing"]
+    if tracing["source"] == "known_1000":
+        return ["<results>/{model}/facts/known_1000.parquet"]
+    chosen = [
+        name for name in config["relations"]["names"] if name in tracing["relations"]
+    ]
+    return of_relations("facts/known/{relation}.parquet", chosen)
+
+
+def facts_of_records(wildcards) -> list[str]:
+    """The surveys of the relations whose facts are edited."""
+    return of_relations(
+        "facts/known/{relation}.parquet", config["editing"]["relations"]
+    )
+
+
+def relations_of_records(wildcards) -> list[str]:
+    """The files of these relations."""
+    return [RELATION_FILES[name] for name in config["editing"]["relations"]]
+
+
+def facts_of_showcase(wildcards) -> str:
+    """The survey of the showcase's relation."""
+    return f"<results>/{wildcards.model}/facts/known/{config['showcase']['relation']}.parquet"
 
 
 def editing_digest(rule_name: str, *editors: str, methods=()):
@@ -336,6 +405,19 @@ def settings_of_seen_editors(wildcards) -> dict[str, dict[str, object]]:
     """The settings of the editors whose edits are seen through circuits."""
     editors = config["editing"]["circuits"]["editors"]
     return {editor: settings_of_model(editor, wildcards.model) for editor in editors}
+
+
+def settings_of_seen_editor(wildcards) -> dict[str, dict[str, object]]:
+    """The settings of one of them; none for the unedited model."""
+    editor = wildcards.editor
+    if editor == UNEDITED:
+        return {}
+    return {editor: settings_of_model(editor, wildcards.model)}
+
+
+def clamp_of_sweep(wildcards) -> float:
+    """The clamp at which the sweep tries layers and tokens."""
+    return rome_settings(wildcards)["clamp"]
 
 
 def rome_settings(wildcards) -> dict[str, object]:

@@ -1,18 +1,18 @@
 rule compare_methods:
-    """Circuits of every method and size on D_test: faithfulness, completeness, hit@10; MIB's measures."""
+    """A relation's circuits of every method and size on D_test: faithfulness, completeness, hit@10; MIB's measures."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
         circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
+            "<results>/{{model}}/circuits/{method}/{{relation}}.npz",
             method=METHODS,
         ),
     output:
-        comparison="<results>/{model}/circuits/comparison.csv",
+        comparison="<results>/{model}/circuits/comparison/{relation}.csv",
     log:
-        "<logs>/compare_methods/{model}.log",
+        "<logs>/compare_methods/{model}/{relation}.log",
     benchmark:
-        "<benchmarks>/compare_methods/{model}.tsv"
+        "<benchmarks>/compare_methods/{model}/{relation}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -21,10 +21,26 @@ rule compare_methods:
         load_options=load_options,
         kv=kv_view,
         methods=METHODS,
-        relations=lookup(within=config, dpath="comparison/relations"),
         prompts=lookup(within=config, dpath="comparison/prompts"),
         hits=lookup(within=config, dpath="facts/hits"),
         seed=lookup(within=config, dpath="seed"),
         code=digest_of_comparison,
     script:
         "../workflow_scripts/compare_methods.py"
+
+
+rule gather_comparison:
+    """The comparison of methods on all its relations in one table."""
+    input:
+        comparison=of_relations(
+            "circuits/comparison/{relation}.csv", config["comparison"]["relations"]
+        ),
+    output:
+        comparison="<results>/{model}/circuits/comparison.csv",
+    log:
+        "<logs>/gather_comparison/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

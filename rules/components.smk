@@ -20,24 +20,19 @@ rule count_components:
 
 
 rule name_heads:
-    """Mover, relation and mixture heads of every relation, and what depends on them; KC section 4.3."""
+    """Mover, relation and mixture heads of a relation, and what depends on them; KC section 4.3."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
-        relations=relations_of_study,
-        circuits=expand(
-            "<results>/{{model}}/circuits/{method}.npz",
-            method=config["circuits"]["methods"][:1],
-        ),
+        facts="<results>/{model}/facts/known/{relation}.parquet",
+        relation=relation_of_wildcard,
+        circuits=first_circuits_of_relation,
     output:
-        heads="<results>/{model}/components/heads.csv",
-        ablation="<results>/{model}/components/ablation.csv",
-        tokens="<results>/{model}/figures/head_ablation_tokens.csv",
-        meta="<results>/{model}/figures/head_ablation_tokens.json",
+        heads="<results>/{model}/components/heads/{relation}.csv",
+        ablation="<results>/{model}/components/ablation/{relation}.csv",
     log:
-        "<logs>/name_heads/{model}.log",
+        "<logs>/name_heads/{model}/{relation}.log",
     benchmark:
-        "<benchmarks>/name_heads/{model}.tsv"
+        "<benchmarks>/name_heads/{model}/{relation}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -50,25 +45,68 @@ rule name_heads:
         heads=lookup(within=config, dpath="heads"),
         components=lookup(within=config, dpath="components"),
         hits=lookup(within=config, dpath="facts/hits"),
-        showcase=lookup(within=config, dpath="showcase"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("name_heads"),
     script:
         "../workflow_scripts/name_heads.py"
 
 
-rule rank_answers:
-    """The rank of known answers through the layers, at the subject and at the last position; KC section 4.2."""
+rule gather_heads:
+    """The named heads of all relations, and what depends on them."""
+    input:
+        heads=of_relations("components/heads/{relation}.csv"),
+        ablation=of_relations("components/ablation/{relation}.csv"),
+    output:
+        heads="<results>/{model}/components/heads.csv",
+        ablation="<results>/{model}/components/ablation.csv",
+    log:
+        "<logs>/gather_heads/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
+
+
+rule ablate_showcase_heads:
+    """The showcase's next token without its mover or relation head; KC appendix."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
-        relations=relations_of_study,
+        facts=facts_of_showcase,
+        relation=relation_of_showcase,
     output:
-        ranks="<results>/{model}/components/ranks.parquet",
+        tokens="<results>/{model}/figures/head_ablation_tokens.csv",
+        meta="<results>/{model}/figures/head_ablation_tokens.json",
     log:
-        "<logs>/rank_answers/{model}.log",
+        "<logs>/ablate_showcase_heads/{model}.log",
     benchmark:
-        "<benchmarks>/rank_answers/{model}.tsv"
+        "<benchmarks>/ablate_showcase_heads/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        source=lookup(within=config, dpath="relations/source"),
+        heads=lookup(within=config, dpath="heads"),
+        showcase=lookup(within=config, dpath="showcase"),
+        code=code_digest("ablate_showcase_heads"),
+    script:
+        "../workflow_scripts/ablate_showcase_heads.py"
+
+
+rule rank_answers:
+    """The rank of a relation's known answers through the layers, at the subject and at the last position; KC 4.2."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
+        relation=relation_of_wildcard,
+    output:
+        ranks="<results>/{model}/components/ranks/{relation}.parquet",
+    log:
+        "<logs>/rank_answers/{model}/{relation}.log",
+    benchmark:
+        "<benchmarks>/rank_answers/{model}/{relation}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -81,3 +119,18 @@ rule rank_answers:
         code=code_digest("rank_answers"),
     script:
         "../workflow_scripts/rank_answers.py"
+
+
+rule gather_ranks:
+    """The ranks of all relations' answers through the layers."""
+    input:
+        ranks=of_relations("components/ranks/{relation}.parquet"),
+    output:
+        ranks="<results>/{model}/components/ranks.parquet",
+    log:
+        "<logs>/gather_ranks/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

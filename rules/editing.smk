@@ -2,8 +2,8 @@ rule build_records:
     """Counterfactual records from facts that the model knows, and the sampled contexts of ROME."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
-        relations=relations_of_study,
+        facts=facts_of_records,
+        relations=relations_of_records,
         counterfact=counterfact_file,
     output:
         records="<results>/{model}/edits/records.json",
@@ -32,17 +32,18 @@ rule build_records:
 
 
 rule sweep_edits:
-    """ROME at many layers and tokens, and at several clamps; ROME Fig. 5."""
+    """ROME at many layers and tokens, on one record; ROME Fig. 5."""
     input:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
+        layers=[],
     output:
-        sweep="<results>/{model}/edits/sweep.csv",
+        rows="<results>/{model}/edits/sweep/layers/{part}.csv",
     log:
-        "<logs>/sweep_edits/{model}.log",
+        "<logs>/sweep_edits/{model}/{part}.log",
     benchmark:
-        "<benchmarks>/sweep_edits/{model}.tsv"
+        "<benchmarks>/sweep_edits/{model}/{part}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -54,6 +55,54 @@ rule sweep_edits:
         code=editing_digest("sweep_edits", "rome"),
     script:
         "../workflow_scripts/sweep_edits.py"
+
+
+rule sweep_clamps:
+    """ROME at the best layer of all records, by several clamps, on one record."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        layers=of_parts(
+            "edits/sweep/layers/{part}.csv", config["editing"]["sweep"]["records"], 1
+        ),
+    output:
+        rows="<results>/{model}/edits/sweep/clamps/{part}.csv",
+    log:
+        "<logs>/sweep_clamps/{model}/{part}.log",
+    benchmark:
+        "<benchmarks>/sweep_clamps/{model}/{part}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        settings=rome_settings,
+        sweep=lookup(within=config, dpath="editing/sweep"),
+        code=editing_digest("sweep_edits", "rome"),
+    script:
+        "../workflow_scripts/sweep_edits.py"
+
+
+rule summarise_sweep:
+    """The sweep's means over records; ROME Fig. 5."""
+    input:
+        layers=of_parts(
+            "edits/sweep/layers/{part}.csv", config["editing"]["sweep"]["records"], 1
+        ),
+        clamps=of_parts(
+            "edits/sweep/clamps/{part}.csv", config["editing"]["sweep"]["records"], 1
+        ),
+    output:
+        sweep="<results>/{model}/edits/sweep.csv",
+    log:
+        "<logs>/summarise_sweep/{model}.log",
+    params:
+        clamp=clamp_of_sweep,
+        code=code_digest("summarise_sweep"),
+    script:
+        "../workflow_scripts/summarise_sweep.py"
 
 
 rule choose_edit_layer:
@@ -73,18 +122,18 @@ rule choose_edit_layer:
 
 
 rule edit_facts:
-    """Every record edited by one editor, judged, and undone; `none` judges the model as it is. ROME Table 4."""
+    """Some records edited by one editor, judged, and undone; `none` judges the model as it is. ROME Table 4."""
     input:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
     output:
-        scores="<results>/{model}/edits/{editor}.csv",
+        scores="<results>/{model}/edits/{editor}/{part}.csv",
     log:
-        "<logs>/edit_facts/{model}/{editor}.log",
+        "<logs>/edit_facts/{model}/{editor}/{part}.log",
     benchmark:
-        "<benchmarks>/edit_facts/{model}/{editor}.tsv"
+        "<benchmarks>/edit_facts/{model}/{editor}/{part}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -92,6 +141,7 @@ rule edit_facts:
     params:
         load_options=load_options,
         settings=editor_settings,
+        share=RECORDS_PER_JOB,
         generation_records=lookup(within=config, dpath="editing/generation_records"),
         continuations=lookup(within=config, dpath="editing/continuations"),
         generation_tokens=lookup(within=config, dpath="editing/generation_tokens"),
@@ -99,6 +149,23 @@ rule edit_facts:
         code=digest_of_edits,
     script:
         "../workflow_scripts/edit_facts.py"
+
+
+rule gather_edits:
+    """The scores of all records by one editor."""
+    input:
+        scores=of_parts(
+            "edits/{editor}/{part}.csv", config["editing"]["records"], RECORDS_PER_JOB
+        ),
+    output:
+        scores="<results>/{model}/edits/{editor}.csv",
+    log:
+        "<logs>/gather_edits/{model}/{editor}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
 
 
 rule sample_edited_text:
@@ -128,15 +195,57 @@ rule sample_edited_text:
         "../workflow_scripts/sample_edited_text.py"
 
 
+rule search_edited_circuits:
+    """Circuits of the showcase fact and of an unrelated one under one editor's weights; KC Fig. 4."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts=facts_of_showcase,
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+        exact=exact_showcase_of_editor,
+    output:
+        circuits="<results>/{model}/edits/circuits/{editor}.npz",
+    log:
+        "<logs>/search_edited_circuits/{model}/{editor}.log",
+    benchmark:
+        "<benchmarks>/search_edited_circuits/{model}/{editor}.tsv"
+    priority: 2  # an exact search: the longest job
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        kv=kv_view,
+        settings=settings_of_seen_editor,
+        showcase=lookup(within=config, dpath="showcase"),
+        circuits=edited_showcase_settings,
+        unrelated_circuits=single_settings,
+        code=editing_digest(
+            "search_edited_circuits",
+            *config["editing"]["circuits"]["editors"],
+            methods=[
+                config["editing"]["circuits"]["method"],
+                config["circuits"]["single"],
+            ],
+        ),
+    script:
+        "../workflow_scripts/search_edited_circuits.py"
+
+
 rule compare_edited_circuits:
     """Circuits of the showcase fact and of an unrelated one before and after each edit; KC Fig. 4."""
     input:
         model="<results>/models/{model}/provenance.json",
-        facts="<results>/{model}/facts/known.parquet",
+        facts=facts_of_showcase,
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
-        exact=exact_showcase,
+        circuits=expand(
+            "<results>/{{model}}/edits/circuits/{editor}.npz",
+            editor=[UNEDITED, *config["editing"]["circuits"]["editors"]],
+        ),
     output:
         heads="<results>/{model}/figures/edited_circuits.csv",
         overlap="<results>/{model}/figures/edited_circuits_overlap.csv",
@@ -145,7 +254,6 @@ rule compare_edited_circuits:
         "<logs>/compare_edited_circuits/{model}.log",
     benchmark:
         "<benchmarks>/compare_edited_circuits/{model}.tsv"
-    priority: 2  # two exact searches, after those of the showcase: the longest chain
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -155,35 +263,29 @@ rule compare_edited_circuits:
         kv=kv_view,
         settings=settings_of_seen_editors,
         showcase=lookup(within=config, dpath="showcase"),
-        circuits=edited_showcase_settings,
-        unrelated_circuits=single_settings,
+        methods=methods_of_edited_circuits,
         heads=lookup(within=config, dpath="heads"),
         code=editing_digest(
-            "compare_edited_circuits",
-            *config["editing"]["circuits"]["editors"],
-            methods=[
-                config["editing"]["circuits"]["method"],
-                config["circuits"]["single"],
-            ],
+            "compare_edited_circuits", *config["editing"]["circuits"]["editors"]
         ),
     script:
         "../workflow_scripts/compare_edited_circuits.py"
 
 
 rule follow_edits:
-    """Edits of many facts at several layers, seen through circuits and layers; KC section 5."""
+    """Edits of one fact at several layers, seen through circuits and layers; KC section 5."""
     input:
         model="<results>/models/{model}/provenance.json",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
     output:
-        circuits="<results>/{model}/edits/followed_circuits.csv",
-        ranks="<results>/{model}/edits/followed_ranks.csv",
+        circuits="<results>/{model}/edits/followed/{part}_circuits.csv",
+        ranks="<results>/{model}/edits/followed/{part}_ranks.csv",
     log:
-        "<logs>/follow_edits/{model}.log",
+        "<logs>/follow_edits/{model}/{part}.log",
     benchmark:
-        "<benchmarks>/follow_edits/{model}.tsv"
+        "<benchmarks>/follow_edits/{model}/{part}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -207,3 +309,28 @@ rule follow_edits:
         ),
     script:
         "../workflow_scripts/follow_edits.py"
+
+
+rule gather_followed:
+    """The followed edits of all facts."""
+    input:
+        circuits=of_parts(
+            "edits/followed/{part}_circuits.csv",
+            config["editing"]["circuits"]["records"],
+            1,
+        ),
+        ranks=of_parts(
+            "edits/followed/{part}_ranks.csv",
+            config["editing"]["circuits"]["records"],
+            1,
+        ),
+    output:
+        circuits="<results>/{model}/edits/followed_circuits.csv",
+        ranks="<results>/{model}/edits/followed_ranks.csv",
+    log:
+        "<logs>/gather_followed/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

@@ -22,16 +22,16 @@ rule screen_known_1000:
 
 
 rule trace_facts:
-    """Causal traces of known facts, each kept in traces/facts/ as soon as it is done; ROME section 2."""
+    """Causal traces of some known facts, each kept in traces/facts/ as soon as it is done; ROME section 2."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_tracing,
     output:
-        traces="<results>/{model}/traces/facts.parquet",
+        traces="<results>/{model}/traces/parts/{part}.parquet",
     log:
-        "<logs>/trace_facts/{model}.log",
+        "<logs>/trace_facts/{model}/{part}.log",
     benchmark:
-        "<benchmarks>/trace_facts/{model}.tsv"
+        "<benchmarks>/trace_facts/{model}/{part}.tsv"
     threads: 1
     resources:
         mem_mb=model_mb,
@@ -39,7 +39,25 @@ rule trace_facts:
     params:
         load_options=load_options,
         tracing=tracing_settings,
+        share=FACTS_PER_JOB,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("trace_facts"),
     script:
         "../workflow_scripts/trace_facts.py"
+
+
+rule gather_traces:
+    """The traces of all facts in one table."""
+    input:
+        traces=of_parts(
+            "traces/parts/{part}.parquet", config["tracing"]["facts"], FACTS_PER_JOB
+        ),
+    output:
+        traces="<results>/{model}/traces/facts.parquet",
+    log:
+        "<logs>/gather_traces/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

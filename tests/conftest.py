@@ -14,7 +14,7 @@ MODULES = {path: ".".join(path.relative_to(SOURCES).with_suffix("").parts) for p
 HOOKED = [name for path, name in MODULES.items() if "if TYPE_CHECKING:" not in path.read_text("utf-8")]
 install_import_hook(HOOKED, "beartype.beartype")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from functools import cache  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
@@ -30,6 +30,14 @@ from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 Loader = Callable[..., LanguageModel]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is found out about models is kept apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

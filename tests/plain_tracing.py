@@ -6,10 +6,12 @@ What the batched runs of the library must agree with, and what they are timed be
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
@@ -38,11 +40,16 @@ class PlainTracing:
     prompt: Prompt
     settings: TraceSettings
 
+    @cached_property
+    def network(self) -> PreTrainedModel:
+        """The Hugging Face model, which is made once."""
+        return reference.network(self.model)
+
     def noise(self) -> Tensor:
         """draws x corrupted tokens x d_model, as ROME's code draws it."""
         assert self.prompt.span is not None
         low, high = self.prompt.span
-        d_model = reference.embedding(self.model.network).weight.shape[1]
+        d_model = reference.embedding(self.network).weight.shape[1]
         shape = (self.settings.draws, high + self.settings.extra - low, d_model)
         random = np.random.RandomState(self.settings.seed)
         unit = random.randn(*shape) if self.settings.distribution == "gaussian" else random.uniform(-1, 1, shape)
@@ -51,15 +58,15 @@ class PlainTracing:
     def p(self, noise: Tensor | None = None, places: tuple[Place, ...] = ()) -> float:
         """The answer's probability with `noise` on the subject's embeddings and places given values."""
         with self._changed(noise, places):
-            logits = reference.logits(self.model.network, self.model.batch([self.prompt.ids]))
+            logits = reference.logits(self.network, self.model.batch([self.prompt.ids]))
         return float(logits[0, -1].double().softmax(-1)[self.prompt.answer[0]])
 
     def values(self, noise: Tensor | None = None) -> Values:
         """What every part of every layer gives at every position, by part and layer."""
-        layers = range(len(reference.layers(self.model.network)))
+        layers = range(len(reference.layers(self.network)))
         modules = {f"{part}{layer}": self._module(part, layer) for part in PARTS for layer in layers}
         with self._changed(noise, ()):
-            seen = reference.watch(self.model.network, self.model.batch([self.prompt.ids]), **modules)
+            seen = reference.watch(self.network, self.model.batch([self.prompt.ids]), **modules)
         return {part: [seen[f"{part}{layer}"][1][0] for layer in layers] for part in PARTS}
 
     def places(self, kind: Kind, layer: int, position: int, clean: Values, corrupted: Values) -> tuple[Place, ...]:
@@ -86,18 +93,18 @@ class PlainTracing:
 
     def all_effects(self, kind: Kind) -> np.ndarray:
         """The indirect effects of all sites of a kind: layer x position, those before the subject too."""
-        shape = len(reference.layers(self.model.network)), len(self.prompt.ids)
+        shape = len(reference.layers(self.network)), len(self.prompt.ids)
         return self.effects(kind, list(np.ndindex(shape))).reshape(shape)
 
     def _module(self, part: str, layer: int) -> nn.Module:
-        module = reference.layers(self.model.network)[layer]
+        module = reference.layers(self.network)[layer]
         return {"state": module, "mlp": module.mlp, "attention": reference.attention(module)}[part]
 
     @contextlib.contextmanager
     def _changed(self, noise: Tensor | None, places: tuple[Place, ...]) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             if noise is not None:
-                table = reference.embedding(self.model.network)
+                table = reference.embedding(self.network)
                 stack.enter_context(reference.outputs_changed(table, self._corrupting(noise)))
             for place in places:
                 module = self._module(place.part, place.layer)

@@ -6,15 +6,17 @@ from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.counterfact import choose_cases, read_counterfact
 from knowcirc.facts.records import choose_records
 from knowcirc.facts.relations import read_relations
-from knowcirc.files import read_table, write_json
+from knowcirc.facts.survey import read_facts
+from knowcirc.files import write_json
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
+from knowcirc.models.tokens import token_text
 
 
 def main(job: Job) -> None:
     """Write the records with their prompts, others for the sweep, and the prefixes as token ids."""
     params = job.params
-    survey = read_table(job.input.facts)
+    survey = read_facts(job.input.facts)
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
     first_wording = survey[survey.template == 0]
@@ -26,7 +28,7 @@ def main(job: Job) -> None:
     if params.records_from == "counterfact":
         records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested)
     else:
-        texts = [str(model.text.decode(list(prefix))).strip() for prefix in prefixes]
+        texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]
         records = choose_records(chosen, known, **requested, prefixes=texts)
     write_json(

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.export import read_circuit
-from knowcirc.circuits.finding import finder
+from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.edited.views import EditedView, read_view, view_rows
 from knowcirc.editing.editors import UNEDITED
@@ -33,16 +31,15 @@ def main(job: Job) -> None:
     settings = placed_editors(job, model)
     prompts = {name: prompts_of(model, row)[0] for name, row in rows.items()}
     edit_request = request(model, wording, showcase["subject"], showcase["new_object"])
-    ways = {"edited": params.circuits, "unrelated": params.unrelated_circuits}
-    finders = {name: finder(graph, CircuitSettings(**way)) for name, way in ways.items()}
-    exact = [read_circuit(Path(path))[1] for path in job.input.exact]  # the request's, found already
     views: list[EditedView] = []
-    for editor in progress([UNEDITED, *settings], "edited circuits: models"):
+    for editor, path in progress(list(zip([UNEDITED, *settings], job.input.circuits, strict=True)), "edited circuits"):
         edit = None if editor == UNEDITED else make_edit(editor, model, edit_request, settings[editor], material)
         with applied(model, edit) as edited:
             for name, prompt in prompts.items():
-                find = (lambda *_: exact[0]) if exact and (name, editor) == ("edited", UNEDITED) else finders[name]
-                views.append(read_view(edited, find, name, editor, prompt, edit_request.target[0]))
+                found = load_circuits(Path(path), params.methods[name])[name]
+                views.append(
+                    read_view(edited, lambda *_, found=found: found, name, editor, prompt, edit_request.target[0])
+                )
     heads, overlap = view_rows(model, graph, views, prompts, edit_request.target[0], Thresholds(**params.heads))
     write_table(job.output.heads, pd.DataFrame(heads))
     write_table(job.output.overlap, pd.DataFrame(overlap))
@@ -51,7 +48,7 @@ def main(job: Job) -> None:
         "edit": {"subject": showcase["subject"], "old": old["edited"], "new": showcase["new_object"]},
         "prompts": {name: prompt.text for name, prompt in prompts.items()},
         "right": {"unrelated": f" {old['unrelated']}"},
-        "method": {name: way["method"] for name, way in ways.items()},
+        "method": dict(params.methods),
     }
     write_json(job.output.meta, meta)
 

@@ -1,6 +1,6 @@
-"""Circuits of every method side by side: faithfulness and hit@10 at every size, completeness, by ablation."""
+"""Circuits of every method side by side, of one relation: faithfulness and hit@10 at every size, completeness."""
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,31 +17,30 @@ from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
-    """Write one row per method, relation, prompt and size; what is done is not done again after an interruption."""
-    params = job.params
+    """Write one row per method, prompt and size; what is done is not done again after an interruption."""
+    params, relation = job.params, job.wildcards.relation
     survey = read_table(job.input.facts)
+    if survey.empty:
+        write_table(job.output.comparison, pd.DataFrame(columns=["relation"]))
+        return
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     settings = Comparison(params.hits, params.prompts, params.seed)
     parts = parts_of(job, job.output.comparison)
-    found = {
-        method: load_circuits(Path(path), method)
-        for method, path in zip(params.methods, job.input.circuits, strict=True)
-    }
+    paths = dict(zip(params.methods, map(Path, job.input.circuits), strict=True))
+    found = [load_circuits(path, method)[relation] for method, path in paths.items()]
+    prompts = prompts_of(model, split_rows(survey, relation, "test"))
 
-    @lru_cache(maxsize=1)
-    def means(relation: str) -> AlignedMeans:
+    @cache
+    def means() -> AlignedMeans:
         return AlignedMeans.of(model, graph, prompts_of(model, split_rows(survey, relation, "val")))
 
     frames = []
-    tasks = compared_circuits(graph, found, params.relations, params.seed)
-    for number, (relation, circuit) in enumerate(progress(tasks, "comparison: methods and relations")):
-        test = split_rows(survey, relation, "test")
-        key = f"{number} {relation} {circuit.method}"
-        if parts.get(key) is None:
-            prompts = prompts_of(model, test)
-            parts.put(key, measure_circuit(model, graph, relation, circuit, prompts, means(relation), settings))
-        frames.append(pd.DataFrame(parts.get(key)))
+    for circuit in progress(compared_circuits(graph, relation, found, params.seed), "comparison: methods"):
+        if parts.get(circuit.method) is None:
+            rows = measure_circuit(model, graph, relation, circuit, prompts, means(), settings)
+            parts.put(circuit.method, rows)
+        frames.append(pd.DataFrame(parts.get(circuit.method)))
     write_table(job.output.comparison, pd.concat(frames, ignore_index=True))
     parts.clear()
 

@@ -1,4 +1,4 @@
-"""Find the circuits of relations, each on its D_val prompts together (KC section 3)."""
+"""Find the circuit of a relation on its D_val prompts together (KC section 3)."""
 
 from pathlib import Path
 
@@ -7,24 +7,22 @@ from knowcirc.circuits.export import save_circuits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.survey import prompts_of, split_rows
 from knowcirc.files import read_table, write_json
-from knowcirc.job import Job, progress, run
+from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
-    """Write the circuits; one that is done is not done again after an interruption, and a search goes on."""
-    params = job.params
-    survey = read_table(job.input.facts)
-    finder = KeptCircuits.of(job, job.output.circuits, SIZES)
-    circuits = {}
-    known = set(survey.relation.unique())  # relations may have been left out by name
-    for relation in progress(
-        [name for name in params.relations if name in known], f"circuits by {finder.settings.method}"
-    ):
+    """Write the circuit, none for a relation that was left out; a search that was interrupted goes on."""
+    survey, relation = read_table(job.input.facts), job.wildcards.relation
+    circuits, seconds = {}, {}
+    if len(survey):
+        finder = KeptCircuits.of(job, job.output.circuits, SIZES)
         prompts = prompts_of(finder.model, split_rows(survey, relation, "val"))
-        circuits[relation] = finder.find_with_partners(relation, prompts, params.seed)
-    write_json(job.output.seconds, finder.seconds)
+        circuits[relation] = finder.find_with_partners(relation, prompts, job.params.seed)
+        seconds = finder.seconds
+    write_json(job.output.seconds, seconds)
     save_circuits(Path(job.output.circuits), circuits)
-    finder.parts.clear()
+    if circuits:
+        finder.parts.clear()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import pandas as pd
 from knowcirc.editing.evaluation import fit_vectorizer
 from knowcirc.editing.scoring import edit_record, placed, read_material, read_records
 from knowcirc.files import read_json, write_table
-from knowcirc.job import Job, progress, run
+from knowcirc.job import Job, progress, run, share_of
 from knowcirc.models.loading import load
 from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
-    """Write one row per record; a record that is done is not done again after an interruption."""
+    """Write one row per record of this job; a record that is done is not done again after an interruption."""
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
@@ -28,14 +28,15 @@ def main(job: Job) -> None:
     vectorizer = fit_vectorizer(records)
     parts = parts_of(job, job.output.scores)
     rows = []
-    for number, record in enumerate(progress(records, f"edits by {editor}: records")):
+    numbered = share_of(list(enumerate(records)), job.wildcards.part, params.share)
+    for number, record in progress(numbered, f"edits by {editor}: records"):
         row = parts.get(record.case)
         if row is None:
             requested = generation if number < params.generation_records else None
             row = edit_record(model, record, editor, settings, material, generation=requested, vectorizer=vectorizer)
             parts.put(record.case, row)
         rows.append(row)
-    write_table(job.output.scores, pd.DataFrame(rows))
+    write_table(job.output.scores, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["case"]))
     parts.clear()
 
 

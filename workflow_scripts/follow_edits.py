@@ -1,7 +1,6 @@
-"""Many facts edited at several layers: their circuits before and after, and the new object's rank (KC section 5)."""
+"""A fact edited at several layers: its circuits before and after, and the new object's rank (KC section 5)."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,14 +11,13 @@ from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.scoring import placed_editors, read_material, read_records
 from knowcirc.files import write_table
-from knowcirc.job import Job, progress, run
+from knowcirc.job import Job, progress, run, share_of
 from knowcirc.models.loading import load
 from knowcirc.reading.heads import Thresholds
-from knowcirc.resume import parts_of
 
 
 def main(job: Job) -> None:
-    """Write the circuits' and the ranks' rows; a record that is done is not done again after an interruption."""
+    """Write the circuits' and the ranks' rows of one record; none where there are not so many."""
     params = job.params
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
@@ -33,23 +31,18 @@ def main(job: Job) -> None:
     def make(editor: str, layer: int, requested: Request) -> Edit:
         return make_edit(editor, model, requested, {**settings[editor], "layer": layer}, material)
 
-    parts = parts_of(job, job.output.circuits)
     circuits: list[dict[str, object]] = []
     ranks: list[dict[str, object]] = []
-    for i, record in enumerate(progress(records[: params.records], "followed edits: records")):
-        stands = i < params.standing_records
-        found: Any = parts.get(record.case)
-        if found is None:
-            requested = request(model, record.template, record.subject, record.target_new)
-            finders = Finders.by(graph, *ways[: 1 + stands])
-            done = follow(model, graph, record, requested, places, make, finders, Thresholds(**params.heads))
-            found = {"circuits": done.circuits, "ranks": done.ranks}
-            parts.put(record.case, found)
-        circuits += found["circuits"]
-        ranks += found["ranks"]
-    write_table(job.output.circuits, pd.DataFrame(circuits))
-    write_table(job.output.ranks, pd.DataFrame(ranks))
-    parts.clear()
+    numbered = list(enumerate(records[: params.records]))
+    for number, record in progress(share_of(numbered, job.wildcards.part, 1), "followed edits: records"):
+        stands = number < params.standing_records
+        requested = request(model, record.template, record.subject, record.target_new)
+        finders = Finders.by(graph, *ways[: 1 + stands])
+        done = follow(model, graph, record, requested, places, make, finders, Thresholds(**params.heads))
+        circuits += done.circuits
+        ranks += done.ranks
+    for output, rows in ((job.output.circuits, circuits), (job.output.ranks, ranks)):
+        write_table(output, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["case"]))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from knowcirc.models.loading import LanguageModel, load
 from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Transformer
 from sequential import measure
+from unit import reference
 
 TEXT, ANSWER = "The official language of France is", "French"
 TAU = 0.05
@@ -135,10 +136,11 @@ def pack(model: Transformer) -> tuple[Transformer, float]:
 
 def forward_calls(model: LanguageModel, fast: Transformer, graph: Graph, task: Task) -> dict[str, Callable[[], object]]:
     """The plain forward passes and the reference's test, which the engine is compared with."""
+    plain = reference.network(model)
 
     @torch.no_grad()
     def hugging_face() -> object:
-        return model.network(task.ids, use_cache=False, logits_to_keep=1)
+        return plain(task.ids, use_cache=False, logits_to_keep=1)
 
     return {
         HUGGING_FACE: hugging_face,

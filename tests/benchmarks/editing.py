@@ -75,7 +75,7 @@ def plain_step(
     ids = model.batch([text + (text[-1],) * (width - len(text)) for text in texts])
     ends = torch.tensor([len(text) - 1 for text in texts[:-1]])
     delta = torch.zeros(model.transformer.shape.d_model, requires_grad=True)
-    network: Any = model.network
+    network: Any = reference.network(model)
     module = reference.mlp_out(reference.layers(network)[LAYER])
 
     def add(_module: object, _inputs: object, output: Tensor) -> Tensor:

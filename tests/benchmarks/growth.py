@@ -90,7 +90,7 @@ def random_transformer(point: Point) -> Transformer:
     if point.family == "gpt2":
         sizes: dict[str, Any] = {"n_positions": 64, "n_embd": D_MODEL, "n_layer": point.layers, "n_head": point.heads}
         network = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, initializer_range=SPREAD, **sizes, **ends))
-        return gpt2.adapt(network.eval().requires_grad_(False))
+        return gpt2.adapt(network.config, network.state_dict())
     config = LlamaConfig(
         vocab_size=VOCAB,
         hidden_size=D_MODEL,
@@ -102,4 +102,4 @@ def random_transformer(point: Point) -> Transformer:
         initializer_range=SPREAD,
         **ends,
     )
-    return llama.adapt(LlamaForCausalLM(config).eval().requires_grad_(False))
+    return llama.adapt(config, LlamaForCausalLM(config).state_dict())

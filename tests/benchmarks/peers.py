@@ -28,6 +28,7 @@ from knowcirc.circuits.attribution import Targets, score_edges
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from unit import reference
 
 FOLDER = Path(__file__).resolve().parents[2] / ".peers"
 
@@ -81,7 +82,7 @@ def hooked(model: LanguageModel) -> Any:
     """
     lens = import_module("transformer_lens")
     conversions = import_module("transformer_lens.pretrained.weight_conversions")
-    shape, config = model.transformer.shape, model.network.config
+    shape, config = model.transformer.shape, reference.network(model).config
     if shape.family != "llama":
         raise ValueError(f"the benchmark builds Llama models for it, and this one is of the family {shape.family}")
     cfg = lens.HookedTransformerConfig(
@@ -107,7 +108,7 @@ def hooked(model: LanguageModel) -> Any:
         init_weights=False,
     )
     network = lens.HookedTransformer(cfg, move_to_device=False)
-    left = network.load_state_dict(conversions.convert_llama_weights(model.network, cfg), strict=False)
+    left = network.load_state_dict(conversions.convert_llama_weights(reference.network(model), cfg), strict=False)
     if left.unexpected_keys:
         raise RuntimeError(f"the weight {left.unexpected_keys[0]} has no place in HookedTransformer")
     return network.eval().requires_grad_(False)
@@ -116,7 +117,7 @@ def hooked(model: LanguageModel) -> Any:
 @torch.no_grad()
 def _measure_lens(setting: Setting) -> dict[str, object]:
     network, ids = hooked(setting.model), setting.ids
-    plain = setting.model.network
+    plain = reference.network(setting.model)
 
     def silence(value: torch.Tensor, hook: object) -> torch.Tensor:
         value[:, :, 0] = 0
@@ -166,7 +167,7 @@ def _measure_auto_circuit(setting: Setting) -> dict[str, object]:
 
     late = [edge for edge in edges if edge.dest.layer > 2 * setting.first_layer]  # two of its layers to one of ours
     chosen = random.Random(0).sample(sorted(late, key=str), min(setting.tests, len(late)))
-    plain, ids = setting.model.network, setting.ids
+    plain, ids = reference.network(setting.model), setting.ids
     with redirect_stderr(io.StringIO()):  # its progress bars
         with torch.no_grad(), tools.patch_mode(patchable, delivered):
             patched = median_of(lambda: patchable(ids), setting.rounds)

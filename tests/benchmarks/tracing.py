@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from benchmarks.timing import duration, median_of, once, say, table
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.packing import packed
+from knowcirc.models.weights import Weights
 from knowcirc.tracing.causal import KINDS, SEVERED, Kind, TraceSettings, embedding_deviation, trace_fact
 from plain_tracing import PlainTracing
 
@@ -106,7 +108,7 @@ def measure_tracing_growth(*, quick: bool, rounds: int) -> list[dict[str, object
 
 def _time(layers: int, tokens: int, draws: int, rounds: int) -> float:
     network: Any = random_transformer(Point("llama", layers))
-    model = LanguageModel(None, None, packed(network), Path())  # type: ignore[arg-type]
+    model = LanguageModel(Weights({}), SimpleNamespace(), None, packed(network), Path())  # type: ignore[arg-type]
     ids = torch.randint(1, 1000, (tokens,), generator=torch.Generator().manual_seed(1))
     prompt = Prompt("", tuple(ids.tolist()), (1, 3), "", (1,))
     settings = TraceSettings(0.3, draws, WINDOW, SEED, (*KINDS, *SEVERED))

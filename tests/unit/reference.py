@@ -2,10 +2,30 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from knowcirc.models.loading import LanguageModel
+
+
+def network(model: LanguageModel) -> PreTrainedModel:
+    """The Hugging Face network of a model, with its weights as they are now; the same object at every call."""
+    found = _saved(model.folder, model.transformer.embedding.dtype).to(model.device)
+    with torch.no_grad():
+        values = found.state_dict()
+        for name, weights in model.weights.items():
+            values[name].copy_(weights)
+    return found
+
+
+@cache
+def _saved(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    settings = {"attn_implementation": "eager", "local_files_only": True}
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **settings).eval().requires_grad_(False)
 
 
 def layers(network: PreTrainedModel) -> list[nn.Module]:

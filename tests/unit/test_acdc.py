@@ -34,7 +34,7 @@ PROMPTS = {
 def exact(name: str) -> Transformer:
     """A tiny model in float64."""
     network = random_network(name).double().requires_grad_(False)
-    return (gpt2 if name == "gpt2" else llama).adapt(network)
+    return (gpt2 if name == "gpt2" else llama).adapt(network.config, network.state_dict())
 
 
 def task_of(metric: str, prompts: list[list[int]]) -> Task:
@@ -95,7 +95,8 @@ def test_other_shapes_lengths_and_thresholds(layers: int, heads: int, kv_heads: 
         num_key_value_heads=kv_heads,
         initializer_range=0.3,
     )
-    model = llama.adapt(LlamaForCausalLM(config).double().eval().requires_grad_(False))
+    network = LlamaForCausalLM(config).double()
+    model = llama.adapt(config, network.state_dict())
     task = make_task("kc-nll", [list(range(length))], [17])
     agree(model, Graph.of(model.shape, "grouped"), task, Criterion(tau))
     agree(model, Graph.of(model.shape, "per_head"), task, Criterion(tau, absolute=True))
@@ -196,8 +197,8 @@ def test_the_real_model_agrees_on_its_last_layers(real_model_folder: Path) -> No
     """Edges into the last two layers; scores within what float32 leaves of them."""
     model = load(real_model_folder, device="cpu")
     graph = Graph.of(model.transformer.shape, "grouped")
-    ids = model.text("The official language of France is")["input_ids"]
-    task = make_task("nll", [ids], [model.text(" French", add_special_tokens=False)["input_ids"][0]])
+    ids = model.text.encode("The official language of France is").ids
+    task = make_task("nll", [ids], [model.text.encode(" French", add_special_tokens=False).ids[0]])
 
     def stop(search: Search) -> None:
         if search.next_layer < graph.n_layers - 2:

@@ -66,7 +66,7 @@ def prompt(model: LanguageModel) -> Prompt:
 
 def last_p(model: LanguageModel, prompt: Prompt) -> Tensor:
     """The network's own probabilities of the next token."""
-    return reference.logits(model.network, model.batch([prompt.ids]))[0, -1].softmax(-1)
+    return reference.logits(reference.network(model), model.batch([prompt.ids]))[0, -1].softmax(-1)
 
 
 def matrix(graph: Graph, *names: str) -> EdgeMatrix:
@@ -90,15 +90,15 @@ def test_a_curve_reads_every_layers_stream_through_the_norm_and_the_vocabulary(
     model: LanguageModel, prompt: Prompt, at: int
 ) -> None:
     position, token = at % len(prompt.ids), prompt.answer[0]
-    layers = {f"l{i}": layer for i, layer in enumerate(reference.layers(model.network))}
-    seen = reference.watch(model.network, model.batch([prompt.ids]), **layers)
+    layers = {f"l{i}": layer for i, layer in enumerate(reference.layers(reference.network(model)))}
+    seen = reference.watch(reference.network(model), model.batch([prompt.ids]), **layers)
     streams = [seen["l0"][0], *(seen[name][1] for name in layers)]
     curve = token_curve(model, prompt, token, position)
     assert len(curve) == len(streams) == 4
     for (rank, p), stream in zip(curve, streams, strict=True):
         with torch.no_grad():
-            normed = reference.final_norm(model.network)(stream[0, position])
-            expected = model.network.get_output_embeddings()(normed).softmax(-1)
+            normed = reference.final_norm(reference.network(model))(stream[0, position])
+            expected = reference.network(model).get_output_embeddings()(normed).softmax(-1)
         assert p == pytest.approx(float(expected[token]), rel=1e-9)
         assert rank == 1 + int((expected > expected[token]).sum())
 
@@ -123,9 +123,9 @@ def test_a_curves_rows_count_layers_from_the_embedding() -> None:
 def written(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], Tensor]:
     """What each head writes at the last position: its slice of the output matrix's input, by a hook."""
     found = {}
-    for layer, module in enumerate(reference.layers(model.network)):
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         out = reference.heads_out(module)
-        mixed = reference.watch(model.network, model.batch([prompt.ids]), out=out)["out"][0][0, -1]
+        mixed = reference.watch(reference.network(model), model.batch([prompt.ids]), out=out)["out"][0][0, -1]
         for head, part in enumerate(mixed.view(4, 8)):
             found[layer, head] = reference.rows_out(out)[:, 8 * head : 8 * head + 8] @ part
     return found
@@ -133,7 +133,9 @@ def written(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], Tenso
 
 def test_attention_is_the_networks_and_sums_to_one(model: LanguageModel, prompt: Prompt) -> None:
     with torch.no_grad():
-        patterns = model.network(model.batch([prompt.ids]), output_attentions=True, use_cache=False).attentions
+        patterns = reference.network(model)(
+            model.batch([prompt.ids]), output_attentions=True, use_cache=False
+        ).attentions
     readings = read_heads(model, prompt)
     assert [(r.layer, r.head) for r in readings] == [(layer, head) for layer in range(3) for head in range(4)]
     assert prompt.span == (4, 6)
@@ -149,8 +151,8 @@ def test_what_a_head_writes_is_read_by_the_logit_lens(model: LanguageModel, prom
     answer, parts = prompt.answer[0], written(model, prompt)
     for reading in read_heads(model, prompt):
         with torch.no_grad():
-            normed = reference.final_norm(model.network)(parts[reading.layer, reading.head])
-            logits = model.network.get_output_embeddings()(normed)
+            normed = reference.final_norm(reference.network(model))(parts[reading.layer, reading.head])
+            logits = reference.network(model).get_output_embeddings()(normed)
         assert reading.top == tuple(logits.topk(10).indices.tolist())
         assert reading.rank == int((logits > logits[answer]).sum())
 
@@ -160,15 +162,15 @@ def test_attribution_is_what_a_head_adds_to_the_answers_logit_under_the_final_no
 ) -> None:
     """With the scale held, the parts of all writers add up to the logit less the vocabulary's mean."""
     norm, table = model.transformer.final_norm, model.transformer.unembedding
-    last = reference.layers(model.network)[-1]
-    final = reference.watch(model.network, model.batch([prompt.ids]), last=last)["last"][1][0, -1]
+    last = reference.layers(reference.network(model))[-1]
+    final = reference.watch(reference.network(model), model.batch([prompt.ids]), last=last)["last"][1][0, -1]
 
     def centred(x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if norm.centred else x
 
     scale = (centred(final).pow(2).mean() + norm.eps).rsqrt()
     direction = norm.weight * (table[prompt.answer[0]] - table.mean(0))
-    logits = reference.logits(model.network, model.batch([prompt.ids]))[0, -1]
+    logits = reference.logits(reference.network(model), model.batch([prompt.ids]))[0, -1]
     whole = float(centred(final) * scale @ direction)
     if norm.bias is not None:
         whole += float(norm.bias @ (table[prompt.answer[0]] - table.mean(0)))
@@ -365,7 +367,7 @@ def test_the_demonstrations_tokens_are_exactly_those_before_the_query(load_tiny:
     )
     assert shown.demonstration == (1, 13)  # <s>, then two sentences of six words
     assert shown.prompt.span == (16, 18)
-    assert shown.prompt.ids[18:] == tuple(text("is", add_special_tokens=False)["input_ids"])
+    assert shown.prompt.ids[18:] == tuple(text.encode("is", add_special_tokens=False).ids)
     assert shown.prompt.ids[13:] == fill(text, TEMPLATE, "New Zealand", "Wellington").ids[1:]
     assert shown.prompt.answer_text == "Wellington"
 
@@ -429,7 +431,9 @@ def keep(tmp_path: Path) -> Keep:
 
     def finder(model: LanguageModel) -> KeptCircuits:
         graph = Graph.of(model.transformer.shape, "grouped")
-        return KeptCircuits(model, graph, settings, Parts(tmp_path / "icl.csv", model.network.config.model_type))
+        return KeptCircuits(
+            model, graph, settings, Parts(tmp_path / "icl.csv", reference.network(model).config.model_type)
+        )
 
     return finder
 
@@ -601,7 +605,7 @@ def test_views_are_read_under_the_weights_in_place_and_compared_with_the_origina
         "edited": fill(text, TEMPLATE, "Peru", "Lima"),
         "unrelated": fill(text, TEMPLATE, "New Zealand", "Wellington"),
     }
-    new = int(text("Paris", add_special_tokens=False)["input_ids"][0])
+    new = int(text.encode("Paris", add_special_tokens=False).ids[0])
     generator = torch.Generator().manual_seed(0)
     old = model.transformer.blocks[0].mlp.w_out
     noise = torch.randn(old.shape, generator=generator, dtype=old.dtype)
@@ -711,7 +715,7 @@ def test_a_case_is_described_by_both_answers_and_the_head_that_moves_what_is_sai
     )
     prompt = fill(model.text, TEMPLATE, "Peru", "Lima")
     p = last_p(model, prompt)
-    tok, *others = (model.text(text, add_special_tokens=False)["input_ids"][0] for text in ("Tok", "Rome", "Paris"))
+    tok, *others = (model.text.encode(text, add_special_tokens=False).ids[0] for text in ("Tok", "Rome", "Paris"))
     objects = {prompt.answer[0], *others}
     other = tok if name == "wrong" else max(others, key=lambda token: float(p[token]))
     case = describe_case(model, name, row, objects, None, Thresholds(0.2, 20))

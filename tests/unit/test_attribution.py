@@ -16,14 +16,14 @@ from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
-from unit.tiny import word_tokenizer
+from unit.tiny import words
 
 Loader = Callable[..., LanguageModel]
 CLEAN = torch.tensor([[0, 5, 17, 4, 33]])
 CORRUPTED = torch.tensor([[0, 5, 18, 4, 34]])
 PAIR = Targets(torch.tensor([7]), torch.tensor([8]))
 ALONE = Targets(torch.tensor([7]), None)
-WORDS = word_tokenizer()
+WORDS = words()
 
 
 def starting_from(network: Transformer, embedded: Tensor) -> tuple[Transformer, Tensor]:

@@ -109,15 +109,21 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def refuse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Errors:
     """Run the arguments, which must fail with exit code 2, one line, and no file touched; returns the line."""
 
+    def files() -> dict[Path, int]:
+        """All but what was found out about the model: that is true whatever becomes of the command."""
+        checked = tmp_path / "cache/knowcirc/checked"
+        found = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if checked not in (path, *path.parents)}
+        return {path: when for path, when in found.items() if path not in checked.parents}
+
     def run(*args: str | Path) -> str:
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        before = files()
         capsys.readouterr()
         assert cli.main([*map(str, args), "--quiet"]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("knowcirc: error: "), err
         assert err.count("\n") == 1, err
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        assert files() == before
         return err
 
     return run
@@ -670,7 +676,9 @@ def test_bad_models_are_refused(tmp_path: Path, llama: Path, refuse: Errors) -> 
     broken.mkdir()
     (broken / "config.json").write_text((llama / "config.json").read_text())
     (broken / "model.safetensors").write_bytes(b"nothing")
-    assert "broken cannot be read" in refuse("discover", broken, *IDS, "--out", "c.json")
+    assert "broken/model.safetensors is no readable safetensors file" in refuse(
+        "discover", broken, *IDS, "--out", "c.json"
+    )
     (broken / "config.json").write_text('{"model_type": "bert"}')
     assert "'bert' has no adapter" in refuse("discover", broken, *IDS, "--out", "c.json")
     assert (

@@ -70,7 +70,7 @@ def test_a_role_takes_attention_and_writing_together(changed: dict[str, object],
 def test_words_of_the_relation_are_found_whole_and_outside_the_subject(load_tiny: Loader) -> None:
     text = load_tiny("gpt2").text
     prompt = tokenise(text, "people in city Peru speak the language", "Spanish", "city Peru")
-    names = text.convert_ids_to_tokens(list(prompt.ids))
+    names = [text.id_to_token(token) for token in prompt.ids]
     found = word_positions(text, prompt, ("city", "Speak", "lang"))
     assert [names[i] for i in found] == ["speak"]
     assert word_positions(text, prompt, ()) == ()
@@ -79,7 +79,7 @@ def test_words_of_the_relation_are_found_whole_and_outside_the_subject(load_tiny
 def test_relation_scores_are_those_of_the_words_and_the_type(model: LanguageModel, prompts: list[Prompt]) -> None:
     prompt = prompts[3]
     context = components.context_of(model, RELATION, prompt)
-    names = model.text.convert_ids_to_tokens(list(prompt.ids))
+    names = [model.text.id_to_token(token) for token in prompt.ids]
     assert [names[i] for i in context.words] == ["capital"]
     assert context.kind == {answer_tokens(model.text, fact.object)[0] for fact in FACTS}
     plain = read_heads(model, prompt)
@@ -180,14 +180,14 @@ def test_ablating_heads_is_zeroing_their_slice_of_the_output_matrixs_input(
                 x[..., 8 * head : 8 * head + 8] = 0.0
             return (x,)
 
-        out = reference.heads_out(reference.layers(model.network)[layer])
+        out = reference.heads_out(reference.layers(reference.network(model))[layer])
         handles.append(out.register_forward_pre_hook(zero))
-    expected = reference.logits(model.network, ids)[:, -1]
+    expected = reference.logits(reference.network(model), ids)[:, -1]
     for handle in handles:
         handle.remove()
     whole, found = logits_without(model.transformer, ids, [[], [(0, 1), (2, 0), (2, 3)]])
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(whole, reference.logits(model.network, ids)[:, -1])
+    torch.testing.assert_close(whole, reference.logits(reference.network(model), ids)[:, -1])
     assert not torch.allclose(whole, found, atol=1e-3)
 
 
@@ -232,7 +232,7 @@ def test_the_token_figure_shows_the_likeliest_tokens_with_and_without_heads(
     context = components.context_of(model, RELATION, prompts[0])
     table = pd.DataFrame(components.token_rows(model, prompts[0], context, Thresholds(0.0, 200)))
     assert table.groupby("run").size().to_dict() == {"original": 10, "mover": 10, "relation": 10}
-    p = reference.logits(model.network, model.batch([prompts[0].ids]))[0, -1].softmax(-1)
+    p = reference.logits(reference.network(model), model.batch([prompts[0].ids]))[0, -1].softmax(-1)
     original = table[table["run"] == "original"]
     assert original["probability"].tolist() == pytest.approx(p.topk(10).values.tolist())
     assert original["p_answer"].iloc[0] == pytest.approx(float(p[prompts[0].answer[0]]))

@@ -36,6 +36,7 @@ from knowcirc.editing.sampling import sample, sample_prefixes, start_token
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import special_ids
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -56,14 +57,16 @@ RECORD = Record(
 def test_a_greedy_share_counts_tokens_that_are_likeliest_after_the_right_ones(model: LanguageModel) -> None:
     cases = [("the capital of Peru is", "Lima"), ("people in Chile speak", "Tok Pisin"), ("Peru is", "New Zealand")]
     for (text, answer), found in zip(cases, greedy_shares(model, cases), strict=True):
-        ids, expected = model.text(text)["input_ids"], model.text(answer, add_special_tokens=False)["input_ids"]
-        logits = reference.logits(model.network, torch.tensor([ids + expected[:-1]]))[0, len(ids) - 1 :]
+        ids, expected = model.text.encode(text).ids, model.text.encode(answer, add_special_tokens=False).ids
+        logits = reference.logits(reference.network(model), torch.tensor([ids + expected[:-1]]))[0, len(ids) - 1 :]
         assert found == sum(map(int, logits.argmax(-1) == torch.tensor(expected))) / len(expected)
 
 
 def test_a_model_is_right_about_what_it_says_first(model: LanguageModel) -> None:
-    ids = model.text("the capital of Peru is")["input_ids"]
-    first = str(model.text.decode([int(reference.logits(model.network, torch.tensor([ids]))[0, -1].argmax())])).strip()
+    ids = model.text.encode("the capital of Peru is").ids
+    first = str(
+        model.text.decode([int(reference.logits(reference.network(model), torch.tensor([ids]))[0, -1].argmax())])
+    ).strip()
     assert greedy_shares(model, [("the capital of Peru is", first)]) == [1.0]
 
 
@@ -84,10 +87,10 @@ def test_question_scores_ask_about_the_subject_and_about_unrelated_facts(model: 
 @pytest.mark.parametrize("target", ["Lima", "Tok Pisin", "New Zealand Wellington"])
 def test_an_objects_probability_is_that_of_all_its_tokens(model: LanguageModel, target: str) -> None:
     texts = [RECORD.prompt, *RECORD.paraphrases, *RECORD.neighbours]
-    tokens = model.text(target, add_special_tokens=False)["input_ids"]
+    tokens = model.text.encode(target, add_special_tokens=False).ids
     for text, found in zip(texts, object_probabilities(model, texts, target), strict=True):
-        ids = model.text(text)["input_ids"]
-        logits = reference.logits(model.network, torch.tensor([ids + tokens]))[0].log_softmax(-1)
+        ids = model.text.encode(text).ids
+        logits = reference.logits(reference.network(model), torch.tensor([ids + tokens]))[0].log_softmax(-1)
         steps = [float(logits[len(ids) - 1 + i, token]) for i, token in enumerate(tokens)]
         assert found == pytest.approx(math.exp(sum(steps) / len(steps)), rel=1e-9)
 
@@ -184,7 +187,7 @@ def test_a_sample_is_a_draw_of_its_seed_and_leaves_the_global_state(model: Langu
 
 
 def test_special_tokens_are_never_sampled(model: LanguageModel) -> None:
-    special = model.text.all_special_ids
+    special = sorted(special_ids(model.text))
     table = model.transformer.unembedding
     begin = torch.full((200, 1), start_token(model))
     text = sample(model, begin, 10, seed=0)
@@ -196,8 +199,8 @@ def test_tokens_are_drawn_in_proportion_to_the_networks_probabilities(load_tiny:
     model = load_tiny("gpt2")
     prompt = torch.tensor([[0, 5, 17]])
     text = sample(model, prompt.repeat(4000, 1), 1, seed=0)[:, 0]
-    p = reference.logits(model.network, prompt)[0, -1]
-    p[model.text.all_special_ids] = float("-inf")
+    p = reference.logits(reference.network(model), prompt)[0, -1]
+    p[sorted(special_ids(model.text))] = float("-inf")
     shares = torch.bincount(text, minlength=101) / len(text)
     assert (shares - p.softmax(-1)).abs().max() < 0.03
 
@@ -205,8 +208,8 @@ def test_tokens_are_drawn_in_proportion_to_the_networks_probabilities(load_tiny:
 def test_each_token_is_drawn_among_the_likeliest_after_the_ones_before(model: LanguageModel) -> None:
     prompts = torch.tensor([[0, 5, 17], [0, 40, 8]])
     text = torch.cat((prompts, sample(model, prompts, 6, seed=0, top_k=3)), 1)
-    logits = reference.logits(model.network, text)
-    logits[..., model.text.all_special_ids] = float("-inf")
+    logits = reference.logits(reference.network(model), text)
+    logits[..., sorted(special_ids(model.text))] = float("-inf")
     best = logits.topk(3).indices
     for position in range(3, 9):
         assert (best[:, position - 1] == text[:, position, None]).any(1).all()
@@ -224,10 +227,12 @@ def test_second_moments_are_the_mean_outer_products_of_the_keys(model: LanguageM
     corpus = [torch.randint(2, 101, (3, 7)), torch.randint(2, 101, (2, 5))]
     found, count = second_moments(model, iter(corpus))
     assert count == 3 * 6 + 2 * 4
-    for layer, module in enumerate(reference.layers(model.network)):
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         keys = torch.cat(
             [
-                reference.watch(model.network, ids, out=reference.mlp_out(module))["out"][0][:, 1:].flatten(0, 1)
+                reference.watch(reference.network(model), ids, out=reference.mlp_out(module))["out"][0][:, 1:].flatten(
+                    0, 1
+                )
                 for ids in corpus
             ]
         )
@@ -251,7 +256,7 @@ def test_a_text_corpus_is_cut_into_windows(load_tiny: Loader, tmp_path: Path) ->
     windows = list(text_corpus(model, tmp_path / "text.txt", 10, length=4))
     assert [tuple(ids.shape) for ids in windows] == [(1, 5), (1, 5), (1, 3)]
     tokens = [token for ids in windows for token in ids[0, 1:].tolist()]
-    assert tokens == model.text(text, add_special_tokens=False)["input_ids"][:10]
+    assert tokens == model.text.encode(text, add_special_tokens=False).ids[:10]
     with pytest.raises(ValueError, match=r"holds 14 tokens, 15 are asked for; give a longer text"):
         next(_drained(text_corpus(model, tmp_path / "text.txt", 15, length=4)))
 

@@ -55,17 +55,19 @@ def other(settings: S, **values: object) -> S:
 
 
 def snapshot(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.network.state_dict().items()}
+    return {name: value.clone() for name, value in reference.network(model).state_dict().items()}
 
 
 def changed(model: LanguageModel, before: dict[str, Tensor]) -> set[str]:
     """Names of the parameters that differ, in any bit, from the snapshot; tied weights by each of their names."""
-    return {name for name, value in model.network.state_dict().items() if not torch.equal(value, before[name])}
+    return {
+        name for name, value in reference.network(model).state_dict().items() if not torch.equal(value, before[name])
+    }
 
 
 def target_nll(model: LanguageModel, ids: tuple[int, ...], target: tuple[int, ...]) -> float:
     """Mean negative log-likelihood of the target's tokens, by the network's own forward pass."""
-    logits = reference.logits(model.network, model.batch([ids + target[:-1]]))[0, len(ids) - 1 :]
+    logits = reference.logits(reference.network(model), model.batch([ids + target[:-1]]))[0, len(ids) - 1 :]
     return -float(logits.log_softmax(-1)[range(len(target)), list(target)].mean())
 
 
@@ -77,7 +79,7 @@ def test_an_edit_is_in_place_inside_the_block_and_undone_bit_by_bit(name: str, l
     with applied(model, Edit({Matrix(layer): weight for layer, weight in weights.items()}, {})) as edited:
         assert changed(edited, before) == {model.transformer.mlp_out_names[layer] for layer in (0, 2)}
         for layer, weight in weights.items():
-            module = reference.mlp_out(reference.layers(model.network)[layer])
+            module = reference.mlp_out(reference.layers(reference.network(model))[layer])
             assert torch.equal(reference.rows_out(module), weight)
     assert changed(model, before) == set()
 
@@ -86,7 +88,7 @@ def test_a_matrix_is_named_as_the_parameter_that_holds_it(model: LanguageModel) 
     for layer, name in enumerate(model.transformer.mlp_out_names):
         assert Matrix(layer).name(model) == name
     names = [Matrix(1, part).name(model) for part in ("query", "key", "value")]
-    module = reference.layers(model.network)[1]
+    module = reference.layers(reference.network(model))[1]
     attention = getattr(module, "attn", None) or module.self_attn
     expected = ["c_attn"] * 3 if hasattr(attention, "c_attn") else ["q_proj", "k_proj", "v_proj"]
     assert [name.split(".")[-2] for name in names] == expected
@@ -186,8 +188,8 @@ def test_rome_in_float32_reaches_v_star_too(name: str, load_tiny: Loader) -> Non
 
 def keys(model: LanguageModel, ids: tuple[int, ...], layer: int = LAYER) -> Tensor:
     """The inputs of the edited matrix at every position, by a hook."""
-    module = reference.mlp_out(reference.layers(model.network)[layer])
-    return reference.watch(model.network, model.batch([ids]), out=module)["out"][0][0]
+    module = reference.mlp_out(reference.layers(reference.network(model))[layer])
+    return reference.watch(reference.network(model), model.batch([ids]), out=module)["out"][0][0]
 
 
 def test_romes_change_points_along_c_inverse_k_star(editable: LanguageModel) -> None:
@@ -460,7 +462,7 @@ def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: 
 def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) -> None:
     made = request_for(editable)
     at_once = fine_tuning.edit(editable, made, other(FT, loss="prompt", stop_loss=1e9))
-    logits = reference.logits(editable.network, editable.batch([made.prompt.ids]))[0, -1]
+    logits = reference.logits(reference.network(editable), editable.batch([made.prompt.ids]))[0, -1]
     expected = -float(logits.log_softmax(-1)[list(made.target)].mean())
     assert len(made.target) > 1
     assert at_once.report["nll"] == pytest.approx(expected, abs=1e-9)
@@ -500,7 +502,7 @@ def test_subjects_at_the_start_or_twice_are_edited_where_the_template_has_them(
     assert made.prompt.span is not None
     found = editable.text.decode(made.prompt.ids[slice(*made.prompt.span)])
     assert str(found).strip() == subject
-    assert made.prompt.subject_last >= len(editable.text(template.split("{}")[0])["input_ids"]) - 1
+    assert made.prompt.subject_last >= len(editable.text.encode(template.split("{}")[0]).ids) - 1
     own: dict[str, object] = {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
     rate = 5e-3 if editor == "ft-m" else 0.3
     edit = make_edit(editor, editable, made, {"layer": 1, "learning_rate": rate, **own}, material(editable))
@@ -519,7 +521,7 @@ def test_an_edit_is_seen_by_a_packed_model_inside_the_block_alone(name: str, fol
     }
     with applied(model, Edit({matrix: weight.clone() for matrix, weight in weights.items()}, {})) as edited:
         torch.testing.assert_close(
-            edited.transformer.logits(ids), reference.logits(model.network, ids)[:, -1], rtol=1e-4, atol=1e-4
+            edited.transformer.logits(ids), reference.logits(reference.network(model), ids)[:, -1], rtol=1e-4, atol=1e-4
         )
         assert not torch.allclose(edited.transformer.logits(ids), before, atol=1e-3)
     torch.testing.assert_close(model.transformer.logits(ids), before)

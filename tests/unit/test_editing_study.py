@@ -20,6 +20,7 @@ from knowcirc.editing.scoring import edit_record, editing_scores, placed, read_m
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel
+from unit import reference
 
 Loader = Callable[..., LanguageModel]
 RECORD = Record(
@@ -57,14 +58,14 @@ def edited(
 
 
 def snapshot(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.network.state_dict().items()}
+    return {name: value.clone() for name, value in reference.network(model).state_dict().items()}
 
 
 @pytest.mark.parametrize("editor", ["none", "rome", "ft-m"])
 def test_a_record_is_judged_and_the_weights_are_as_before_to_the_bit(model: LanguageModel, editor: str) -> None:
     before = snapshot(model)
     row = edited(model, editor, generation=GENERATION)
-    assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in reference.network(model).state_dict().items())
     assert (row["case"], row["relation"]) == ("capital/Peru", "capital")
     assert (row["target_true"], row["target_new"]) == ("Wellington", "Tok Pisin")
     assert {"ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS", "p_new", "p_true", "p_neighbour"} <= set(row)

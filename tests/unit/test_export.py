@@ -66,7 +66,8 @@ def test_expanded_a_key_input_is_that_of_every_head_of_the_group() -> None:
 
 
 def test_an_expanded_circuit_computes_the_same() -> None:
-    model = llama.adapt(random_network("llama").double().requires_grad_(False))
+    network = random_network("llama").double()
+    model = llama.adapt(network.config, network.state_dict())
     graph = Graph.of(model.shape, "grouped")
     edges = random_circuit(graph, graph.n_edges // 3, 0)
     wide, same = expanded(graph, Circuit("random", edges, None))

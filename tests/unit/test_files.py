@@ -98,7 +98,7 @@ def test_parts_in_a_folder_of_their_own_serve_jobs_of_the_same_identity(tmp_path
     kept = tmp_path / "kept"
     Parts(tmp_path / "one.csv", "a", folder=kept).put("x", 1)
     assert Parts(tmp_path / "two.csv", "a", folder=kept).get("x") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["kept"]
     assert Parts(tmp_path / "one.csv", "b", folder=kept).get("x") is None
 
 

@@ -3,12 +3,14 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from tokenizers.normalizers import Replace
 
 import screen_known_1000
 import trace_facts
@@ -26,6 +28,7 @@ from knowcirc.files import read_table, write_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.tracing.selection import facts_to_trace
 from unit import reference
+from unit.tiny import words
 
 Loader = Callable[..., LanguageModel]
 SUBJECTS = ("France", "Italy", "Spain", "Peru", "Chile", "New Zealand")
@@ -58,7 +61,7 @@ def fact(number: int, **changes: str) -> KnownFact:
 
 def ranked(model: LanguageModel, text: str) -> list[str]:
     """The vocabulary as the network itself ranks it after a text."""
-    logits = reference.logits(model.network, model.batch([tuple(model.text(text)["input_ids"])]))[0, -1]
+    logits = reference.logits(reference.network(model), model.batch([tuple(model.text.encode(text).ids)]))[0, -1]
     return [str(model.text.decode([token])) for token in logits.argsort(descending=True).tolist()]
 
 
@@ -144,7 +147,7 @@ def test_facts_whose_answer_ranks_first_are_usable(model: LanguageModel) -> None
     assert [one.prompt.span for one in usable] == [(4, 5)] * 5 + [(4, 6)]
     for one in usable:
         ids = model.batch([one.prompt.ids])
-        p = reference.logits(model.network, ids)[0, -1].softmax(-1)
+        p = reference.logits(reference.network(model), ids)[0, -1].softmax(-1)
         assert one.answer.p == pytest.approx(float(p.max()), rel=1e-9)
         assert one.prompt.answer == (int(p.argmax()),)
 
@@ -176,13 +179,10 @@ def test_a_subject_that_the_prompt_lacks_is_the_first_reason(model: LanguageMode
     assert {one.reason for one in left_out} == {"no subject in the prompt"}
 
 
-def test_a_subject_that_covers_no_token_is_not_in_the_prompt(
-    load_tiny: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = load_tiny("gpt2")
-    offsets = {"input_ids": [2, 3], "offset_mapping": [(0, 2), (2, 2)]}
-    monkeypatch.setattr("knowcirc.facts.known1000.answer_tokens", lambda *_: (5,))
-    monkeypatch.setattr(type(model.text), "__call__", lambda *_, **__: offsets)
+def test_a_subject_that_covers_no_token_is_not_in_the_prompt(load_tiny: Loader) -> None:
+    tokenizer = words()
+    tokenizer.normalizer = Replace("Rome", "")
+    model = replace(load_tiny("gpt2"), tokenizer=tokenizer)
     _, left_out = screen_facts(model, [fact(0, subject="Rome", prompt="is Rome")])
     assert [one.reason for one in left_out] == ["no subject in the prompt"]
 
@@ -301,9 +301,10 @@ def jobs(folder: Path, model: Path, facts: list[KnownFact]) -> tuple[Any, Any]:
     )
     settings = {**TRACING, "draws": 1, "noise_multiplier": 3.0, "window": 2, "noise_seed": 1, "severed": []}
     tracing = SimpleNamespace(
-        input=SimpleNamespace(model=str(provenance), facts=screened),
-        output=SimpleNamespace(traces=str(folder / "traces.parquet")),
-        params=SimpleNamespace(load_options=load_options, tracing=settings, seed=0, code="code"),
+        input=SimpleNamespace(model=str(provenance), facts=[screened]),
+        output=SimpleNamespace(traces=str(folder / "parts/0.parquet")),
+        params=SimpleNamespace(load_options=load_options, tracing=settings, share=5, seed=0, code="code"),
+        wildcards=SimpleNamespace(part="0"),
     )
     return screening, tracing
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +13,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from knowcirc.download import reach
-from knowcirc.models import llama
+from knowcirc.models import checking, llama
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.fetching import extract_member, fetch
 from knowcirc.models.layers import Norm
 from knowcirc.models.loading import LanguageModel, load, weights_digest
+from knowcirc.models.saving import save_float32
 from knowcirc.models.table import FetchRow, Source, read_models
 from knowcirc.models.transformer import Transformer
 from unit import reference
-from unit.tiny import MODELS, word_tokenizer
+from unit.tiny import MODELS, word_tokenizer, words
 
 TABLE = Path(__file__).parents[2] / "config" / "models.tsv"
+SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 IDS = torch.tensor([[0, 5, 7, 9]])
 
 
@@ -121,7 +128,7 @@ def test_an_unknown_setting_is_one_clear_line(
 
 def test_a_folder_without_weights_is_one_clear_line(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(folders["gpt2"] / "config.json", tmp_path)
-    with pytest.raises((OSError, ValueError), match=r"safetensors.*" + tmp_path.name) as error:
+    with pytest.raises(ValueError, match=r"holds no model\.safetensors; save the model with save_pretrained") as error:
         load(tmp_path, device="cpu")
     assert "\n" not in str(error.value)
 
@@ -137,13 +144,140 @@ def test_a_folder_without_a_tokenizer_loads_and_asks_for_ids(folders: dict[str, 
 
 def test_the_digest_of_the_weights_changes_with_one_number(folders: dict[str, Path], tmp_path: Path) -> None:
     model = load(folders["llama"], device="cpu")
-    model.network.save_pretrained(tmp_path)
+    save_float32(model, tmp_path)
     shutil.copy(folders["llama"] / "config.json", tmp_path)
     assert weights_digest(tmp_path) == weights_digest(folders["llama"])
     model.transformer.blocks[2].mlp.w_out[3, 4] += 1e-4
-    model.network.save_pretrained(tmp_path)
+    save_float32(model, tmp_path)
     shutil.copy(folders["llama"] / "config.json", tmp_path)
     assert weights_digest(tmp_path) != weights_digest(folders["llama"])
+
+
+def test_a_changed_weight_stays_in_memory_and_the_file_as_it_was(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The files are mapped, not read."""
+    shutil.copytree(folders["llama"], tmp_path / "copy")
+    before = weights_digest(tmp_path / "copy")
+    model = load(tmp_path / "copy", device="cpu")
+    model.transformer.blocks[0].mlp.w_out.mul_(2.0)
+    assert weights_digest(tmp_path / "copy") == before
+    assert not torch.equal(load(tmp_path / "copy", device="cpu").transformer.logits(IDS), model.transformer.logits(IDS))
+
+
+@pytest.mark.parametrize(("names", "complaint"), [
+    ({"model.layers.1.mlp.up_proj.weight": None}, r"lacks the weights model\.layers\.1\.mlp\.up_proj\.weight"),
+    ({"model.layers.3.input_layernorm.weight": (32,)}, r"holds the weights model\.layers\.3\.input_layernorm\.weight "
+     r"\(1 such in all\), which its config\.json does not use"),
+    ({"model.layers.0.self_attn.q_proj.bias": (32,)}, "which its config.json does not use"),
+    ({"model.layers.0.self_attn.q_proj.weight": (16, 32)}, "not of the sizes in config.json"),
+    ({"model.embed_tokens.weight": (99, 32)}, r"vocabulary is of size \(99, 32\), config.json says \(101, 32\)"),
+])  # fmt: skip
+def test_weights_that_the_configuration_does_not_fit_are_named(
+    folders: dict[str, Path], tmp_path: Path, names: dict[str, tuple[int, ...] | None], complaint: str
+) -> None:
+    shutil.copytree(folders["llama"], tmp_path / "odd")
+    path = tmp_path / "odd" / "model.safetensors"
+    tensors = load_file(path)
+    for changed, shape in names.items():
+        tensors.pop(changed, None)
+        if shape is not None:
+            tensors[changed] = torch.zeros(shape)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=complaint) as error:
+        load(tmp_path / "odd", device="cpu")
+    message(error)
+
+
+def test_old_names_and_masks_are_read(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As the files of GPT-2 on the hub have them: without a prefix, with attention masks, the embeddings twice."""
+    shutil.copytree(folders["gpt2"], tmp_path / "old")
+    path = tmp_path / "old" / "model.safetensors"
+    tensors = {name.removeprefix("transformer."): values for name, values in load_file(path).items()}
+    tensors |= {"h.0.attn.bias": torch.ones(1, 1, 4, 4), "lm_head.weight": tensors["wte.weight"].clone()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    old, new = (load(folder, device="cpu") for folder in (tmp_path / "old", folders["gpt2"]))
+    assert torch.equal(old.transformer.logits(IDS), new.transformer.logits(IDS))
+
+
+def test_weights_in_several_files_are_read(folders: dict[str, Path], tmp_path: Path) -> None:
+    save = AutoModelForCausalLM.from_pretrained(folders["llama_biased"]).save_pretrained
+    save(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    one, several = (load(folder, device="cpu") for folder in (folders["llama_biased"], tmp_path))
+    assert torch.equal(one.transformer.logits(IDS), several.transformer.logits(IDS))
+    next(tmp_path.glob("*.safetensors")).unlink()
+    with pytest.raises(ValueError, match="no readable safetensors file"):
+        load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_familys_defaults_are_those_of_transformers(family: str) -> None:
+    config = AutoConfig.for_model(family)
+    known = config.to_dict()
+    known |= {"rope_theta": (known.get("rope_parameters") or {}).get("rope_theta")}
+    for name, value in FAMILIES[family].module.DEFAULTS.items():
+        expected = known[name]
+        if value is None:  # found from other sizes
+            expected = None if name in ("n_inner",) else expected
+            assert name == "n_inner" or expected in (config.num_attention_heads, config.head_dim)
+        else:
+            assert value == expected, name
+
+
+@pytest.mark.parametrize("scaling", [
+    {"rope_type": "linear", "factor": 2.0},
+    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+     "original_max_position_embeddings": 16},
+])  # fmt: skip
+def test_scaled_positions_are_those_of_transformers(
+    folders: dict[str, Path], tmp_path: Path, scaling: dict[str, object]
+) -> None:
+    shutil.copytree(folders["llama"], tmp_path / "scaled")
+    path = tmp_path / "scaled" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"rope_parameters": {"rope_theta": 10000.0, **scaling}}), "utf-8")
+    model = load(tmp_path / "scaled", device="cpu")
+    expected = reference.logits(reference.network(model), IDS)[:, -1]
+    torch.testing.assert_close(model.transformer.logits(IDS), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(expected, load(folders["llama"], device="cpu").transformer.logits(IDS), atol=1e-3)
+
+
+def test_a_folder_is_compared_with_transformers_once(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compared: list[Path] = []
+    check = checking.check_folder
+
+    def spy(folder: Path, *read: object) -> None:
+        compared.append(folder)
+        check(folder, *read)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checking, "check_folder", spy)
+    shutil.copytree(folders["llama"], tmp_path / "own")
+    for _ in range(2):
+        load(tmp_path / "own", device="cpu")
+    assert compared == [tmp_path / "own"]
+    words(bos=False).save(str(tmp_path / "own" / "tokenizer.json"))
+    load(tmp_path / "own", device="cpu")
+    assert len(compared) == 2
+
+
+def test_reading_a_checked_folder_imports_no_transformers(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["llama"], tmp_path / "fetched")
+    (tmp_path / "fetched" / "provenance.json").write_text("{}", "utf-8")
+    code = (
+        "import sys; from knowcirc.models.loading import load; from knowcirc.facts.prompts import fill; "
+        f"model = load({str(tmp_path / 'fetched')!r}, device='cpu'); fill(model.text, '{{}} is', 'France', 'Paris'); "
+        "print([name for name in ('transformers', 'scipy', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.fixture
@@ -207,8 +341,8 @@ def test_a_fetched_folder_is_whole_and_gives_the_same_logits(
     assert provenance["weights_sha256"] == weights_digest(tmp_path)
     assert (provenance["model"], provenance["source"]) == ("tiny", "local")
     old, new = (load(folder, device="cpu") for folder in (folders[name], tmp_path))
-    assert torch.equal(reference.logits(old.network, IDS), reference.logits(new.network, IDS))
-    assert new.text("France is a city")["input_ids"] == old.text("France is a city")["input_ids"]
+    assert torch.equal(reference.logits(reference.network(old), IDS), reference.logits(reference.network(new), IDS))
+    assert new.text.encode("France is a city").ids == old.text.encode("France is a city").ids
 
 
 def test_a_model_of_another_depth_is_refused_and_the_old_mark_stays_away(
@@ -242,7 +376,8 @@ def test_a_model_that_its_familys_adapter_does_not_compute_is_refused(folders: d
     adapt = llama.adapt
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        patched.setattr(llama, "adapt", lambda network: replace(adapt(network), final_norm=_other_norm(adapt(network))))
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # it was found right above
+        patched.setattr(llama, "adapt", lambda *read: replace(adapt(*read), final_norm=_other_norm(adapt(*read))))
         with pytest.raises(ValueError, match="family llama departs from the model's own by") as error:
             load(folder, device="cpu")
         message(error)
@@ -271,13 +406,13 @@ def test_the_tables_bos_token_stands_before_every_prompt(folders: dict[str, Path
     word_tokenizer(bos=False).save_pretrained(source)
     fetch(row("local", str(source), bos="7"), tmp_path / "out", mirror=None, offline=True)
     model = load(tmp_path / "out", device="cpu")
-    plain = word_tokenizer(bos=False)("France is a city")["input_ids"]
-    encoded = model.text("France is a city", return_offsets_mapping=True)
-    assert encoded["input_ids"] == [7, *plain]
-    assert encoded["offset_mapping"][:2] == [(0, 0), (0, 6)]
-    assert model.text("city", add_special_tokens=False)["input_ids"] == plain[-1:]
-    assert model.network.config.bos_token_id == 7
-    assert model.text.bos_token_id == 7
+    plain = words(bos=False).encode("France is a city").ids
+    encoded = model.text.encode("France is a city")
+    assert encoded.ids == [7, *plain]
+    assert encoded.offsets[:2] == [(0, 0), (0, 6)]
+    assert model.text.encode("city", add_special_tokens=False).ids == plain[-1:]
+    assert model.config.bos_token_id == 7
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").bos_token_id == 7
 
 
 def test_a_hub_model_is_fetched_at_its_revision(
@@ -312,10 +447,9 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_line(
     assert "source local" in message(error)
 
 
-def test_a_loaded_model_is_frozen_and_in_evaluation_mode(name: str, load_tiny: Callable[..., LanguageModel]) -> None:
-    network = load_tiny(name).network
-    assert not network.training
-    assert not any(parameter.requires_grad for parameter in network.parameters())
+def test_the_weights_of_a_loaded_model_are_frozen(name: str, load_tiny: Callable[..., LanguageModel]) -> None:
+    model = load_tiny(name)
+    assert not any(weights.requires_grad for weights in model.weights.values())
 
 
 def test_where_upstream_data_come_from_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,26 +31,30 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def test_a_circuit_of_all_edges_gives_the_models_logits(model: LanguageModel, graph: Graph) -> None:
-    expected = reference.logits(model.network, CLEAN)[:, -1]
+    expected = reference.logits(reference.network(model), CLEAN)[:, -1]
     close(run_circuit(model.transformer, graph, graph.valid, CLEAN), expected)
 
 
 def test_folded_weights_give_the_models_logits_too(name: str, load_tiny: Loader, exact_networks: None) -> None:
     model = load_tiny(name, processing="folded")
     graph = Graph.of(model.transformer.shape, "per_head")
-    expected = reference.logits(model.network, CLEAN)[:, -1]
+    expected = reference.logits(reference.network(model), CLEAN)[:, -1]
     close(run_circuit(model.transformer, graph, graph.valid, CLEAN), expected)
 
 
 def test_a_circuit_of_no_edges_hears_the_output_biases_alone(model: LanguageModel, graph: Graph) -> None:
     nothing = np.zeros_like(graph.valid)
     biases = sum(
-        (bias for layer in reference.layers(model.network) if (bias := reference.heads_out(layer).bias) is not None),
+        (
+            bias
+            for layer in reference.layers(reference.network(model))
+            if (bias := reference.heads_out(layer).bias) is not None
+        ),
         torch.zeros(32, dtype=torch.float64),
     )
-    module = reference.final_norm(model.network)
+    module = reference.final_norm(reference.network(model))
     with reference.inputs_changed(module, lambda x: biases.expand_as(x)):
-        expected = reference.logits(model.network, CLEAN)[:, -1]
+        expected = reference.logits(reference.network(model), CLEAN)[:, -1]
     close(run_circuit(model.transformer, graph, nothing, CLEAN), expected)
     close(run_circuit(model.transformer, graph, nothing, CORRUPTED), expected)
 
@@ -78,13 +82,13 @@ def test_the_edges_out_of_the_embedding_alone_carry_the_corrupted_prompt(model: 
 
 def test_recorded_outputs_sum_to_the_residual_stream(model: LanguageModel, graph: Graph) -> None:
     run = record(model.transformer, graph, CLEAN)
-    modules = {"final": reference.final_norm(model.network)}
-    for layer, module in enumerate(reference.layers(model.network)):
+    modules = {"final": reference.final_norm(reference.network(model))}
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         modules[f"attention{layer}"], modules[f"middle{layer}"] = reference.norms(module)
         modules[f"mlp{layer}"] = module.mlp
-    seen = reference.watch(model.network, CLEAN, **modules)
+    seen = reference.watch(reference.network(model), CLEAN, **modules)
     biases = torch.zeros(32, dtype=torch.float64)
-    for layer, module in enumerate(reference.layers(model.network)):
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         close(run.before_attention[layer], seen[f"attention{layer}"][0])
         close(run.outputs[graph.before(layer)].sum(0) + biases, seen[f"attention{layer}"][0])
         bias = reference.heads_out(module).bias
@@ -98,9 +102,9 @@ def test_recorded_outputs_sum_to_the_residual_stream(model: LanguageModel, graph
 
 def test_recorded_heads_are_the_networks(model: LanguageModel, graph: Graph) -> None:
     run = record(model.transformer, graph, CLEAN)
-    for layer, module in enumerate(reference.layers(model.network)):
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         matrix = reference.heads_out(module)
-        mixed = reference.watch(model.network, CLEAN, out=matrix)["out"][0]
+        mixed = reference.watch(reference.network(model), CLEAN, out=matrix)["out"][0]
         for head in range(4):
             part = slice(8 * head, 8 * head + 8)
             close(run.outputs[graph.head(layer, head)], mixed[..., part] @ reference.rows_out(matrix)[:, part].T)
@@ -117,19 +121,19 @@ def test_heads_and_mlps_taken_out_are_those_that_hooks_zero(model: LanguageModel
 
         return change
 
-    modules = reference.layers(model.network)
+    modules = reference.layers(reference.network(model))
     with (
         reference.inputs_changed(reference.heads_out(modules[0]), zero_heads(1, 3)),
         reference.inputs_changed(reference.heads_out(modules[2]), zero_heads(2)),
         reference.outputs_changed(modules[1].mlp, torch.zeros_like),
     ):
-        expected = reference.logits(model.network, CLEAN)[:, -1]
+        expected = reference.logits(reference.network(model), CLEAN)[:, -1]
     close(run_circuit(model.transformer, graph, edges, CLEAN), expected)
 
 
 def _projection(model: LanguageModel, layer: int, kind: str, head: int) -> tuple[torch.nn.Module, slice]:
     """The module that makes a head's queries, keys or values, and where in its output they stand."""
-    module = reference.attention(reference.layers(model.network)[layer])
+    module = reference.attention(reference.layers(reference.network(model))[layer])
     if hasattr(module, "c_attn"):
         start = "qkv".index(kind) * 32 + head * 8
         return module.c_attn, slice(start, start + 8)
@@ -140,16 +144,16 @@ def _expected_without_edge(model: LanguageModel, sender: Tensor, receiver: str) 
     """Logits of the network when `receiver` does not read `sender`."""
     with contextlib.ExitStack() as stack:
         if receiver == "logits":
-            norm = reference.final_norm(model.network)
+            norm = reference.final_norm(reference.network(model))
             stack.enter_context(reference.inputs_changed(norm, lambda x: x - sender))
         elif receiver.startswith("m"):
-            norm = reference.norms(reference.layers(model.network)[int(receiver[1:])])[1]
+            norm = reference.norms(reference.layers(reference.network(model))[int(receiver[1:])])[1]
             stack.enter_context(reference.inputs_changed(norm, lambda x: x - sender))
         else:
             layer, head, kind = int(receiver[1]), int(receiver[4]), receiver[6]
-            norm = reference.norms(reference.layers(model.network)[layer])[0]
+            norm = reference.norms(reference.layers(reference.network(model))[layer])[0]
             matrix, part = _projection(model, layer, kind, head)
-            incoming = reference.watch(model.network, CLEAN, norm=norm)["norm"][0]
+            incoming = reference.watch(reference.network(model), CLEAN, norm=norm)["norm"][0]
             replaced = matrix(norm(incoming - sender))[..., part]
 
             def change(x: Tensor) -> Tensor:
@@ -157,7 +161,7 @@ def _expected_without_edge(model: LanguageModel, sender: Tensor, receiver: str) 
                 return x
 
             stack.enter_context(reference.outputs_changed(matrix, change))
-        return reference.logits(model.network, CLEAN)[:, -1]
+        return reference.logits(reference.network(model), CLEAN)[:, -1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import PreTrainedTokenizerFast
 
 from knowcirc.facts.knowledge import answer_prompts
 from knowcirc.facts.prompts import (
@@ -23,9 +22,9 @@ from knowcirc.facts.prompts import (
 )
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.models.loading import LanguageModel
-from unit.tiny import word_tokenizer
+from unit.tiny import words
 
-WORDS = word_tokenizer()
+WORDS = words()
 RELATION = Relation(
     name="capital",
     category="factual",
@@ -40,13 +39,13 @@ RELATION = Relation(
 
 
 @pytest.fixture(scope="module")
-def bytes_tokenizer() -> PreTrainedTokenizerFast:
+def bytes_tokenizer() -> Tokenizer:
     """A byte-level tokenizer without merges: one token per byte, spaces included, as GPT-2's family writes them."""
     alphabet = sorted(ByteLevel.alphabet())
     backend = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteDecoder()
-    return PreTrainedTokenizerFast(tokenizer_object=backend)
+    return backend
 
 
 def subject_words(text: str, subject: str, start: int | None = None) -> str:
@@ -85,7 +84,7 @@ def test_a_template_says_where_its_subject_stands() -> None:
     assert prompt.span == (4, 5)
 
 
-def test_leading_spaces_belong_to_the_subjects_tokens(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_leading_spaces_belong_to_the_subjects_tokens(bytes_tokenizer: Tokenizer) -> None:
     text = "in Peru is"
     prompt = tokenise(bytes_tokenizer, text, "Lima", "Peru")
     assert prompt.span is not None
@@ -135,7 +134,7 @@ def test_each_position_has_one_role(length: int, span: tuple[int, int], roles: s
 
 
 def test_an_answer_is_its_tokens_after_a_space_without_special_ones(
-    bytes_tokenizer: PreTrainedTokenizerFast,
+    bytes_tokenizer: Tokenizer,
 ) -> None:
     assert WORDS.decode(answer_tokens(WORDS, "Tok Pisin")) == "Tok Pisin"
     assert len(answer_tokens(WORDS, "Tok Pisin")) == 2
@@ -159,7 +158,7 @@ def test_the_same_answer_of_two_facts_is_no_collision() -> None:
     check_relation(WORDS, replace(RELATION, facts=(*RELATION.facts, Fact("Peru", "Rome"))))
 
 
-def test_answers_whose_first_token_says_nothing_are_refused(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_answers_whose_first_token_says_nothing_are_refused(bytes_tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="relation capital: the first token of 'Paris' holds no letter or digit"):
         check_relation(bytes_tokenizer, RELATION)
 

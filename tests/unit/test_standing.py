@@ -237,7 +237,7 @@ def planted(name: str) -> Transformer:
             attention.bias.zero_()  # always read, so that little would depend on edges
         for part in mlp.parameters():
             part *= 1.0 if layer == 1 else FAINT
-    return (gpt2 if name == "gpt2" else llama).adapt(network)
+    return (gpt2 if name == "gpt2" else llama).adapt(network.config, network.state_dict())
 
 
 def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:

@@ -17,8 +17,8 @@ TEMPLATES = ("the capital of {} is", "people in {} speak", "{} lies in the city 
 
 def probabilities(model: LanguageModel, text: str) -> list[float]:
     """The network's own probabilities of the token after a text."""
-    ids = model.batch([tuple(model.text(text)["input_ids"])])
-    return reference.logits(model.network, ids)[0, -1].softmax(-1).tolist()
+    ids = model.batch([tuple(model.text.encode(text).ids)])
+    return reference.logits(reference.network(model), ids)[0, -1].softmax(-1).tolist()
 
 
 def top_word(model: LanguageModel, text: str) -> str:
@@ -64,7 +64,7 @@ def test_a_wording_that_a_relation_lacks_is_replaced_by_its_last(model: Language
 def test_ranks_and_probabilities_are_the_networks(model: LanguageModel, queried: Relation) -> None:
     for row in surveyed(model, queried).itertuples():
         p = probabilities(model, row.wording.format(row.subject))
-        answer = model.text(row.object.split()[0], add_special_tokens=False)["input_ids"][0]
+        answer = model.text.encode(row.object.split()[0], add_special_tokens=False).ids[0]
         assert row.p == pytest.approx(p[answer], rel=1e-9)
         assert row.rank == sum(value > p[answer] for value in p)
         assert row.p_top == pytest.approx(max(p), rel=1e-9)

@@ -154,8 +154,8 @@ def test_noise_starts_anew_for_each_fact_and_follows_the_seed(model: LanguageMod
 def test_the_deviation_is_one_number_over_all_subject_tokens(model: LanguageModel, prompt: Prompt) -> None:
     other = tokenise(model.text, "people in France speak", "French", "France")
     nameless = tokenise(model.text, "people speak", "French")
-    table = reference.embedding(model.network).weight
-    tokens = [*model.text("New Zealand France", add_special_tokens=False)["input_ids"]]
+    table = reference.embedding(reference.network(model)).weight
+    tokens = [*model.text.encode("New Zealand France", add_special_tokens=False).ids]
     expected = float(np.std(table[tokens].numpy()))
     assert embedding_deviation(model, [prompt, other, nameless]) == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="no prompt with a subject"):

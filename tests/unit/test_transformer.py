@@ -35,7 +35,7 @@ def test_logits_are_those_of_the_hugging_face_network(
 ) -> None:
     model = load_tiny(name, processing=processing)
     ids = random_ids(3, 9)
-    expected = reference.logits(model.network, ids)
+    expected = reference.logits(reference.network(model), ids)
     *_, last = model.transformer.stream(ids)
     torch.testing.assert_close(model.transformer.unembed(last), expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(model.transformer.logits(ids), expected[:, -1], rtol=0, atol=1e-9)
@@ -44,23 +44,23 @@ def test_logits_are_those_of_the_hugging_face_network(
 def test_float32_logits_stay_within_a_thousandth(name: str, load_tiny: Loader) -> None:
     model = load_tiny(name, dtype="float32")
     ids = random_ids(2, 12)
-    expected = reference.logits(model.network, ids)[:, -1]
+    expected = reference.logits(reference.network(model), ids)[:, -1]
     torch.testing.assert_close(model.transformer.logits(ids), expected, rtol=0, atol=1e-3)
 
 
 def test_residual_streams_are_those_of_the_hugging_face_layers(model: LanguageModel) -> None:
     ids = random_ids(2, 6)
-    modules = {f"layer{i}": layer for i, layer in enumerate(reference.layers(model.network))}
-    seen = reference.watch(model.network, ids, **modules)
+    modules = {f"layer{i}": layer for i, layer in enumerate(reference.layers(reference.network(model)))}
+    seen = reference.watch(reference.network(model), ids, **modules)
     for layer, stream in enumerate(list(model.transformer.stream(ids))[1:]):
         torch.testing.assert_close(stream, seen[f"layer{layer}"][1], rtol=0, atol=1e-9)
 
 
 def test_mlp_hidden_is_the_input_of_the_output_matrix(model: LanguageModel) -> None:
     ids = random_ids(2, 6)
-    for layer, module in enumerate(reference.layers(model.network)):
+    for layer, module in enumerate(reference.layers(reference.network(model))):
         norm = reference.norms(module)[1]
-        seen = reference.watch(model.network, ids, norm=norm, out=reference.mlp_out(module))
+        seen = reference.watch(reference.network(model), ids, norm=norm, out=reference.mlp_out(module))
         block = model.transformer.blocks[layer]
         hidden = block.mlp.hidden(block.norm2(seen["norm"][0]))
         torch.testing.assert_close(hidden, seen["out"][0], rtol=0, atol=1e-9)
@@ -89,8 +89,10 @@ def test_hooks_read_what_passes_in_the_hugging_face_network(model: LanguageModel
 
     stream = list(model.transformer.stream(ids))
     for layer in range(model.transformer.shape.n_layers):
-        modules = hook_modules(model.network, layer)
-        expected = reference.watch(model.network, ids, **{name: module for name, (module, _) in modules.items()})
+        modules = hook_modules(reference.network(model), layer)
+        expected = reference.watch(
+            reference.network(model), ids, **{name: module for name, (module, _) in modules.items()}
+        )
         model.transformer.advance(layer, stream[layer], hook=hook)
         assert list(seen) == list(get_args(HookPoint))
         for name, (_, side) in modules.items():
@@ -112,10 +114,10 @@ def test_hooks_replace_what_passes_as_in_the_hugging_face_network(model: Languag
         x = model.transformer.advance(layer, x, hook=lambda at, value: change(value) if at == point else value)
     with contextlib.ExitStack() as stack:
         for layer in range(model.transformer.shape.n_layers):
-            module, side = hook_modules(model.network, layer)[point]
+            module, side = hook_modules(reference.network(model), layer)[point]
             replaced = reference.outputs_changed if side else reference.inputs_changed
             stack.enter_context(replaced(module, change))
-        expected = reference.logits(model.network, ids)
+        expected = reference.logits(reference.network(model), ids)
     torch.testing.assert_close(model.transformer.unembed(x), expected, rtol=0, atol=1e-9)
 
 
@@ -186,16 +188,17 @@ def test_mlp_output_matrices_are_views_of_the_named_parameters(name: str, proces
     model = load_tiny(name, processing=processing)
     for layer, parameter in enumerate(model.transformer.mlp_out_names):
         view = model.transformer.blocks[layer].mlp.w_out
-        assert model.network.get_parameter(parameter).data_ptr() == view.data_ptr()
+        assert parameter in model.weights
+        assert model.weights[parameter].data_ptr() == view.data_ptr()
 
 
 @pytest.mark.parametrize("matrix", ["mlp.w_out", "mlp.w_in", "attention.w_q", "attention.w_v", "attention.w_o"])
 def test_an_edit_of_a_view_is_seen_by_the_network(editable: LanguageModel, matrix: str) -> None:
     ids = random_ids(1, 5)
-    before = reference.logits(editable.network, ids)
+    before = reference.logits(reference.network(editable), ids)
     part, weight = matrix.split(".")
     getattr(getattr(editable.transformer.blocks[1], part), weight).mul_(1.5)
-    after = reference.logits(editable.network, ids)
+    after = reference.logits(reference.network(editable), ids)
     assert (after - before).abs().max() > 1e-3
     torch.testing.assert_close(editable.transformer.logits(ids), after[:, -1], rtol=0, atol=1e-9)
 
@@ -230,6 +233,6 @@ def test_folding_a_llama_without_biases_changes_no_ablation(load_tiny: Loader) -
 
 
 def test_an_unsupported_gpt2_attention_is_refused(load_tiny: Loader) -> None:
-    config = load_tiny("gpt2").network.config.__class__(scale_attn_by_inverse_layer_idx=True)
+    config = reference.network(load_tiny("gpt2")).config.__class__(scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(ValueError, match="scale_attn_by_inverse_layer_idx=True is not supported"):
         gpt2.read_shape(config)

@@ -45,10 +45,15 @@ def random_network(name: str) -> PreTrainedModel:
 
 def word_tokenizer(*, bos: bool = True) -> PreTrainedTokenizerFast:
     """One token per word; `<s>` (token 0) in front where `bos`."""
-    words = WORDS.split()
-    names = [*words, *(f"w{number}" for number in range(len(words), VOCAB))]
+    known = WORDS.split()
+    names = [*known, *(f"w{number}" for number in range(len(known), VOCAB))]
     backend = Tokenizer(WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))
     backend.pre_tokenizer = WhitespaceSplit()
     if bos:
         backend.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
+
+
+def words(*, bos: bool = True) -> Tokenizer:
+    """The same without what transformers puts around it."""
+    return word_tokenizer(bos=bos).backend_tokenizer

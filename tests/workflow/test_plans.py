@@ -82,7 +82,7 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
     assert done.returncode == 0, done.stderr
     assert (clone / "results/data/rome/known_1000.json").read_text("utf-8") == "[]\n"
     rules = planned(snakemake("-n", *files, "--", "results/smollm2-135m/traces/facts.parquet", cwd=clone))
-    assert rules == {"fetch_model", "screen_known_1000", "trace_facts"}
+    assert rules == {"fetch_model", "screen_known_1000", "trace_facts", "gather_traces"}
 
 
 def gpus_asked(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -119,16 +119,6 @@ def test_every_job_takes_one_thread(clone: Path) -> None:
     done = snakemake("-n", cwd=clone)
     assert done.returncode == 0
     assert "threads: " not in done.stdout + done.stderr  # Snakemake names numbers above one alone
-
-
-def test_the_default_study_has_at_most_eighty_jobs_beside_the_searches(clone: Path) -> None:
-    done = snakemake("-n", cwd=clone)
-    total, searches = (
-        re.findall(rf"^{name}\s+(\d+)", done.stdout + done.stderr, flags=re.MULTILINE)
-        for name in ("total", "discover_circuits")
-    )
-    assert total
-    assert int(total[0]) - int(searches[0]) <= 80  # a search is a job, so that as many run as there are cores
 
 
 @pytest.mark.parametrize(
@@ -276,6 +266,27 @@ def test_only_the_editor_whose_setting_changed_is_run_again(finished: Path) -> N
     done = snakemake("-n", "--configfile", *changed(finished, FASTER), cwd=finished)
     editors = re.findall(r"wildcards: .*editor=(\S+)", done.stdout + done.stderr)
     assert set(editors) == {"ft-m"}
+
+
+MORE = """relations:
+  names: [adjective_antonym, word_sentiment, country_language, city_country, name_gender, name_religion]
+"""
+AGGREGATES = {
+    *("gather_facts", "gather_circuits", "gather_scores", "gather_heads", "gather_ranks", "count_components"),
+    *("study_hallucination", "read_wrong_answers", "compare_hops", "compare_both_ways"),
+    *("collect_findings", "write_manifest", "build_report", "check_artifacts", "all"),
+}
+
+
+def test_one_relation_more_runs_its_own_jobs_and_what_aggregates(finished: Path) -> None:
+    done = snakemake("-n", "--configfile", *changed(finished, MORE), cwd=finished)
+    rules = planned(done)
+    relations = re.findall(r"wildcards: .*relation=(\S+)", done.stdout + done.stderr)
+    assert set(relations) == {"name_religion"}
+    own = {"find_known_facts", "discover_circuits", "evaluate_circuits", "name_heads", "rank_answers"}
+    drawn = {name for name in rules if name.startswith(("plot_", "tabulate_"))}
+    assert own <= rules
+    assert rules - own - drawn <= AGGREGATES
 
 
 def test_a_comment_or_docstring_in_the_library_reruns_nothing(finished: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import edit_facts
 import evaluate_circuits
+import gather_tables
 import trace_facts
 from knowcirc.checks import check_table
 from knowcirc.circuits.discovery import Circuit
@@ -41,11 +42,11 @@ def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
         for subject in SUBJECTS
     ]
     write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
-    return SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
+    return SimpleNamespace(model=str(provenance), facts=[str(tmp_path / "known.parquet")])
 
 
-def tracing_job(inputs: SimpleNamespace, output: Path, **changes: object) -> Any:
-    """A job of the rule trace_facts."""
+def tracing_job(inputs: SimpleNamespace, study: Path, part: int = 0, share: int = 10, **changes: object) -> Any:
+    """A job of the rule trace_facts, in the folder of a study."""
     tracing = {
         "source": "builtin",
         "template": 1,
@@ -57,16 +58,23 @@ def tracing_job(inputs: SimpleNamespace, output: Path, **changes: object) -> Any
     params = SimpleNamespace(
         load_options={"dtype": "float32", "processing": "none"},
         tracing={**tracing, "window": 2, "noise_seed": 1, "severed": ["mlp"], **changes},
+        share=share,
         seed=0,
         code="code",
     )
-    return SimpleNamespace(input=inputs, output=SimpleNamespace(traces=str(output)), params=params)
+    output = SimpleNamespace(traces=str(study / f"parts/{part}.parquet"))
+    return SimpleNamespace(input=inputs, output=output, params=params, wildcards=SimpleNamespace(part=str(part)))
+
+
+def traces(study: Path, part: int = 0) -> pd.DataFrame:
+    """What such a job wrote."""
+    return pd.read_parquet(study / f"parts/{part}.parquet")
 
 
 def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
     inputs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     trace_facts.main(tracing_job(inputs, whole))
     traced: list[str] = []
     real = trace_facts.trace_fact
@@ -80,7 +88,7 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
     monkeypatch.setattr(trace_facts, "trace_fact", stops_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         trace_facts.main(tracing_job(inputs, cut))
-    assert not cut.exists()
+    assert not (cut / "parts").exists()
 
     def counts(model: Any, prompt: Any, settings: Any) -> Any:
         traced.append(prompt.text)
@@ -89,7 +97,7 @@ def test_a_killed_tracing_job_loses_one_fact_and_ends_the_same(
     monkeypatch.setattr(trace_facts, "trace_fact", counts)
     trace_facts.main(tracing_job(inputs, cut))
     assert len(traced) == len(set(traced)) == len(SUBJECTS)
-    pd.testing.assert_frame_equal(pd.read_parquet(cut), pd.read_parquet(whole), check_exact=True)
+    pd.testing.assert_frame_equal(traces(cut), traces(whole), check_exact=True)
 
 
 @pytest.fixture
@@ -107,16 +115,29 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_one_more_fact_traces_that_fact_alone(inputs: SimpleNamespace, tmp_path: Path, traced: list[str]) -> None:
-    output = tmp_path / "facts.parquet"
-    trace_facts.main(tracing_job(inputs, output, facts=2))
-    first = pd.read_parquet(output)
-    output.unlink()  # as Snakemake does before a job runs again
-    trace_facts.main(tracing_job(inputs, output, facts=3))
+    trace_facts.main(tracing_job(inputs, tmp_path, facts=2))
+    first = traces(tmp_path)
+    (tmp_path / "parts/0.parquet").unlink()  # as Snakemake does before a job runs again
+    trace_facts.main(tracing_job(inputs, tmp_path, facts=3))
     assert len(traced) == len(set(traced)) == 3
-    more = pd.read_parquet(output)
+    more = traces(tmp_path)
     pd.testing.assert_frame_equal(more[more.case < 2], first, check_exact=True)
-    trace_facts.main(tracing_job(inputs, tmp_path / "new/facts.parquet", facts=3))
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new/facts.parquet"), more, check_exact=True)
+    trace_facts.main(tracing_job(inputs, tmp_path / "new", facts=3))
+    pd.testing.assert_frame_equal(traces(tmp_path / "new"), more, check_exact=True)
+
+
+def test_jobs_that_share_the_facts_trace_each_once_and_as_one_job_does(
+    inputs: SimpleNamespace, tmp_path: Path, traced: list[str]
+) -> None:
+    for part in range(3):  # the last has nothing to do
+        trace_facts.main(tracing_job(inputs, tmp_path / "shared", part=part, share=2))
+    assert len(traced) == len(set(traced)) == 3
+    assert len(traces(tmp_path / "shared", 2)) == 0
+    trace_facts.main(tracing_job(inputs, tmp_path / "whole"))
+    together = pd.concat([traces(tmp_path / "shared", part) for part in range(2)], ignore_index=True)
+    pd.testing.assert_frame_equal(together, traces(tmp_path / "whole"), check_exact=True)
+    trace_facts.main(tracing_job(inputs, tmp_path / "shared", share=3))
+    assert len(traced) == 6  # shared in another way, but traced already
 
 
 @pytest.mark.parametrize("change", [{"noise_multiplier": 2.0}, {"window": 1}, {"noise_seed": 2}, {"severed": []}])
@@ -124,15 +145,15 @@ def test_a_changed_setting_traces_every_fact_anew(
     inputs: SimpleNamespace, tmp_path: Path, traced: list[str], change: dict[str, object]
 ) -> None:
     for changes in ({}, change):
-        trace_facts.main(tracing_job(inputs, tmp_path / "facts.parquet", **changes))
+        trace_facts.main(tracing_job(inputs, tmp_path, **changes))
     assert len(traced) == 6
 
 
 def test_the_noise_is_that_of_all_surveyed_subjects(inputs: SimpleNamespace, tmp_path: Path) -> None:
     noises = []
     for facts in (1, 3):
-        trace_facts.main(tracing_job(inputs, tmp_path / "facts.parquet", facts=facts))
-        noises.append(pd.read_parquet(tmp_path / "facts.parquet")["noise"].unique().tolist())
+        trace_facts.main(tracing_job(inputs, tmp_path, facts=facts))
+        noises.append(traces(tmp_path)["noise"].unique().tolist())
     assert len(noises[0]) == 1
     assert noises[0] == noises[1]
 
@@ -140,7 +161,7 @@ def test_the_noise_is_that_of_all_surveyed_subjects(inputs: SimpleNamespace, tmp
 def test_parts_made_under_other_settings_are_not_taken(
     inputs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, real, done = tmp_path / "traces.parquet", trace_facts.trace_fact, []
+    real, done = trace_facts.trace_fact, []
 
     def stops_after_one(model: Any, prompt: Any, settings: Any) -> Any:
         if done:
@@ -150,10 +171,10 @@ def test_parts_made_under_other_settings_are_not_taken(
 
     monkeypatch.setattr(trace_facts, "trace_fact", stops_after_one)
     with pytest.raises(KeyboardInterrupt):
-        trace_facts.main(tracing_job(inputs, output, draws=2))
+        trace_facts.main(tracing_job(inputs, tmp_path, draws=2))
     done.clear()
     with pytest.raises(KeyboardInterrupt):
-        trace_facts.main(tracing_job(inputs, output, draws=3))
+        trace_facts.main(tracing_job(inputs, tmp_path, draws=3))
     assert len(done) == 1  # the first fact was traced again: its part had two draws
 
 
@@ -187,6 +208,7 @@ def test_a_killed_editing_job_ends_the_same(
         params = SimpleNamespace(
             load_options={"dtype": "float32", "processing": "none"},
             settings={"steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
+            share=3,
             generation_records=1,
             continuations=2,
             generation_tokens=3,
@@ -196,7 +218,9 @@ def test_a_killed_editing_job_ends_the_same(
         files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "edit_layer")}
         given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), **files)
         made = SimpleNamespace(scores=str(output))
-        return SimpleNamespace(input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m"))
+        return SimpleNamespace(
+            input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m", part="0")
+        )
 
     edit_facts.main(job(tmp_path / "whole.csv"))
     real, calls = edit_facts.edit_record, []
@@ -217,9 +241,7 @@ def test_a_killed_editing_job_ends_the_same(
     pd.testing.assert_frame_equal(cut, whole, check_exact=True)
 
 
-def test_a_killed_evaluation_of_circuits_goes_on_and_its_table_is_sound(
-    tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scores_of_all_relations_are_a_sound_table(tmp_path: Path, folders: dict[str, Path]) -> None:
     provenance = folders["llama"] / "provenance.json"
     write_json(provenance, {"weights_sha256": "tiny"})
     facts = (
@@ -234,36 +256,31 @@ def test_a_killed_evaluation_of_circuits_goes_on_and_its_table_is_sound(
         for relation in ("capital", "city")
         for subject, found, split in facts
     ]
-    write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
     graph = Graph.of(load(folders["llama"]).transformer.shape, "grouped")
     for number, method in enumerate(("eap", "acdc")):
         circuits = {name: Circuit(method, random_circuit(graph, 40, number), None) for name in ("capital", "city")}
         save_circuits(tmp_path / f"{method}.npz", circuits)
 
-    def job(output: Path) -> Any:
+    def job(relation: str) -> Any:
         params = SimpleNamespace(
             **{"load_options": {"dtype": "float32", "processing": "none"}, "kv": "grouped", "methods": ["eap", "acdc"]},
             **{"taus": {"acdc": 0.1}, "hits": 10, "random_seeds": 2, "seed": 0, "code": "code"},
         )
-        given = SimpleNamespace(model=str(provenance), facts=str(tmp_path / "known.parquet"))
+        given = SimpleNamespace(model=str(provenance), facts=str(tmp_path / f"{relation}.parquet"))
         given.circuits = [str(tmp_path / f"{method}.npz") for method in params.methods]
-        return SimpleNamespace(input=given, output=SimpleNamespace(scores=str(output)), params=params)
+        output = SimpleNamespace(scores=str(tmp_path / f"{relation}.csv"))
+        return SimpleNamespace(input=given, output=output, params=params, wildcards=SimpleNamespace(relation=relation))
 
-    evaluate_circuits.main(job(tmp_path / "whole.csv"))
-    real, calls = evaluate_circuits.score_relation, []
-
-    def stops_at_the_second(*arguments: Any, **options: Any) -> Any:
-        calls.append("scored")
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(evaluate_circuits, "score_relation", stops_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_circuits.main(job(tmp_path / "cut.csv"))
-    evaluate_circuits.main(job(tmp_path / "cut.csv"))
-    assert len(calls) == 3
-    assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    survey = pd.DataFrame(rows)
+    write_table(tmp_path / "empty.parquet", survey.iloc[:0])  # left out
+    for relation in ("capital", "empty", "city"):
+        if relation != "empty":
+            write_table(tmp_path / f"{relation}.parquet", survey[survey.relation == relation])
+        evaluate_circuits.main(job(relation))
+    parts = [str(tmp_path / f"{relation}.csv") for relation in ("capital", "empty", "city")]
+    gather_tables.main(SimpleNamespace(input={"scores": parts}, output={"scores": str(tmp_path / "whole.csv")}))
+    with pytest.raises(ValueError, match="nothing was measured for any relation"):
+        gather_tables.main(SimpleNamespace(input={"scores": parts[1:2]}, output={"scores": str(tmp_path / "none.csv")}))
     one_fact = pd.read_csv(tmp_path / "whole.csv").query("ablation == 'zero'").head(1).assign(method="acdc, one fact")
     write_table(tmp_path / "showcase.csv", one_fact)
     tables = (read_table(tmp_path / name) for name in ("whole.csv", "showcase.csv"))

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
+import compare_both_ways
+import compare_hops
 import study_hops
 import study_reverse_relations
 from knowcirc.circuits import kept
@@ -32,6 +34,7 @@ RELATIONS = {
     ),
 }
 COMPOSITION = {"first": "city_country", "second": "country_capital", "phrase": "the country of the city {}"}
+COMPARISONS = {"hops": compare_hops, "both_ways": compare_both_ways}
 JOBS = {"hops": (study_hops, 3), "both_ways": (study_reverse_relations, 2)}  # the script, and how many it searches
 
 
@@ -60,23 +63,42 @@ def inputs(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyP
     circuits = tmp_path / "circuits.npz"
     save_circuits(circuits, {"country_capital": Circuit("eap", random_circuit(graph, 40, 0), None)})
     paths = [str(write_relation(tmp_path, name)) for name in RELATIONS]
-    return SimpleNamespace(model=str(provenance), relations=paths, circuits=[str(circuits)])
+    return SimpleNamespace(
+        model=str(provenance), relations=paths, relation=str(tmp_path / "country_capital.yaml"), circuits=str(circuits)
+    )
 
 
-def job(inputs: SimpleNamespace, name: str, output: Path) -> Any:
+def job(inputs: SimpleNamespace, name: str, folder: Path) -> Any:
     """A job of study_hops or study_reverse_relations."""
     params = SimpleNamespace(
         load_options={"dtype": "float32", "processing": "none"},
         kv="grouped",
         source="builtin",
         circuits={"method": "eap", "share": 0.2},
-        hops={"facts": 3, "d_val": 2, "compositions": [COMPOSITION]},
-        both_ways={"relations": ["country_capital"], "templates": {}, "facts": 3, "d_val": 2},
-        hits=10,
+        composition=COMPOSITION,
+        template=None,
+        facts=3,
+        d_val=2,
         seed=0,
         code="code",
     )
-    return SimpleNamespace(input=inputs, output=SimpleNamespace(**{name: str(output)}), params=params)
+    output = SimpleNamespace(answers=str(folder / "answers.json"), circuits=str(folder / "circuits.npz"))
+    wildcards = SimpleNamespace(relation="country_capital")
+    return SimpleNamespace(input=inputs, output=output, params=params, wildcards=wildcards)
+
+
+def comparison(inputs: SimpleNamespace, name: str, folder: Path) -> pd.DataFrame:
+    """What compare_hops or compare_both_ways makes of a job's files."""
+    given = SimpleNamespace(
+        model=inputs.model,
+        answers=[str(folder / "answers.json")],
+        studied=[str(folder / "circuits.npz")],
+        circuits=inputs.circuits,
+    )
+    params = SimpleNamespace(kv="grouped", method="eap", hits=10)
+    output = SimpleNamespace(**{name: str(folder / "table.csv")})
+    COMPARISONS[name].main(SimpleNamespace(input=given, params=params, output=output))
+    return pd.read_csv(folder / "table.csv")
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -85,7 +107,7 @@ def test_a_killed_job_loses_one_search_and_ends_the_same(
 ) -> None:
     script: ModuleType
     script, n_searches = JOBS[name]
-    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     script.main(job(inputs, name, whole))
     searches, real = [0], kept.find_circuit
 
@@ -98,11 +120,11 @@ def test_a_killed_job_loses_one_search_and_ends_the_same(
     monkeypatch.setattr(kept, "find_circuit", stops_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         script.main(job(inputs, name, cut))
-    assert not cut.exists()
+    assert not (cut / "circuits.npz").exists()
     script.main(job(inputs, name, cut))
     assert searches[0] == n_searches + 1
-    pd.testing.assert_frame_equal(pd.read_csv(cut), pd.read_csv(whole), check_exact=True)
-    assert not list(tmp_path.glob("*.parts"))
-    row = pd.read_csv(whole).iloc[0]
+    assert not list(cut.glob("*.parts"))
+    table = comparison(inputs, name, whole)
+    pd.testing.assert_frame_equal(comparison(inputs, name, cut), table, check_exact=True)
     ceilings = {"hops": ["second_again", "first_again"], "both_ways": ["same_way"]}[name]
-    assert [0 <= row[f"edges_{one}"] <= 1 for one in ceilings] == [True, False][: len(ceilings)]
+    assert [0 <= table.iloc[0][f"edges_{one}"] <= 1 for one in ceilings] == [True, False][: len(ceilings)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 
 @contextlib.contextmanager
@@ -75,19 +76,22 @@ class Parts:
     """Finished parts of a long job, kept beside its output until it is whole, or for good in a `folder`.
 
     Each part is a JSON file named by its key. Parts made under another `identity` (settings, code, inputs)
-    are thrown away, so a resumed job equals one that ran through. In a folder that outlives the job, a later job of
-    the same identity finds them, too.
+    are thrown away, so a resumed job equals one that ran through. In a folder that outlives the job, other jobs of the
+    same identity find them, too, also while they run.
     """
 
     def __init__(self, output: Path | str, identity: str, *, folder: Path | str | None = None) -> None:
         output = Path(output)
         self.folder = output.with_name(f"{output.name}.parts") if folder is None else Path(folder)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         stamp = self.folder / "identity"
-        if not stamp.is_file() or stamp.read_text("utf-8") != identity:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            with atomic(stamp) as part:
-                part.write_text(identity, "utf-8")
+        shared = folder is not None  # several jobs may begin at once
+        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")) if shared else contextlib.nullcontext():
+            if not stamp.is_file() or stamp.read_text("utf-8") != identity:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir(parents=True)
+                with atomic(stamp) as part:
+                    part.write_text(identity, "utf-8")
 
     def path(self, key: str, suffix: str = ".json") -> Path:
         """Where the part called `key` lies; any text will do as a key."""

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -156,6 +156,16 @@ class Ticker:
             rest = "" if left is None else f", {left:.0f} s left"
             counts = (self.what, progress.decided, progress.total, progress.kept, now - self.start, rest)
             log.info("%s: %d of %d edges decided, %d kept, in %.0f s%s", *counts)
+
+
+def share_of(items: Sequence[T], part: str | int, size: int) -> Sequence[T]:
+    """What one of several jobs works on: part 0 the first `size` items, part 1 the next; nothing behind the last.
+
+    >>> [share_of("abcde", part, 2) for part in range(4)]
+    ['ab', 'cd', 'e', '']
+    """
+    low = int(part) * size
+    return items[low : low + size]
 
 
 def progress(items: Iterable[T], what: str) -> Iterator[T]:

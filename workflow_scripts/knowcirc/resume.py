@@ -18,12 +18,13 @@ def parts_of(
     """The finished parts of a job beside one of its outputs, or in a `folder` that outlives it.
 
     They are thrown away when a parameter (the code is one), a wildcard or the content of an input has changed. Where a
-    part depends on less, `apart` names the inputs and parameters left out, and `instead` is what it depends on of them.
+    part depends on less, `apart` names the inputs, parameters and wildcards left out, and `instead` is what it depends
+    on of them.
     """
     read = {
         "inputs": {name: _contents(files) for name, files in _items(job, "input") if name not in apart},
         "params": {name: value for name, value in _items(job, "params") if name not in apart},
-        "wildcards": dict(_items(job, "wildcards")),
+        "wildcards": {name: value for name, value in _items(job, "wildcards") if name not in apart},
         "instead": instead,
     }
     return Parts(output, fingerprint(read), folder=folder)

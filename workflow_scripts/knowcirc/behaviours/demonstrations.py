@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.facts.prompts import Prompt, tokenise
@@ -23,12 +23,12 @@ class Demonstrated:
     demonstration: tuple[int, int]
 
 
-def demonstrate(tokenizer: PreTrainedTokenizerFast, template: str, facts: Sequence[Fact], query: Fact) -> Demonstrated:
+def demonstrate(tokenizer: Tokenizer, template: str, facts: Sequence[Fact], query: Fact) -> Demonstrated:
     """The query's prompt behind completed prompts of other facts, sentence by sentence."""
     shown = "".join(f"{template.format(fact.subject)} {fact.object}{SEPARATOR}" for fact in facts)
     text = shown + template.format(query.subject)
     prompt = tokenise(tokenizer, text, query.object, query.subject, len(shown) + template.index("{}"))
-    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer.encode(text).offsets
     inside = [index for index, (low, high) in enumerate(offsets) if low < high <= len(shown.rstrip())]
     return Demonstrated(prompt, (inside[0], inside[-1] + 1) if inside else (0, 0))
 

@@ -23,19 +23,23 @@ much two searches share where the question is the same and the facts are not, or
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from knowcirc.behaviours.kept_answers import as_json, from_json
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
+from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.overlap import overlap_columns, own_circuit
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Relation
+from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import columns, proportion
 
@@ -124,6 +128,26 @@ def study_chains(
     )
 
 
+def write_chains(answers: Path, circuits: Path, study: Chains) -> None:
+    """Keep what the comparison of compositions reads of a study."""
+    about = {"composition": asdict(study.composition), "known": study.known, "together": study.together}
+    save_circuits(circuits, study.circuits)
+    write_json(answers, {**about, "answers": as_json(study.answers)})
+
+
+def read_chains(answers: Path, circuits: Path, method: str) -> Chains:
+    """A kept study; its prompts are left out."""
+    found = read_json(answers)
+    return Chains(
+        Composition(**found["composition"]),
+        [],
+        from_json(found["answers"]),
+        found["known"],
+        load_circuits(circuits, method),
+        found["together"],
+    )
+
+
 def hop_row(
     graph: Graph, study: Chains, others: Sequence[Chains], own: Mapping[str, Circuit], k: int
 ) -> dict[str, object]:
@@ -145,7 +169,7 @@ def hop_row(
     pairs["second_again"] = (edges["second"], own_circuit(own, composition.second))
     row |= overlap_columns(graph, pairs)
     row |= {"n_prompts": study.together["integrated"], "n_prompts_second": study.together["second"]}
-    return {**row, "n_known": len(study.known), "n": len(study.prompts)}
+    return {**row, "n_known": len(study.known), "n": len(study.answers["first"])}
 
 
 def _apart(study: Chains, other: Chains) -> bool:

@@ -18,18 +18,22 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from knowcirc.behaviours.kept_answers import as_json, from_json
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import hits
+from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.overlap import overlap_columns, own_circuit
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import fill
 from knowcirc.facts.relations import Fact, Relation
+from knowcirc.files import read_json, write_json
 from knowcirc.statistics import columns, proportion
 
 WAYS = ("forward", "reverse")
@@ -92,6 +96,22 @@ def study_both_ways(finder: KeptCircuits, relation: Relation, *, most: int, d_va
     }
     subjects = frozenset(fact.subject for fact in relation.facts)
     return BothWays(relation.name, subjects, answers, known, circuits, len(chosen))
+
+
+def write_both_ways(answers: Path, circuits: Path, study: BothWays) -> None:
+    """Keep what the comparison of relations reads of a study."""
+    about = {"relation": study.relation, "subjects": sorted(study.subjects), "known": study.known}
+    save_circuits(circuits, study.circuits)
+    write_json(answers, {**about, "together": study.together, "answers": as_json(study.answers)})
+
+
+def read_both_ways(answers: Path, circuits: Path, method: str) -> BothWays:
+    """A kept study."""
+    found = read_json(answers)
+    subjects, read = frozenset(found["subjects"]), from_json(found["answers"])
+    return BothWays(
+        found["relation"], subjects, read, found["known"], load_circuits(circuits, method), found["together"]
+    )
 
 
 def reverse_row(

@@ -14,7 +14,7 @@ Under patching there are the prompts that have a partner, at most as many as ask
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,28 +54,10 @@ class Comparison:
     seed: int
 
 
-def compared_circuits(
-    graph: Graph, found: Mapping[str, Mapping[str, Circuit]], relations: Sequence[str], seed: int
-) -> list[tuple[str, Circuit]]:
-    """(relation, circuit) for each relation and method that has it, and a random circuit as large as the first's.
-
-    `found` are the circuits by method and relation. A relation that no method has (it was left out of the study) is
-    named in the log.
-
-    Raises:
-        ValueError: if none of the relations is left.
-    """
-    chosen: list[tuple[str, Circuit]] = []
-    for relation in relations:
-        circuits = [by_relation[relation] for by_relation in found.values() if relation in by_relation]
-        if not circuits:
-            log.warning("comparison: %s is left out, no method has a circuit of it", relation)
-            continue
-        edges = random_circuit(graph, circuits[0].n_edges, derive(seed, "random", relation))
-        chosen += [(relation, circuit) for circuit in (*circuits, Circuit(RANDOM, edges, None))]
-    if not chosen:
-        raise ValueError("comparison.relations: no method has a circuit of any of them; name others")
-    return chosen
+def compared_circuits(graph: Graph, relation: str, circuits: Sequence[Circuit], seed: int) -> list[Circuit]:
+    """A relation's circuits, one by each method, and a random one as large as the first."""
+    edges = random_circuit(graph, circuits[0].n_edges, derive(seed, "random", relation))
+    return [*circuits, Circuit(RANDOM, edges, None)]
 
 
 @dataclass(frozen=True, slots=True)

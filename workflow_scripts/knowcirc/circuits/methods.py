@@ -30,7 +30,7 @@ class Method:
 
     `find` ("module:function" below `knowcirc`) gives the circuit of prompts and what is said of its search. `settings`
     are the fields of `CircuitSettings` that it goes by, each with its place in the configuration; of a place that ends
-    in {a,b} these keys alone. `minutes`: a search of one relation takes minutes and is a job of its own. `scored`: it
+    in {a,b} these keys alone. `scored`: it
     scores every edge, so that a circuit of any size follows. `passes`: its search passes circuits of other sizes and
     keeps them. `attribution` says how it scores edges by gradients, where it does. `colour` (a name of `plots.style`),
     `line` and `marker` draw it.
@@ -42,7 +42,6 @@ class Method:
     colour: str
     line: Line
     marker: str
-    minutes: bool = False
     scored: bool = False
     passes: bool = False
     attribution: Attribution | None = None
@@ -70,7 +69,6 @@ METHODS = {
             "circuits.standing_files:find_standing",
             SHARE | {"standing": "circuits/standing"},
             *("BLACK", "-", "p"),
-            minutes=True,
             passes=True,
         ),
         Method("eap", ATTRIBUTED, SHARE, "ORANGE", "--", "s", scored=True, attribution=Attribution(1)),
@@ -88,9 +86,8 @@ METHODS = {
             "circuits.searching:find_refined",
             CRITERION | {"share": "circuits/acdc/share"},
             *("VERMILION", "-.", "D"),
-            minutes=True,
         ),
-        Method("acdc", "circuits.searching:find_exact", CRITERION, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^", minutes=True),
+        Method("acdc", "circuits.searching:find_exact", CRITERION, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^"),
         Method(RANDOM, ATTRIBUTED, SHARE, "GREY", ":", "X"),
     )
 }

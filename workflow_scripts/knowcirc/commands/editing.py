@@ -107,7 +107,9 @@ def find_edit(
 def save(args: argparse.Namespace, model: LanguageModel, about: dict[str, object]) -> None:
     """Write the model as it is now to `args.out`, in float32, with the tokenizer's files and `provenance.json`."""
     with new_folder(args.out) as part:
-        model.network.float().save_pretrained(part)
+        from knowcirc.models.saving import save_float32  # imports transformers, which takes seconds
+
+        save_float32(model, part)
         for pattern in TOKENIZER_FILES:
             for path in args.model.glob(pattern):
                 shutil.copyfile(path, part / path.name)

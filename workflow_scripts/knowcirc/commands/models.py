@@ -1,19 +1,19 @@
 """A model folder for a command: its sizes and its tokens before the weights are read, then the model itself."""
 
 import argparse
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from knowcirc.commands.cases import Case
 from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.loading import LanguageModel, choose_device, load, read_config
+from knowcirc.models.loading import LanguageModel, choose_device, load, shape_of
+from knowcirc.models.tokens import read_tokenizer, token_text
 from knowcirc.models.transformer import Shape
 
 log = logging.getLogger(__name__)
@@ -29,51 +29,33 @@ class Outline:
     context: int
 
 
-@contextlib.contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turns what a broken folder raises in other people's code into one `ValueError`."""
-    try:
-        yield
-    except (ValueError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"model folder {folder} cannot be read ({type(error).__name__}: {reason}); save the model again"
-        ) from error
-
-
 def read_outline(args: argparse.Namespace) -> Outline:
-    """The outline of the folder `args.model`; the device is checked too, and transformers silenced.
+    """The outline of the folder `args.model`; the device is checked too.
 
     Raises:
         ValueError: if the folder or the device will not do.
     """
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     choose_device(args.device)
-    family = str(read_config(args.model)["model_type"])
-    with explained(args.model):
-        config = AutoConfig.from_pretrained(args.model, local_files_only=True)
-        return Outline(args.model, FAMILIES[family].module.read_shape(config), int(config.max_position_embeddings))
+    config = read_config(args.model)
+    shape = shape_of(args.model, config)
+    return Outline(args.model, shape, FAMILIES[config.model_type].module.read_context(config))
 
 
 def load_model(args: argparse.Namespace, processing: str = "none", *, fast: bool = False) -> LanguageModel:
     """The model of the options."""
-    with explained(args.model):
-        return load(args.model, device=args.device, dtype=args.dtype, processing=processing, fast=fast)
+    return load(args.model, device=args.device, dtype=args.dtype, processing=processing, fast=fast)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path) -> Tokenizer:
     """The folder's tokenizer.
 
     Raises:
         ValueError: if it holds none.
     """
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+    found = read_tokenizer(folder)
+    if found is None:
         raise ValueError(f"{folder} holds no tokenizer; give token ids (--ids, --answer-id) instead of texts")
-    with explained(folder):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[return-value]
+    return found
 
 
 def make_prompts(outline: Outline, cases: Sequence[Case]) -> list[Pair]:
@@ -93,7 +75,7 @@ def make_prompts(outline: Outline, cases: Sequence[Case]) -> list[Pair]:
     return pairs
 
 
-def _pair(outline: Outline, tokenizer: PreTrainedTokenizerFast | None, case: Case) -> Pair:
+def _pair(outline: Outline, tokenizer: Tokenizer | None, case: Case) -> Pair:
     """A case as tokens. Half a partner is filled up with the prompt's own text or answer."""
     prompt, partner = _prompt(tokenizer, case.prompt, case.answer, case.subject), None
     if case.corrupted is not None or case.wrong_answer is not None:
@@ -120,19 +102,19 @@ def _pair(outline: Outline, tokenizer: PreTrainedTokenizerFast | None, case: Cas
     return prompt, partner
 
 
-def _remark(tokenizer: PreTrainedTokenizerFast, case: Case, prompt: Prompt, partner: Prompt | None) -> None:
+def _remark(tokenizer: Tokenizer, case: Case, prompt: Prompt, partner: Prompt | None) -> None:
     """Log what is odd about the texts of a case, each once."""
     for text in (case.prompt, case.corrupted):
         if isinstance(text, str) and text != text.rstrip():
             log.warning("prompt %r ends with a space, and a space is put before the answer; leave it out", text)
     for answer, found in ((case.answer, prompt), (case.wrong_answer, partner)):
         if isinstance(answer, str) and found is not None and len(found.answer) > 1:
-            first = tokenizer.decode([found.answer[0]])
+            first = token_text(tokenizer, [found.answer[0]])
             log.info("answer %r has %d tokens; its first, %r, is measured", answer, len(found.answer), first)
 
 
 def _prompt(
-    tokenizer: PreTrainedTokenizerFast | None,
+    tokenizer: Tokenizer | None,
     prompt: str | tuple[int, ...],
     answer: str | int,
     subject: str | tuple[int, ...] | None,
@@ -163,4 +145,4 @@ def check_tokens(outline: Outline, prompt: Prompt) -> None:
 
 def names_of(model: LanguageModel, ids: Sequence[int]) -> list[str]:
     """The tokens as texts, or as numbers where the folder holds no tokenizer."""
-    return [str(token) if model.tokenizer is None else str(model.tokenizer.decode([token])) for token in ids]
+    return [str(token) if model.tokenizer is None else token_text(model.tokenizer, [token]) for token in ids]

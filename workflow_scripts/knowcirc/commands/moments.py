@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,17 +21,16 @@ from knowcirc.editing.moments import (
     second_moments,
 )
 from knowcirc.files import read_json, write_json
-from knowcirc.models.loading import LanguageModel
+from knowcirc.models.loading import LanguageModel, cache_folder
 
 Corpus = Iterator[Int[Tensor, "batch pos"]]
 SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it
 log = logging.getLogger(__name__)
 
 
-def cache_folder(digest: str) -> Path:
+def moments_folder(digest: str) -> Path:
     """Where the moments of a model are kept: `~/.cache/knowcirc/moments/DIGEST`, or under `XDG_CACHE_HOME`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "knowcirc" / "moments" / digest
+    return cache_folder() / "moments" / digest
 
 
 def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], digest: str) -> dict[int, Moment] | None:
@@ -55,7 +53,7 @@ def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], dige
     if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
         log.info("second moments of %s", folder)
         return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
-    stamp = cache_folder(digest) / "moments.json"
+    stamp = moments_folder(digest) / "moments.json"
     if stamp.is_file() and read_json(stamp).get("sampled") == [requested, *sizes(outline, requested)]:
         log.info("second moments of %s", stamp.parent)
         return {layer: read(moment_path(stamp.parent, layer), outline, layer, digest) for layer in layers}
@@ -98,7 +96,7 @@ def sizes(outline: Outline, requested: int) -> tuple[int, int]:
 def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
     """The moments of all layers on text that the model samples, kept in the cache."""
     requested = args.moment_tokens or default("moments/tokens")
-    folder = cache_folder(digest)
+    folder = moments_folder(digest)
     log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", requested, folder)
     length, batch = sizes(outline, requested)
     corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED)

@@ -35,13 +35,19 @@ class EditedView:
     new: Answer
 
 
+def said_by(model: LanguageModel, prompt: Prompt) -> Prompt:
+    """The prompt with the token that the weights in place answer with."""
+    answer = read_answers(model.transformer.logits(model.batch([prompt.ids])), [prompt])[0]
+    return replace(prompt, answer=(answer.top,))
+
+
 def read_view(
     model: LanguageModel, find: Find, name: str, weights: str, prompt: Prompt, new: int, *, heads: bool = True
 ) -> EditedView:
     """The prompt's circuit (of its likeliest token), heads (if asked for) and answers under the weights in place."""
     logits = model.transformer.logits(model.batch([prompt.ids]))
     old_answer, new_answer = (read_answers(logits, [one])[0] for one in (prompt, replace(prompt, answer=(new,))))
-    said = replace(prompt, answer=(old_answer.top,))
+    said = said_by(model, prompt)
     readings: dict[str, HeadReading] = {}
     new_ranks: dict[str, int] = {}
     if heads:

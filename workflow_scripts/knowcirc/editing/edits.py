@@ -59,10 +59,10 @@ class Matrix:
         Raises:
             ValueError: if they are copies (of a folded model), which no parameter holds.
         """
-        memory = self.view(model.transformer).untyped_storage().data_ptr()
-        for name, parameter in model.network.named_parameters():
-            if parameter.untyped_storage().data_ptr() == memory:
-                return str(name)
+        memory = self.view(model.transformer).data_ptr()
+        for name, weights in model.weights.items():
+            if 0 <= memory - weights.data_ptr() < weights.nbytes:
+                return name
         raise ValueError(f"{self.part} of layer {self.layer}: no parameter of {model.folder} holds these weights")
 
 

@@ -26,6 +26,7 @@ from knowcirc.facts.prompts import answer_tokens, batches
 from knowcirc.facts.ranking import check_finite, token_ranks
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 
 NGRAM_WEIGHTS = ((2, 2 / 3), (3, 4 / 3))
@@ -47,7 +48,7 @@ def object_probabilities(model: LanguageModel, prompts: Sequence[str], target: s
         ValueError: naming the prompt, if a logit is not finite.
     """
     answer = answer_tokens(model.text, target)
-    rows = [(*model.text(text)["input_ids"], *answer[:-1]) for text in prompts]
+    rows = [(*model.text.encode(text).ids, *answer[:-1]) for text in prompts]
     width = max(map(len, rows))
     x = model.transformer.embed(model.batch([row + (row[-1],) * (width - len(row)) for row in rows]))
     for layer in range(model.transformer.shape.n_layers):
@@ -95,7 +96,7 @@ def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> lis
         ValueError: naming the prompt, if a logit is not finite.
     """
     answers = [answer_tokens(model.text, answer) for _, answer in cases]
-    rows = [(*model.text(text)["input_ids"], *answer[:-1]) for (text, _), answer in zip(cases, answers, strict=True)]
+    rows = [(*model.text.encode(text).ids, *answer[:-1]) for (text, _), answer in zip(cases, answers, strict=True)]
     width = max(map(len, rows))
     x = model.transformer.embed(model.batch([row + (row[-1],) * (width - len(row)) for row in rows]))
     for layer in range(model.transformer.shape.n_layers):
@@ -135,12 +136,12 @@ def harmonic(values: Sequence[float]) -> float:
 
 def generate(model: LanguageModel, prompts: Sequence[str], length: int, *, seed: int, top_k: int = 5) -> list[str]:
     """Each prompt with `length` sampled tokens after it, among the `top_k` likeliest."""
-    rows = [tuple(model.text(text)["input_ids"]) for text in prompts]
+    rows = [tuple(model.text.encode(text).ids) for text in prompts]
     texts = list(prompts)
     for group in batches(rows, len(rows)):
         new = sample(model, model.batch([rows[i] for i in group]), length, seed=derive(seed, *group), top_k=top_k)
         for index, tokens in zip(group, new.tolist(), strict=True):
-            texts[index] = prompts[index] + str(model.text.decode(tokens))
+            texts[index] = prompts[index] + token_text(model.text, tokens)
     return texts
 
 

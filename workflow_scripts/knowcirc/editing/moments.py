@@ -41,8 +41,9 @@ def text_corpus(model: LanguageModel, path: Path, n_tokens: int, *, length: int)
     Raises:
         ValueError: if the file holds fewer tokens.
     """
-    ids = model.text(path.read_text("utf-8"), add_special_tokens=False)["input_ids"]
-    ids = [token for token in ids if token not in special_tokens(model)]
+    ids = model.text.encode(path.read_text("utf-8"), add_special_tokens=False).ids
+    special = special_tokens(model)
+    ids = [token for token in ids if token not in special]
     if len(ids) < n_tokens:
         raise ValueError(f"{path} holds {len(ids)} tokens, {n_tokens} are asked for; give a longer text")
     for low in range(0, n_tokens, length):

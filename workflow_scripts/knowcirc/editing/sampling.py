@@ -5,6 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import special_ids
 from knowcirc.models.transformer import KeyValue
 from knowcirc.seeding import derive
 
@@ -15,8 +16,7 @@ def start_token(model: LanguageModel) -> int:
     Raises:
         ValueError: if the model's configuration names neither.
     """
-    config = model.network.config
-    for value in (config.bos_token_id, config.eos_token_id):
+    for value in (model.config.bos_token_id, model.config.eos_token_id):
         if value is not None:
             return int(value[0] if isinstance(value, list) else value)
     raise ValueError(f"{model.folder}/config.json names neither bos_token_id nor eos_token_id; add one")
@@ -53,7 +53,7 @@ def sample(
 def special_tokens(model: LanguageModel) -> set[int]:
     """Ids of the tokenizer's special tokens, or of the configuration's where there is no tokenizer."""
     if model.tokenizer is not None:
-        return set(model.tokenizer.all_special_ids) | set(model.tokenizer.added_tokens_decoder)
+        return special_ids(model.tokenizer)
     return {start_token(model)}
 
 

@@ -26,6 +26,7 @@ from knowcirc.statistics import bootstrap, columns
 
 CHOSEN: Token = "subject_last"
 MEASURES = ("efficacy", "paraphrase", "specificity")
+ROW = ("case", "token", "layer", "clamp", *MEASURES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from knowcirc.editing.edits import Request, check_layer
 from knowcirc.editing.settings import Token, ValueSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import special_ids
 from knowcirc.models.transformer import KeyValue, Transformer, keeping, unchanged
 
 TOKENS: tuple[Token, ...] = get_args(Token)
@@ -80,7 +81,7 @@ def _contexts(model: LanguageModel, request: Request, token: Token, prefixes: li
 
 def _leading_special(ids: tuple[int, ...], model: LanguageModel) -> int:
     """How many special tokens the tokenizer put in front: prefixes go behind them."""
-    special = set(model.text.all_special_ids)
+    special = special_ids(model.text)
     return next(index for index, token in enumerate(ids) if token not in special)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, tokenise
@@ -132,7 +132,7 @@ def screen_facts(model: LanguageModel, facts: Sequence[KnownFact]) -> tuple[list
     return usable, [left_out[index] for index in sorted(left_out)]
 
 
-def _find_subject(tokenizer: PreTrainedTokenizerFast, fact: KnownFact) -> Prompt | None:
+def _find_subject(tokenizer: Tokenizer, fact: KnownFact) -> Prompt | None:
     """The fact's prompt, or None where its subject has no token there."""
     answer_tokens(tokenizer, fact.attribute)  # an answer that will not do is no missing subject
     try:

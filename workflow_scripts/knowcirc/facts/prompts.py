@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from knowcirc.facts.relations import Relation
+from knowcirc.models.tokens import token_text
 
 ANCHOR = "is"
 ROLES = ("subject_first", "subject_middle", "subject_last", "first_subsequent", "further", "last")
@@ -39,7 +40,7 @@ class Prompt:
         return self.span[1] - 1
 
 
-def answer_tokens(tokenizer: PreTrainedTokenizerFast, answer: str) -> tuple[int, ...]:
+def answer_tokens(tokenizer: Tokenizer, answer: str) -> tuple[int, ...]:
     """Tokens of " answer" as it continues a text, without special tokens.
 
     Raises:
@@ -47,15 +48,15 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast, answer: str) -> tuple[int,
     """
     if not answer or answer != answer.strip():
         raise ValueError(f"answer {answer!r}: give it without spaces around it; one is put in front")
-    anchor = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
-    ids = tokenizer(f"{ANCHOR} {answer}", add_special_tokens=False)["input_ids"]
+    anchor = tokenizer.encode(ANCHOR, add_special_tokens=False).ids
+    ids = tokenizer.encode(f"{ANCHOR} {answer}", add_special_tokens=False).ids
     if ids[: len(anchor)] != anchor:
         raise ValueError(f"answer {answer!r} merges with the text before it in this tokenizer")
     return tuple(ids[len(anchor) :])
 
 
 def tokenise(
-    tokenizer: PreTrainedTokenizerFast, text: str, answer: str, subject: str | None = None, start: int | None = None
+    tokenizer: Tokenizer, text: str, answer: str, subject: str | None = None, start: int | None = None
 ) -> Prompt:
     """`text` as tokens, special tokens as the tokenizer adds them.
 
@@ -64,11 +65,11 @@ def tokenise(
     Raises:
         ValueError: if the subject is not in the text or covers no token of its own.
     """
-    encoded = tokenizer(text, return_offsets_mapping=True)
+    encoded = tokenizer.encode(text)
     span = None
     if subject is not None:
-        span = subject_span(text, subject, encoded["offset_mapping"], start)
-    return Prompt(text, tuple(encoded["input_ids"]), span, answer, answer_tokens(tokenizer, answer))
+        span = subject_span(text, subject, encoded.offsets, start)
+    return Prompt(text, tuple(encoded.ids), span, answer, answer_tokens(tokenizer, answer))
 
 
 def subject_span(
@@ -92,12 +93,12 @@ def subject_span(
     return tokens[0], tokens[-1] + 1
 
 
-def word_positions(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, words: Sequence[str]) -> tuple[int, ...]:
+def word_positions(tokenizer: Tokenizer, prompt: Prompt, words: Sequence[str]) -> tuple[int, ...]:
     """Positions of the tokens that overlap any of the words in the prompt's text, outside the subject.
 
     Words are found whole and in any case: `speak` is not in `speaker`.
     """
-    offsets = tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer.encode(prompt.text).offsets
     pattern = "|".join(re.escape(word) for word in words)
     spans = [match.span() for match in re.finditer(rf"\b(?:{pattern})\b", prompt.text, re.IGNORECASE)] if words else []
     inside = range(*prompt.span) if prompt.span else range(0)
@@ -108,17 +109,17 @@ def word_positions(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, words: Se
     )
 
 
-def fill(tokenizer: PreTrainedTokenizerFast, template: str, subject: str, answer: str) -> Prompt:
+def fill(tokenizer: Tokenizer, template: str, subject: str, answer: str) -> Prompt:
     """The template's prompt for one fact."""
     return tokenise(tokenizer, template.format(subject), answer, subject, template.index("{}"))
 
 
-def token_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:
+def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """The tokens as text, one by one, leading spaces kept."""
-    return [str(tokenizer.decode([token])) for token in ids]
+    return [token_text(tokenizer, [token]) for token in ids]
 
 
-def check_relation(tokenizer: PreTrainedTokenizerFast, relation: Relation) -> None:
+def check_relation(tokenizer: Tokenizer, relation: Relation) -> None:
     """Make sure that answers of the relation can be told apart by their first token.
 
     Raises:
@@ -127,12 +128,12 @@ def check_relation(tokenizer: PreTrainedTokenizerFast, relation: Relation) -> No
     first: dict[int, str] = {}
     for text in relation.objects:
         token = answer_tokens(tokenizer, text)[0]
-        if not any(character.isalnum() for character in tokenizer.decode([token])):
+        if not any(character.isalnum() for character in token_text(tokenizer, [token])):
             raise ValueError(f"relation {relation.name}: the first token of {text!r} holds no letter or digit")
         if token in first:
             raise ValueError(
                 f"relation {relation.name}: objects {first[token]!r} and {text!r} share their first token "
-                f"{tokenizer.decode([token])!r}; drop or rename one"
+                f"{token_text(tokenizer, [token])!r}; drop or rename one"
             )
         first[token] = text
 

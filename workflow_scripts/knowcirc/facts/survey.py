@@ -13,9 +13,23 @@ import pandas as pd
 from knowcirc.facts.knowledge import answer_prompts, split_facts
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.facts.relations import Relation
+from knowcirc.files import read_table
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, wilson
+
+COLUMNS = (
+    *("relation", "category", "answer_type", "template", "wording", "fact", "subject", "object", "rank", "p", "top"),
+    *("p_top", "wrong", "split", "val_rank"),
+)
+
+
+def read_facts(paths: Sequence[str]) -> pd.DataFrame:
+    """Several tables of facts as one; those of relations that were left out have no rows."""
+    tables = [read_table(path) for path in paths]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def survey_relation(
@@ -41,14 +55,14 @@ def survey_relation(
                     "object": fact.object,
                     "rank": answer.rank,
                     "p": answer.p,
-                    "top": model.text.decode([answer.top]),
+                    "top": token_text(model.text, [answer.top]),
                     "p_top": answer.p_top,
                     "wrong": "" if named == fact.object else named,
                     "split": "",
                     "val_rank": -1,
                 }
             )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     first_wording = frame[frame.template == 0]
     split = split_facts(first_wording["rank"].tolist(), d_val, d_test, hits, derive(seed, "split", relation.name))
     frame.loc[first_wording.index, "val_rank"] = split.val_rank

@@ -1,6 +1,6 @@
 """The registry of model families: which module gives a family's `Transformer` view.
 
-A new family is a module with `read_shape` and `adapt`, and an entry here. Nothing here imports torch.
+A new family is a module that holds what `Family` says, and an entry here. Nothing here imports torch.
 """
 
 import importlib
@@ -13,7 +13,9 @@ class Family:
     """A family by the `model_type` of its Hugging Face configuration.
 
     `adapter` is a module below `knowcirc`: its `read_shape(config)` gives the sizes, or refuses what the forward pass
-    does not compute; its `adapt(network)` gives the `Transformer`.
+    does not compute; `read_context(config)` how many tokens a prompt may have; `adapt(config, weights)` the
+    `Transformer`. `PREFIX` begins the names of all weights but the unembedding's, `DEFAULTS` are what a `config.json`
+    may leave out.
     """
 
     model_type: str

@@ -20,8 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from knowcirc.files import file_sha256, write_json
+from knowcirc.models.checking import check_view
+from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.loading import check_view, read_config, weights_digest
+from knowcirc.models.loading import weights_digest
 from knowcirc.models.table import FetchRow
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
@@ -47,7 +49,7 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     layers = FAMILIES[family].module.read_shape(network.config).n_layers
     if layers != row.n_layers:
         raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
-    check_view(network.eval(), FAMILIES[family].module.adapt(network))
+    check_view(network.eval(), FAMILIES[family].module.adapt(network.config, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").unlink(missing_ok=True)
     if row.bos != "tokenizer":

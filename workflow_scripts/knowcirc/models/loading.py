@@ -1,39 +1,44 @@
-"""Load a saved Hugging Face folder as a `LanguageModel`: the network, its tokenizer and the `Transformer` view."""
+"""Load a saved Hugging Face folder as a `LanguageModel`: its weights, its tokenizer and the `Transformer` view.
+
+The files are read as they are, since importing transformers takes seconds. It is imported for a folder that no study
+has fetched and that was not loaded here before: then forward pass and tokens are compared with its own.
+"""
 
 import hashlib
-import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import torch
 from jaxtyping import Int
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from knowcirc.models import folding
+from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.packing import packed
+from knowcirc.models.tokens import read_tokenizer
 from knowcirc.models.transformer import Shape, Transformer
+from knowcirc.models.weights import Weights, read_weights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
-CHECKED = "provenance.json"
-"""In a folder that a study has fetched, its forward pass has been checked."""
-PROBE = 12  # tokens of the input that a family's adapter is checked on
-ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-4, torch.float16: 5e-2, torch.bfloat16: 0.2}
-"""How far logits may lie apart, as a share of the largest."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A loaded model. `transformer` holds views of `network`'s weights (copies under folding and packing)."""
+    """A loaded model. `transformer` holds views of `weights` (copies under folding and packing).
 
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast | None
+    `weights` are named as the parameters of the Hugging Face model; `config` is its `config.json`, with the family's
+    defaults.
+    """
+
+    weights: Weights
+    config: SimpleNamespace
+    tokenizer: Tokenizer | None
     transformer: Transformer
     folder: Path
 
@@ -43,7 +48,7 @@ class LanguageModel:
         return self.transformer.device
 
     @property
-    def text(self) -> PreTrainedTokenizerFast:
+    def text(self) -> Tokenizer:
         """The tokenizer.
 
         Raises:
@@ -73,28 +78,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def read_config(folder: Path) -> dict[str, object]:
-    """The folder's `config.json`.
-
-    Raises:
-        ValueError: if the folder is missing, holds no configuration, or its family has no adapter.
-    """
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise ValueError(f"model folder {folder} does not exist; give a folder made by save_pretrained")
-    if not path.is_file():
-        raise ValueError(f"model folder {folder} holds no config.json; give a folder made by save_pretrained")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is no JSON; save the model again") from None
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(f"{path}: model_type {family!r} has no adapter; supported families: {known}")
-    return config
-
-
 def load(
     folder: Path | str,
     *,
@@ -103,10 +86,10 @@ def load(
     processing: str = "none",
     fast: bool = False,
 ) -> LanguageModel:
-    """The model saved in `folder`, frozen, in evaluation mode.
+    """The model saved in `folder`.
 
-    `fast` packs copies of the transformer's matrices where that helps (`packing.py`); changes of the network's weights
-    do not reach them.
+    `fast` packs copies of the transformer's matrices where that helps (`packing.py`); changes of the weights do not
+    reach them.
 
     Raises:
         ValueError: if the folder, its weights, the family, the dtype or the device will not do.
@@ -115,49 +98,66 @@ def load(
     config = read_config(folder)
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
-    place = choose_device(device)
-    transformers_logging.disable_progress_bar()
-    settings: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": "eager", "local_files_only": True}
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **settings, output_loading_info=True)
-    except OSError as error:
-        raise ValueError(f"{folder} holds no readable weights ({str(error).splitlines()[0]}); save it again") from None
-    if missing := sorted(loaded[1]["missing_keys"]):
-        raise ValueError(f"{folder} lacks the weights {missing[0]} ({len(missing)} in all); save or fetch it again")
-    network = loaded[0].to(place).eval().requires_grad_(False)
-    view = FAMILIES[str(config["model_type"])].module.adapt(network)
-    if not (folder / CHECKED).is_file():
-        check_view(network, view)
+    place, family = choose_device(device), FAMILIES[config.model_type].module
+    weights = read_weights(folder, family.PREFIX, DTYPES[dtype], place)
+    view = view_of(folder, config, weights)
+    tokenizer = read_tokenizer(folder)
+    if not is_checked(folder):
+        from knowcirc.models.checking import check_folder  # imports transformers
+
+        check_folder(folder, view, tokenizer)
     if processing == "folded":
         view = folding.fold(view)
     elif processing != "none":
         raise ValueError(f"processing {processing!r} is none of none, folded")
     if fast:
         view = packed(view)
-    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
     log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)
-    return LanguageModel(network, tokenizer, view, folder)
+    return LanguageModel(weights, config, tokenizer, view, folder)
 
 
-@torch.no_grad()
-def check_view(network: PreTrainedModel, view: Transformer) -> None:
-    """Make sure that the family's adapter computes what the network does, on a short input.
+def view_of(folder: Path, config: SimpleNamespace, weights: Weights) -> Transformer:
+    """The family's view of the weights, all of which it must use.
 
     Raises:
-        ValueError: if a logit differs by more than rounding explains.
+        ValueError: if weights are missing or left, or of other sizes than the configuration says.
     """
-    ids = torch.arange(1, PROBE + 1, device=view.device)[None] * (view.shape.d_vocab - 1) // PROBE
-    own, whole = view.logits(ids).double(), network(ids).logits[:, -1].double()
-    if not torch.isfinite(whole).all():
-        return  # what is run on such a model says so itself
-    apart = float((own - whole).abs().max() / whole.abs().max().clamp(min=1.0))
-    if not apart <= ROUNDING[view.embedding.dtype]:
+    shape = shape_of(folder, config)
+    if config.tie_word_embeddings:
+        weights.pop("lm_head.weight", None)  # some files hold the embeddings twice
+    try:
+        view: Transformer = FAMILIES[config.model_type].module.adapt(config, weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{network.config.name_or_path or 'the model'}: this library's forward pass for family {view.shape.family} "
-            f"departs from the model's own by {apart:.2g} of its largest logit; the family needs an adapter that "
-            "computes all that this model does"
-        )
+            f"{folder}: its weights are not of the sizes in config.json ({reason}); save it again"
+        ) from None
+    first = view.blocks[0].mlp
+    sizes = {
+        "vocabulary": (view.embedding, (shape.d_vocab, shape.d_model)),
+        "MLP": (first.w_in, (shape.d_mlp, shape.d_model)),
+    }
+    for what, (tensor, expected) in sizes.items():
+        if tuple(tensor.shape) != expected:
+            raise ValueError(
+                f"{folder}: its {what} is of size {tuple(tensor.shape)}, config.json says {expected}; save it again"
+            )
+    weights.check_all_taken()
+    return view
+
+
+def shape_of(folder: Path, config: SimpleNamespace) -> Shape:
+    """The sizes that a configuration states.
+
+    Raises:
+        ValueError: if it leaves one out, or states one of another type.
+    """
+    try:
+        shape: Shape = FAMILIES[config.model_type].module.read_shape(config)
+    except (AttributeError, TypeError) as error:
+        what = f"does not say {error.name}" if isinstance(error, AttributeError) else f"is odd ({error})"
+        raise ValueError(f"model folder {folder}: config.json {what}; save the model again") from None
+    return shape
 
 
 def read_shape(folder: Path) -> Shape:
@@ -166,10 +166,7 @@ def read_shape(folder: Path) -> Shape:
     Raises:
         ValueError: as `read_config` does.
     """
-    config = read_config(folder)
-    return FAMILIES[str(config["model_type"])].module.read_shape(
-        AutoConfig.from_pretrained(folder, local_files_only=True)
-    )
+    return shape_of(folder, read_config(folder))
 
 
 def weights_digest(folder: Path) -> str:
@@ -179,3 +176,26 @@ def weights_digest(folder: Path) -> str:
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+PROVENANCE = "provenance.json"
+"""In a folder that a study has fetched, forward pass and tokens have been compared."""
+
+
+def is_checked(folder: Path) -> bool:
+    """Whether forward pass and tokens of this very folder were found to be those of transformers."""
+    return (folder / PROVENANCE).is_file() or check_stamp(folder).is_file()
+
+
+def check_stamp(folder: Path) -> Path:
+    """The file whose presence says so, under the digest of the folder and of the code that was compared."""
+    digest = hashlib.sha256(weights_digest(folder).encode())
+    own = sorted(Path(__file__).parent.glob("*.py"))
+    for path in [*own, *sorted(folder.glob("tokenizer*"))]:
+        digest.update(path.read_bytes())
+    return cache_folder() / "checked" / digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where what was found out about models is kept: `~/.cache/knowcirc`, or under `XDG_CACHE_HOME`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcirc"

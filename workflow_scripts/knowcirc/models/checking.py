@@ -1,0 +1,88 @@
+"""Comparing this library's reading of a model with transformers' own: logits on a short input, and tokens of texts."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from knowcirc.files import atomic
+from knowcirc.models.loading import check_stamp
+from knowcirc.models.transformer import Transformer
+
+LENGTH = 12  # tokens of the input that the forward passes are compared on
+ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-4, torch.float16: 5e-2, torch.bfloat16: 0.2}
+"""How far logits may lie apart, as a share of the largest."""
+TEXTS = (
+    "The official language of France is",
+    " a b  c\n\n1,234.5 (x)",
+    "Zürich, 中国 and naïve: don't",
+    "print('a')\t#",
+)
+log = logging.getLogger(__name__)
+
+
+def check_folder(folder: Path, view: Transformer, tokenizer: Tokenizer | None) -> None:
+    """Make sure that a folder is read as transformers reads it, and remember it.
+
+    Raises:
+        ValueError: if logits or tokens differ, or transformers cannot load it.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    settings: dict[str, Any] = {"attn_implementation": "eager", "local_files_only": True, "dtype": view.embedding.dtype}
+    try:
+        network: Any = AutoModelForCausalLM.from_pretrained(folder, **settings)
+        check_view(network.to(view.device).eval(), view)
+        if tokenizer is not None:
+            check_tokens(folder, tokenizer)
+    except ValueError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"model folder {folder} cannot be read ({type(error).__name__}: {reason}); save the model again"
+        ) from error
+    try:
+        with atomic(check_stamp(folder)) as part:
+            part.write_text(str(folder.absolute()), "utf-8")
+    except OSError as error:
+        log.warning("what was found out about %s cannot be kept (%s); it is compared again next time", folder, error)
+
+
+@torch.no_grad()
+def check_view(network: PreTrainedModel, view: Transformer) -> None:
+    """Make sure that the family's adapter computes what the network does, on a short input.
+
+    Raises:
+        ValueError: if a logit differs by more than rounding explains.
+    """
+    ids = torch.arange(1, LENGTH + 1, device=view.device)[None] * (view.shape.d_vocab - 1) // LENGTH
+    own, whole = view.logits(ids).double(), network(ids).logits[:, -1].double()
+    if not torch.isfinite(whole).all():
+        return  # what is run on such a model says so itself
+    apart = float((own - whole).abs().max() / whole.abs().max().clamp(min=1.0))
+    if not apart <= ROUNDING[view.embedding.dtype]:
+        raise ValueError(
+            f"{network.config.name_or_path or 'the model'}: this library's forward pass for family {view.shape.family} "
+            f"departs from the model's own by {apart:.2g} of its largest logit; the family needs an adapter that "
+            "computes all that this model does"
+        )
+
+
+def check_tokens(folder: Path, tokenizer: Tokenizer) -> None:
+    """Make sure that the folder's pipeline gives the tokens that transformers makes of it.
+
+    Raises:
+        ValueError: naming a text that is read otherwise.
+    """
+    whole: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for text in TEXTS:
+        if tokenizer.encode(text).ids != whole(text)["input_ids"]:
+            raise ValueError(
+                f"{folder}: transformers reads {text!r} as other tokens than tokenizer.json says; load the tokenizer "
+                "with AutoTokenizer and save it into the folder"
+            )
