@@ -15,12 +15,11 @@ from knowcirc.editing.evaluation import (
     fit_vectorizer,
     fluency_and_consistency,
     generate,
-    greedy_shares,
     harmonic,
     judge,
     ngram_entropy,
-    object_probabilities,
     question_scores,
+    read_said,
     scores,
 )
 from knowcirc.editing.moments import (
@@ -54,9 +53,14 @@ RECORD = Record(
 )
 
 
+def shares(model: LanguageModel, cases: list[tuple[str, str]]) -> list[float]:
+    """Of each answer the share of its tokens that are the likeliest."""
+    return [said.share for said in read_said(model, cases)]
+
+
 def test_a_greedy_share_counts_tokens_that_are_likeliest_after_the_right_ones(model: LanguageModel) -> None:
     cases = [("the capital of Peru is", "Lima"), ("people in Chile speak", "Tok Pisin"), ("Peru is", "New Zealand")]
-    for (text, answer), found in zip(cases, greedy_shares(model, cases), strict=True):
+    for (text, answer), found in zip(cases, shares(model, cases), strict=True):
         ids, expected = model.text.encode(text).ids, model.text.encode(answer, add_special_tokens=False).ids
         logits = reference.logits(reference.network(model), torch.tensor([ids + expected[:-1]]))[0, len(ids) - 1 :]
         assert found == sum(map(int, logits.argmax(-1) == torch.tensor(expected))) / len(expected)
@@ -67,32 +71,33 @@ def test_a_model_is_right_about_what_it_says_first(model: LanguageModel) -> None
     first = str(
         model.text.decode([int(reference.logits(reference.network(model), torch.tensor([ids]))[0, -1].argmax())])
     ).strip()
-    assert greedy_shares(model, [("the capital of Peru is", first)]) == [1.0]
+    assert shares(model, [("the capital of Peru is", first)]) == [1.0]
 
 
 def test_question_scores_ask_about_the_subject_and_about_unrelated_facts(model: LanguageModel) -> None:
     queried = replace(RECORD, question="people in Peru speak", unrelated=(("Chile is", "Lima"), ("Papua is", "Peru")))
     new = RECORD.target_new
     expected = {
-        "zsre_efficacy": greedy_shares(model, [(RECORD.prompt, new)])[0],
-        "zsre_paraphrase": greedy_shares(model, [("people in Peru speak", new)])[0],
-        "zsre_specificity": sum(greedy_shares(model, list(queried.unrelated))) / 2,
+        "zsre_efficacy": shares(model, [(RECORD.prompt, new)])[0],
+        "zsre_paraphrase": shares(model, [("people in Peru speak", new)])[0],
+        "zsre_specificity": sum(shares(model, list(queried.unrelated))) / 2,
     }
     assert question_scores(model, queried) == expected
     without = question_scores(model, RECORD)  # no question: the paraphrases; nothing unrelated: no score
     assert without["zsre_specificity"] is None
-    assert without["zsre_paraphrase"] == sum(greedy_shares(model, [(text, new) for text in RECORD.paraphrases])) / 2
+    assert without["zsre_paraphrase"] == sum(shares(model, [(text, new) for text in RECORD.paraphrases])) / 2
 
 
 @pytest.mark.parametrize("target", ["Lima", "Tok Pisin", "New Zealand Wellington"])
 def test_an_objects_probability_is_that_of_all_its_tokens(model: LanguageModel, target: str) -> None:
     texts = [RECORD.prompt, *RECORD.paraphrases, *RECORD.neighbours]
     tokens = model.text.encode(target, add_special_tokens=False).ids
-    for text, found in zip(texts, object_probabilities(model, texts, target), strict=True):
+    for text, found in zip(texts, read_said(model, [(text, target) for text in texts]), strict=True):
         ids = model.text.encode(text).ids
         logits = reference.logits(reference.network(model), torch.tensor([ids + tokens]))[0].log_softmax(-1)
         steps = [float(logits[len(ids) - 1 + i, token]) for i, token in enumerate(tokens)]
-        assert found == pytest.approx(math.exp(sum(steps) / len(steps)), rel=1e-9)
+        assert found.log_p == pytest.approx(steps, abs=1e-9)
+        assert found.p == pytest.approx(math.exp(sum(steps) / len(steps)), rel=1e-9)
 
 
 def test_a_record_is_judged_on_each_kind_of_prompt(model: LanguageModel) -> None:
@@ -103,8 +108,8 @@ def test_a_record_is_judged_on_each_kind_of_prompt(model: LanguageModel) -> None
         ("neighbourhood", RECORD.neighbours),
     ):
         for text, pair in zip(texts, pairs[kind], strict=True):
-            assert pair.new == pytest.approx(object_probabilities(model, [text], "Tok Pisin")[0], rel=1e-9)
-            assert pair.true == pytest.approx(object_probabilities(model, [text], "Lima")[0], rel=1e-9)
+            assert pair.new == pytest.approx(read_said(model, [(text, "Tok Pisin")])[0].p, rel=1e-9)
+            assert pair.true == pytest.approx(read_said(model, [(text, "Lima")])[0].p, rel=1e-9)
 
 
 def test_scores_are_means_over_the_prompts_with_the_neighbourhood_turned_round() -> None:

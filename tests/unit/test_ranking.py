@@ -12,7 +12,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.commands.editing import read_target
 from knowcirc.edited.views import read_view
 from knowcirc.editing.edits import Request
-from knowcirc.editing.evaluation import greedy_shares, object_probabilities
+from knowcirc.editing.evaluation import read_said
 from knowcirc.facts.knowledge import Answer, answer_prompts, read_answers
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.ranking import check_finite, token_ranks
@@ -91,7 +91,7 @@ def test_a_model_that_says_nothing_hits_nothing_by_any_measure(editable: Languag
         assert (reading.rank, reading.kind_rank) == (worst, worst)
     found = read_view(model, lambda *_: Circuit("random", graph.valid, None), "request", "none", prompt, 3)
     assert (found.old.rank, found.new.rank, set(found.new_ranks.values())) == (worst, worst, {worst})
-    assert greedy_shares(model, [(TEXT, "Lima"), (TEXT, "is")]) == [0.0, 0.0]
+    assert [said.share for said in read_said(model, [(TEXT, "Lima"), (TEXT, "is")])] == [0.0, 0.0]
     assert read_target(model, Request(prompt, None, prompt.answer)) == (pytest.approx(1 / VOCAB), False)
 
 
@@ -108,8 +108,7 @@ def test_a_model_that_says_nothing_hits_nothing_by_any_measure(editable: Languag
         lambda model, prompt: step_contests(model, [prompt], [(1,)], [{"last": 1}]),
         lambda model, prompt: token_curve(model, prompt, 3, 1),
         lambda model, prompt: read_heads(model, prompt),
-        lambda model, prompt: greedy_shares(model, [(TEXT, "Lima")]),
-        lambda model, prompt: object_probabilities(model, [TEXT], "Lima"),
+        lambda model, prompt: read_said(model, [(TEXT, "Lima")]),
         lambda model, prompt: read_target(model, Request(prompt, None, prompt.answer)),
     ],
 )

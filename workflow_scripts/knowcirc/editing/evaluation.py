@@ -13,6 +13,7 @@ ones before it: efficacy on the request, paraphrase on a question about the subj
 relation has no question), specificity on questions about unrelated facts, against their true answers.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.sampling import sample
 from knowcirc.facts.prompts import answer_tokens, batches
-from knowcirc.facts.ranking import check_finite, token_ranks
+from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.token_tree import groups, grow, next_logits
 from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 
+BATCH = 16  # rows of a batch whose memory a tree of prompts may take
 NGRAM_WEIGHTS = ((2, 2 / 3), (3, 4 / 3))
 
 
@@ -40,34 +43,54 @@ class Pair:
     true: float
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer after a text, token by token, each after the right ones before it: log-probability, rank from 0."""
+
+    log_p: tuple[float, ...]
+    ranks: tuple[int, ...]
+
+    @property
+    def p(self) -> float:
+        """exp of the mean log-probability."""
+        return math.exp(sum(self.log_p) / len(self.log_p))
+
+    @property
+    def share(self) -> float:
+        """The share of tokens that are the model's likeliest."""
+        return sum(rank == 0 for rank in self.ranks) / len(self.ranks)
+
+
 @torch.no_grad()
-def object_probabilities(model: LanguageModel, prompts: Sequence[str], target: str) -> list[float]:
-    """exp of the mean log-probability of the target's tokens after each prompt.
+def read_said(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[Said]:
+    """How the model says each answer after its text; what texts and answers share is computed once.
 
     Raises:
-        ValueError: naming the prompt, if a logit is not finite.
+        ValueError: naming the text, if a logit is not finite.
     """
-    answer = answer_tokens(model.text, target)
-    rows = [(*model.text.encode(text).ids, *answer[:-1]) for text in prompts]
-    width = max(map(len, rows))
-    x = model.transformer.embed(model.batch([row + (row[-1],) * (width - len(row)) for row in rows]))
-    for layer in range(model.transformer.shape.n_layers):
-        x = model.transformer.advance(layer, x)
-    ends = torch.tensor([len(row) for row in rows], device=x.device)
-    take = ends[:, None] - len(answer) + torch.arange(len(answer), device=x.device)
-    logits = model.transformer.unembed(x[torch.arange(len(rows), device=x.device)[:, None], take])
-    for text, one in zip(prompts, logits, strict=True):
-        check_finite(one, text)
-    chosen = logits.double().log_softmax(-1).gather(2, model.batch([answer] * len(rows))[..., None])
-    return chosen[..., 0].mean(1).exp().tolist()
+    rows: list[tuple[int, ...]] = []
+    sought: list[tuple[str, int]] = []  # of each row: the text, and the token behind it
+    places: list[range] = []
+    for text, answer in cases:
+        ids, tokens = tuple(model.text.encode(text).ids), answer_tokens(model.text, answer)
+        places.append(range(len(rows), len(rows) + len(tokens)))
+        rows += [ids + tokens[:i] for i in range(len(tokens))]
+        sought += [(text, token) for token in tokens]
+    log_p, ranks = [0.0] * len(rows), [0] * len(rows)
+    for group in groups(rows, BATCH):
+        logits = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
+        for i, one in zip(group, logits, strict=True):
+            text, token = sought[i]
+            ranks[i] = int(token_ranks(one, token, text))
+            log_p[i] = float(one.double().log_softmax(-1)[token])
+    return [Said(tuple(log_p[i] for i in place), tuple(ranks[i] for i in place)) for place in places]
 
 
 def judge(model: LanguageModel, record: Record) -> dict[str, list[Pair]]:
     """The pairs of a record's request, paraphrases and neighbourhood under the weights as they are."""
     prompts = [record.prompt, *record.paraphrases, *record.neighbours]
-    new = object_probabilities(model, prompts, record.target_new)
-    true = object_probabilities(model, prompts, record.target_true)
-    pairs = [Pair(*values) for values in zip(new, true, strict=True)]
+    said = read_said(model, [(text, target) for target in (record.target_new, record.target_true) for text in prompts])
+    pairs = [Pair(new.p, true.p) for new, true in zip(said[: len(prompts)], said[len(prompts) :], strict=True)]
     split = 1 + len(record.paraphrases)
     return {"request": pairs[:1], "paraphrase": pairs[1:split], "neighbourhood": pairs[split:]}
 
@@ -88,27 +111,6 @@ def scores(pairs: dict[str, list[Pair]]) -> dict[str, float]:
     return result
 
 
-@torch.no_grad()
-def greedy_shares(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[float]:
-    """The share of each answer's tokens that are the model's likeliest, each after the prompt and those before it.
-
-    Raises:
-        ValueError: naming the prompt, if a logit is not finite.
-    """
-    answers = [answer_tokens(model.text, answer) for _, answer in cases]
-    rows = [(*model.text.encode(text).ids, *answer[:-1]) for (text, _), answer in zip(cases, answers, strict=True)]
-    width = max(map(len, rows))
-    x = model.transformer.embed(model.batch([row + (row[-1],) * (width - len(row)) for row in rows]))
-    for layer in range(model.transformer.shape.n_layers):
-        x = model.transformer.advance(layer, x)
-    shares = []
-    for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-        logits = model.transformer.unembed(x[index, len(row) - len(answer) : len(row)])
-        ranks = token_ranks(logits, torch.tensor(answer, device=logits.device), cases[index][0])
-        shares.append(float((ranks == 0).double().mean()))
-    return shares
-
-
 def question_scores(model: LanguageModel, record: Record) -> dict[str, float | None]:
     """Efficacy, paraphrase and specificity of one record in the manner of zsRE; None where it has no prompt for one."""
     questions = record.paraphrases if record.question is None else (record.question,)
@@ -117,7 +119,7 @@ def question_scores(model: LanguageModel, record: Record) -> dict[str, float | N
         "paraphrase": [(text, record.target_new) for text in questions],
         "specificity": list(record.unrelated),
     }
-    shares = greedy_shares(model, [case for part in cases.values() for case in part])
+    shares = [said.share for said in read_said(model, [case for part in cases.values() for case in part])]
     found: dict[str, float | None] = {}
     for name, part in cases.items():
         mine, shares = shares[: len(part)], shares[len(part) :]

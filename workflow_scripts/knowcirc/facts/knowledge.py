@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knowcirc.facts.prompts import Prompt, batches
+from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.token_tree import groups, grow, next_logits
 
-BATCH = 64
+BATCH = 16  # rows of a batch whose memory a tree of prompts may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,15 @@ def _read_answer(logits: Float[Tensor, " vocab"], prompt: Prompt) -> Answer:
 
 @torch.no_grad()
 def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
-    """The whole model's answers, in the order of the prompts.
+    """The whole model's answers, in the order of the prompts; what prompts share is computed once.
 
     Raises:
         ValueError: naming the prompt, if a logit is not finite.
     """
     answers: dict[int, Answer] = {}
-    for group in batches([prompt.ids for prompt in prompts], BATCH):
-        logits = model.transformer.logits(model.batch([prompts[i].ids for i in group]))
+    rows = [prompt.ids for prompt in prompts]
+    for group in groups(rows, BATCH):
+        logits = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
         answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 
