@@ -4,6 +4,7 @@
 
 | section | what |
 |---|---|
+| starting | a command from the shell to its answer, and imports |
 | tests | seconds per test: plain forward passes, the one-by-one reference, the engine |
 | search | the engine on the whole graph, and what testing one by one would take |
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
@@ -38,6 +39,7 @@ from benchmarks.growth import measure_growth
 from benchmarks.peers import Setting, measure_peers
 from benchmarks.sharing import measure_sharing
 from benchmarks.standing import measure_standing
+from benchmarks.starting import measure_starting
 from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
 from benchmarks.tracing import measure_tracing
 from knowcirc.circuits.acdc import Criterion, Search, acdc, begin
@@ -69,6 +71,7 @@ def main() -> None:
     stages = {"imports": memory()}
     about = machine()
     say("; ".join(f"{key} {value}" for key, value in about.items()) + "\n")
+    starting = measure_starting(args.model, 1 if args.quick else 5)
     model = load(args.model, device="cpu")
     stages["model loaded"] = memory()
     fast, packing = pack(model.transformer)
@@ -87,6 +90,7 @@ def main() -> None:
         "model": args.model.name,
         "quick": args.quick,
         "machine": about,
+        "starting": starting,
         "tests": show_tests(timings, seconds / len(search.tests), first),
         "search": show_search(graph, search, seconds, packing, timings, first),
     }
