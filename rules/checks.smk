@@ -1,28 +1,7 @@
 rule collect_findings:
     """The numbers that the report states in words, each taken from a table of this run."""
     input:
-        known="<results>/{model}/tables/known_facts.csv",
-        effects="<results>/{model}/tables/causal_effects.csv",
-        severed="<results>/{model}/tables/causal_effects_severed.csv",
-        circuits="<results>/{model}/tables/circuit_hit_at_10.csv",
-        editing="<results>/{model}/tables/editing_scores.csv",
-        questions="<results>/{model}/tables/zsre_scores.csv",
-        sweep="<results>/{model}/figures/editing_sweep.csv",
-        icl="<results>/{model}/tables/icl_head_ablation.csv",
-        drawing="<results>/{model}/figures/circuit_graph.json",
-        ranks="<results>/{model}/figures/answer_rank_by_layer.csv",
-        edited="<results>/{model}/figures/edited_circuits.csv",
-        heads="<results>/{model}/tables/special_components.csv",
-        ablation="<results>/{model}/tables/head_ablation.csv",
-        overlap="<results>/{model}/tables/edited_circuit_overlap.csv",
-        claims="<results>/{model}/tables/claims.csv",
-        wrong="<results>/{model}/tables/hallucination_heads.csv",
-        hops="<results>/{model}/tables/hops.csv",
-        both_ways="<results>/{model}/tables/reverse_relations.csv",
-        tokens="<results>/{model}/figures/head_ablation_tokens.csv",
-        token_meta="<results>/{model}/figures/head_ablation_tokens.json",
-        hallucination="<results>/{model}/figures/hallucination.json",
-        attention="<results>/{model}/figures/icl_attention.json",
+        **stated_files([*FIGURES, *TABLES]),
     output:
         findings="<results>/{model}/findings.json",
     log:

@@ -26,6 +26,7 @@ from knowcirc.items.files import (
     inputs_of,
     log_of,
     names_of,
+    stated_files,
 )
 from knowcirc.items.tables import TABLES
 from knowcirc.models.families import FAMILIES

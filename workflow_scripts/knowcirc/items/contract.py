@@ -71,7 +71,9 @@ class Item:
 
     `function` ("module:name" below `knowcirc`) is called with those of the inputs, the settings and `model` that its
     parameters name. `inputs` are files below the model's folder; one with a placeholder ({editor}, {method}) stands for
-    a file of each, and the function gets a dictionary. `settings` are places in the configuration.
+    a file of each, and the function gets a dictionary. `settings` are places in the configuration. `stated` are its
+    files whose numbers the report states in words, by the names that these have there: `table` or `data` (what the item
+    writes), or the name of an input.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Item:
     function: str
     inputs: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    stated: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ FIGURES = (
         "the showcase fact's circuit",
         "plots.circuits:circuit_graph",
         {"drawing": "figures/circuit_graph.json"},
+        stated={"drawing": "drawing"},
     ),
     Figure(
         "component_distribution",
@@ -60,6 +61,7 @@ FIGURES = (
         "the answer's rank and probability through the layers",
         "plots.ranks:answer_rank_by_layer",
         {"ranks": "figures/answer_rank_by_layer.csv", "meta": "figures/answer_rank_by_layer.json"},
+        stated={"ranks": "ranks"},
     ),
     Figure(
         "average_rank_by_layer",
@@ -76,6 +78,7 @@ FIGURES = (
         "the next token without the showcase's mover or relation head",
         "plots.components:head_ablation_tokens",
         {"tokens": "figures/head_ablation_tokens.csv", "meta": "figures/head_ablation_tokens.json"},
+        stated={"tokens": "tokens", "token_meta": "meta"},
     ),
     Figure(
         "editing_sweep",
@@ -84,6 +87,7 @@ FIGURES = (
         "plots.sweep:editing_sweep",
         {"sweep": "edits/sweep.csv", "edit_layer": "edits/edit_layer.json"},
         data="sweep",
+        stated={"sweep": "data"},
     ),
     Figure(
         "edited_circuits",
@@ -95,6 +99,7 @@ FIGURES = (
             "overlap": "figures/edited_circuits_overlap.csv",
             "meta": "figures/edited_circuits.json",
         },
+        stated={"edited": "heads"},
     ),
     Figure(
         "edited_rank_by_layer",
@@ -111,6 +116,7 @@ FIGURES = (
         "a wrong answer beside a right one",
         "plots.behaviours:hallucination",
         {"ranks": "figures/hallucination.csv", "meta": "figures/hallucination.json"},
+        stated={"hallucination": "meta"},
     ),
     Figure(
         "icl_attention",
@@ -118,6 +124,7 @@ FIGURES = (
         "new heads of a demonstrated prompt",
         "plots.behaviours:icl_attention",
         {"attention": "figures/icl_attention.csv", "meta": "figures/icl_attention.json"},
+        stated={"attention": "meta"},
     ),
     Figure(
         "all_average_rank_by_layer",

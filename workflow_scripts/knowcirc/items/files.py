@@ -43,6 +43,16 @@ def figure_files(item: Figure) -> dict[str, str]:
     return {key: f"<results>/{folder}/figures/{item.name.removeprefix('all_')}.{end}" for key, end in ends.items()}
 
 
+def stated_files(items: Sequence[Item]) -> dict[str, str]:
+    """The files that the report's statements are read off, by the names that these have there."""
+    written = {"table": "<results>/{{model}}/tables/{name}.csv", "data": "<results>/{{model}}/figures/{name}.csv"}
+    return {
+        key: written[file].format(name=item.name) if file in written else f"<results>/{{model}}/{item.inputs[file]}"
+        for item in items
+        for key, file in item.stated.items()
+    }
+
+
 def log_of(item: Item) -> str:
     """The log of an item's rule."""
     verb = "plot" if isinstance(item, Figure) else "tabulate"

@@ -40,6 +40,7 @@ TABLES = (
             count("n_wrong_of_right_type", "wrong answers that are another object of the relation"),
             word("wording", "the wording asked, {} for the subject"),
         ),
+        stated={"known": "table"},
         one_row_for=("relation",),
     ),
     Table(
@@ -49,6 +50,7 @@ TABLES = (
         "tracing.averages:causal_effects",
         {"traces": "traces/facts.parquet"},
         columns=(MODEL, word("kind", "what is restored: state, mlp or attention; total: everything"), *EFFECT),
+        stated={"effects": "table"},
         one_row_for=("kind", "role", "layer"),
     ),
     Table(
@@ -61,6 +63,7 @@ TABLES = (
             *(MODEL, word("kind", "what is restored: state")),
             *(word("severed", "what keeps its corrupted values above the state: none, mlp or attention"), *EFFECT),
         ),
+        stated={"severed": "table"},
         one_row_for=("kind", "severed", "role", "layer"),
     ),
     Table(
@@ -88,6 +91,7 @@ TABLES = (
             word("hit_at_10_beats_random", "hit@10 on D_test above random circuits', by intervals apart"),
             word("faithfulness_beats_random", "faithfulness above random circuits', by intervals apart"),
         ),
+        stated={"circuits": "table"},
         one_row_for=("relation", "method", "ablation"),
     ),
     Table(
@@ -135,6 +139,7 @@ TABLES = (
             *(word("facts", "subjects of some of these facts"), count("n", "facts")),
             *(word("in_circuit", "whether it is in the relation's circuit"), word("method", "how that was found")),
         ),
+        stated={"heads": "table"},
         one_row_for=("relation", "head"),
     ),
     Table(
@@ -148,6 +153,7 @@ TABLES = (
             *without_heads("on the relation's facts"),
             *(count("n_heads", "heads taken out"), count("n", "facts")),
         ),
+        stated={"ablation": "table"},
         one_row_for=("relation", "role"),
     ),
     Table(
@@ -170,6 +176,7 @@ TABLES = (
             number("seconds_per_edit", "seconds of an edit", "seconds", interval=False, empty=True),
             *(count("n", "records"), count("n_generation", "records of GE and RS")),
         ),
+        stated={"editing": "table"},
         one_row_for=("editor",),
     ),
     Table(
@@ -184,6 +191,7 @@ TABLES = (
             share("specificity", "the same of the true object, on an unrelated question", empty=True),
             count("n", "records"),
         ),
+        stated={"questions": "table"},
         one_row_for=("editor",),
     ),
     Table(
@@ -218,6 +226,7 @@ TABLES = (
             share("writes_true", "the mover's output raises the true object", empty=True),
             count("n", "records"),
         ),
+        stated={"overlap": "table"},
         one_row_for=("method", "editor", "layer", "prompt"),
     ),
     Table(
@@ -254,6 +263,7 @@ TABLES = (
             *(count("n_right", "right answers"), count("n_mover", "wrong answers of relations with a mover")),
             count("n", "wrong answers"),
         ),
+        stated={"wrong": "table"},
         one_row_for=("relation",),
     ),
     Table(
@@ -282,6 +292,7 @@ TABLES = (
             ),
             *(count("n_mended", "facts that demonstrations mend"), count("n", "facts")),
         ),
+        stated={"icl": "table"},
         one_row_for=("relation",),
     ),
     Table(
@@ -297,6 +308,7 @@ TABLES = (
             count("n_prompts_second", "prompts on which the second hop's circuit was found"),
             *(count("n_known", "chains of which both hops rank first"), count("n", "chains")),
         ),
+        stated={"hops": "table"},
         one_row_for=("composition",),
     ),
     Table(
@@ -311,6 +323,7 @@ TABLES = (
             count("n_prompts", "prompts on which each circuit was found"),
             *(count("n_known", "facts that rank first forward"), count("n", "facts")),
         ),
+        stated={"both_ways": "table"},
         one_row_for=("relation",),
     ),
     Table(
@@ -340,6 +353,7 @@ TABLES = (
             number("bound", "the claim holds above it", "of the measure", interval=False),
             *(word("holds", "yes, no or unclear"), count("n", "cases")),
         ),
+        stated={"claims": "table"},
         one_row_for=("claim",),
     ),
 )

@@ -8,11 +8,6 @@ from knowcirc.circuits.relation_table import ALL, MANY, OPEN
 from knowcirc.statistics import bootstrap
 from knowcirc.tracing.averages import peaks
 
-TABLES = (
-    *("known", "effects", "severed", "circuits", "editing", "questions", "sweep", "icl", "ranks", "edited"),
-    *("heads", "ablation", "overlap", "claims", "tokens", "wrong", "hops", "both_ways"),
-)
-DOCUMENTS = ("drawing", "hallucination", "attention", "token_meta")
 ROLE_TEXTS = {
     "subject_first": "the subject's first token",
     "subject_middle": "the subject's middle tokens",
@@ -28,7 +23,7 @@ SHOWCASE = (
 
 
 def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, object]]) -> dict[str, object]:
-    """Plain values by topic, of the tables and documents named in `TABLES` and `DOCUMENTS`."""
+    """Plain values by topic, of the tables and documents that items of the registry name as `stated`."""
     drawing, attention = documents["drawing"], documents["attention"]
     return {
         "showcase": {key: drawing.get(key) for key in SHOWCASE},
