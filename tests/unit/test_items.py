@@ -15,6 +15,7 @@ from knowcirc.items.__main__ import markdown
 from knowcirc.items.contract import Figure, Item, Table
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
+from knowcirc.tables import findings
 
 ROOT = Path(__file__).parents[2]
 ITEMS: tuple[Item, ...] = (*FIGURES, *TABLES)
@@ -50,6 +51,23 @@ def test_functions_get_what_they_need_and_nothing_is_read_in_vain(item: Item) ->
 def test_data_of_a_figure_are_an_input_or_prepared() -> None:
     for figure in FIGURES:
         assert figure.data is None or figure.prepare is not None or figure.data in figure.inputs
+
+
+def test_what_the_report_states_is_read_off_files_that_there_are_each_under_its_own_name() -> None:
+    for item in ITEMS:
+        own = {"table"} if isinstance(item, Table) else {"data"} if item.data else set()
+        assert set(item.stated.values()) <= own | set(item.inputs)
+    names = [name for item in ITEMS for name in item.stated]
+    assert len(names) == len(set(names))
+    read = {
+        node.slice.value
+        for node in ast.walk(ast.parse(inspect.getsource(findings.collect)))
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("tables", "documents")
+    }
+    assert read == set(names)
 
 
 def test_settings_stand_in_the_configuration(item: Item, config: dict[str, Any]) -> None:
