@@ -32,7 +32,7 @@ rule study_in_context:
         circuits=first_circuits_of_relation,
     output:
         row="<results>/{model}/behaviours/in_context/{relation}.csv",
-        attention="<results>/{model}/behaviours/in_context/{relation}_attention.csv",
+        attention="<results>/{model}/behaviours/in_context/attention/{relation}.csv",
         meta="<results>/{model}/behaviours/in_context/{relation}.json",
     log:
         "<logs>/study_in_context/{model}/{relation}.log",
@@ -63,7 +63,7 @@ rule gather_in_context:
             "behaviours/in_context/{relation}.csv", config["icl"]["relations"]
         ),
         attention=of_relations(
-            "behaviours/in_context/{relation}_attention.csv",
+            "behaviours/in_context/attention/{relation}.csv",
             config["icl"]["relations"],
         ),
         metas=of_relations(

@@ -74,9 +74,9 @@ os.environ.update(
 
 
 wildcard_constraints:
-    model="|".join(config["models"]),
+    model="|".join(map(re.escape, config["models"])),
     method="|".join(map(re.escape, METHODS)),
-    relation="|".join(config["relations"]["names"]),
+    relation="|".join(map(re.escape, config["relations"]["names"])),
     composition="|".join(map(re.escape, COMPOSITIONS)),
     editor="|".join([UNEDITED, *config["editing"]["editors"]]),
     dataset="|".join(DATASETS),

@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     """Write one row per method, prompt and size; what is done is not done again after an interruption."""
     params, relation = job.params, job.wildcards.relation
     survey = read_table(job.input.facts)
-    if survey.empty:
+    if split_rows(survey, relation, "val").empty:
         write_table(job.output.comparison, pd.DataFrame(columns=["relation"]))
         return
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)

@@ -1,5 +1,6 @@
 """Find the circuit of a relation on its D_val prompts together (KC section 3)."""
 
+import logging
 from pathlib import Path
 
 from knowcirc.circuits.evaluation import SIZES
@@ -9,16 +10,24 @@ from knowcirc.facts.survey import prompts_of, split_rows
 from knowcirc.files import read_table, write_json
 from knowcirc.job import Job, run
 
+log = logging.getLogger(__name__)
+
 
 def main(job: Job) -> None:
-    """Write the circuit, none for a relation that was left out; a search that was interrupted goes on."""
-    survey, relation = read_table(job.input.facts), job.wildcards.relation
+    """Write the circuit; none for a relation that was left out, or of which the model knows nothing.
+
+    A search that was interrupted goes on.
+    """
+    relation = job.wildcards.relation
+    val = split_rows(read_table(job.input.facts), relation, "val")
     circuits, seconds = {}, {}
-    if len(survey):
+    if len(val):
         finder = KeptCircuits.of(job, job.output.circuits, SIZES)
-        prompts = prompts_of(finder.model, split_rows(survey, relation, "val"))
+        prompts = prompts_of(finder.model, val)
         circuits[relation] = finder.find_with_partners(relation, prompts, job.params.seed)
         seconds = finder.seconds
+    else:
+        log.warning("%s has no circuit: the model has none of its answers among the first", relation)
     write_json(job.output.seconds, seconds)
     save_circuits(Path(job.output.circuits), circuits)
     if circuits:

@@ -15,17 +15,17 @@ from knowcirc.seeding import derive
 
 
 def main(job: Job) -> None:
-    """Write one row per method and ablation; none for a relation that was left out."""
+    """Write one row per method and ablation; none for a relation without a circuit."""
     params, relation = job.params, job.wildcards.relation
     survey = read_table(job.input.facts)
-    if survey.empty:
+    val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
+    if val.empty:
         write_table(job.output.scores, pd.DataFrame(columns=["relation"]))
         return
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     paths = dict(zip(params.methods, map(Path, job.input.circuits), strict=True))
     circuits = {method: load_circuits(path, method)[relation] for method, path in paths.items()}
-    val, test = (split_rows(survey, relation, split) for split in ("val", "test"))
     questions = Questions(prompts_of(model, val), prompts_of(model, test), object_tokens(model, survey, relation))
     seeds = [derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)]
     rows = score_relation(model, graph, circuits, questions, hits=params.hits, seeds=seeds, taus=dict(params.taus))

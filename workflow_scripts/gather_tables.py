@@ -7,16 +7,17 @@ from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
-    """Write all rows, in the order of the tables; those without rows are of relations that were left out.
+    """Write all rows, in the order of the tables. A table of one column and no rows is of what was left out.
 
     Raises:
-        ValueError: if no table has rows.
+        ValueError: if all tables are.
     """
     for name, output in job.output.items():
-        frames = [frame for frame in map(read_table, job.input[name]) if len(frame)]
+        frames = [frame for frame in map(read_table, job.input[name]) if len(frame) or len(frame.columns) > 1]
         if not frames:
             raise ValueError(f"{output}: nothing was measured for any relation; see the logs of the jobs before")
-        write_table(output, pd.concat(frames, ignore_index=True))
+        filled = [frame for frame in frames if len(frame)]
+        write_table(output, pd.concat(filled, ignore_index=True) if filled else frames[0])
 
 
 if __name__ == "__main__":

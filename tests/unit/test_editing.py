@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,11 +18,12 @@ from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, che
 from knowcirc.editing.making import default_layer, make_edit, make_edits
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.settings import FineTuneSettings, MemitSettings, Part, RomeSettings, Token
-from knowcirc.editing.values import TOKENS, keys_of, position_of, state_of
+from knowcirc.editing.values import TOKENS, _contexts, keys_of, position_of, state_of
 from knowcirc.fields import Section
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.models.table import read_models
 from unit import reference
+from unit.tiny import words
 
 Loader = Callable[..., LanguageModel]
 CONFIG = Path(__file__).parents[2] / "config"
@@ -542,3 +544,13 @@ def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
     with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
         make_edit("magic", model, request_for(model), {"layer": 1}, material(model))
+
+
+def test_prefixes_stand_behind_what_the_tokenizer_puts_in_front_and_before_added_words(load_tiny: Loader) -> None:
+    tokenizer = words()
+    tokenizer.add_tokens(["France"])
+    model = replace(load_tiny("llama"), tokenizer=tokenizer)
+    made = request(model, "{} is the capital of", "France", "Rome")
+    contexts = _contexts(model, made, "subject_last", [(40, 41)])
+    assert contexts.ids[1].tolist()[:4] == [0, 40, 41, made.prompt.ids[1]]
+    assert contexts.at.tolist()[1] == 3

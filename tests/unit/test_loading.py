@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from knowcirc.models import checking, llama
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.fetching import extract_member, fetch
 from knowcirc.models.layers import Norm
-from knowcirc.models.loading import LanguageModel, load, weights_digest
+from knowcirc.models.loading import LanguageModel, is_checked, load, weights_digest
 from knowcirc.models.saving import save_float32
 from knowcirc.models.table import FetchRow, Source, read_models
+from knowcirc.models.tokens import read_tokenizer, special_ids
 from knowcirc.models.transformer import Transformer
 from unit import reference
 from unit.tiny import MODELS, word_tokenizer, words
@@ -239,6 +241,65 @@ def test_scaled_positions_are_those_of_transformers(
     expected = reference.logits(reference.network(model), IDS)[:, -1]
     torch.testing.assert_close(model.transformer.logits(IDS), expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected, load(folders["llama"], device="cpu").transformer.logits(IDS), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_head_of_its_own_counts_where_the_configuration_says_tied(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """As transformers reads it: what differs is not tied."""
+    shutil.copytree(folders[name], tmp_path / "odd")
+    path = tmp_path / "odd" / "model.safetensors"
+    tensors = load_file(path)
+    embedding = next(values for key, values in tensors.items() if "wte" in key or "embed_tokens" in key)
+    save_file({**tensors, "lm_head.weight": 2.0 * embedding}, path, metadata={"format": "pt"})
+    model = load(tmp_path / "odd", device="cpu")  # its logits are compared with those of transformers
+    assert torch.allclose(model.transformer.unembedding, 2.0 * model.transformer.embedding)
+
+
+def test_a_fetched_folder_that_was_changed_since_is_compared_again(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "fetched"
+    shutil.copytree(folders["llama"], folder)
+    (folder / "provenance.json").write_text("{}", "utf-8")
+    assert is_checked(folder)
+    later = (folder / "provenance.json").stat().st_mtime + 10
+    os.utime(folder / "model.safetensors", (later, later))
+    assert not is_checked(folder)
+
+
+def test_without_a_home_models_are_read_and_compared_each_time(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    shutil.copytree(folders["llama"], tmp_path / "own")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    load(tmp_path / "own", device="cpu")
+    assert "there is no home folder to keep a cache in; set XDG_CACHE_HOME" in caplog.text
+
+
+def test_a_tokenizers_own_pipeline_counts_and_its_names_of_special_tokens(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(folders["llama"], folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checking, "TEXTS", ("France is", "Lima is"))
+    other = SimpleNamespace(from_pretrained=lambda *_, **__: lambda text: {"input_ids": [1, 2, 3]})
+    monkeypatch.setattr(checking, "AutoTokenizer", other)
+    model = load(folder, device="cpu")
+    assert "tokenizer.json is followed; transformers reads 'France is' as other tokens" in caplog.text
+    assert model.text.encode("France is").ids == words().encode("France is").ids
+    plain = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(plain | {"added_tokens": []}), "utf-8")
+    tokenizer = read_tokenizer(folder)
+    assert tokenizer is not None
+    assert special_ids(tokenizer) == {0, 1}  # <s> and <unk>, by tokenizer_config.json
 
 
 def test_a_folder_is_compared_with_transformers_once(

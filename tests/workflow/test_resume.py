@@ -279,6 +279,11 @@ def test_the_scores_of_all_relations_are_a_sound_table(tmp_path: Path, folders: 
         evaluate_circuits.main(job(relation))
     parts = [str(tmp_path / f"{relation}.csv") for relation in ("capital", "empty", "city")]
     gather_tables.main(SimpleNamespace(input={"scores": parts}, output={"scores": str(tmp_path / "whole.csv")}))
+    none_found = tmp_path / "none_found.csv"
+    none_found.write_text("relation,head\n", "utf-8")
+    given = {"heads": [parts[1], str(none_found)]}
+    gather_tables.main(SimpleNamespace(input=given, output={"heads": str(tmp_path / "heads.csv")}))
+    assert (tmp_path / "heads.csv").read_text() == "relation,head\n"  # measured, and none found
     with pytest.raises(ValueError, match="nothing was measured for any relation"):
         gather_tables.main(SimpleNamespace(input={"scores": parts[1:2]}, output={"scores": str(tmp_path / "none.csv")}))
     one_fact = pd.read_csv(tmp_path / "whole.csv").query("ablation == 'zero'").head(1).assign(method="acdc, one fact")

@@ -85,7 +85,8 @@ class Parts:
         self.folder = output.with_name(f"{output.name}.parts") if folder is None else Path(folder)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         stamp = self.folder / "identity"
-        shared = folder is not None  # several jobs may begin at once
+        shared = folder is not None  # several jobs may begin at once, and one of another identity still write
+        self.salt = identity if shared else ""
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")) if shared else contextlib.nullcontext():
             if not stamp.is_file() or stamp.read_text("utf-8") != identity:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +96,7 @@ class Parts:
 
     def path(self, key: str, suffix: str = ".json") -> Path:
         """Where the part called `key` lies; any text will do as a key."""
-        return self.folder / (hashlib.sha256(key.encode()).hexdigest()[:24] + suffix)
+        return self.folder / (hashlib.sha256(f"{self.salt}{key}".encode()).hexdigest()[:24] + suffix)
 
     def get(self, key: str) -> object | None:
         """The finished part, or None."""

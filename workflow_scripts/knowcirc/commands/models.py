@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from knowcirc.commands.cases import Case
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.config import read_config
-from knowcirc.models.families import FAMILIES
-from knowcirc.models.loading import LanguageModel, choose_device, load, shape_of
+from knowcirc.models.loading import LanguageModel, choose_device, context_of, load, shape_of
 from knowcirc.models.tokens import read_tokenizer, token_text
 from knowcirc.models.transformer import Shape
 
@@ -38,7 +37,7 @@ def read_outline(args: argparse.Namespace) -> Outline:
     choose_device(args.device)
     config = read_config(args.model)
     shape = shape_of(args.model, config)
-    return Outline(args.model, shape, FAMILIES[config.model_type].module.read_context(config))
+    return Outline(args.model, shape, context_of(args.model, config))
 
 
 def load_model(args: argparse.Namespace, processing: str = "none", *, fast: bool = False) -> LanguageModel:

@@ -60,9 +60,9 @@ def reference_errors(study: Study, models: Collection[str], relations: Collectio
     parts = ("tracing", "comparison", "editing", "icl", "reverse")
     used = {f"{part}.relations": getattr(study, part).relations for part in parts}
     used["hops.compositions"] = [name for each in study.hops.compositions for name in (each.first, each.second)]
-    pairs = [f"{each.first} and {each.second}" for each in study.hops.compositions]
+    pairs = [f"{each.first}+{each.second}" for each in study.hops.compositions]
     lines += [
-        f"hops.compositions: {pair} are composed twice; keep one"
+        f"hops.compositions: {pair} stands twice; keep one"
         for number, pair in enumerate(pairs)
         if pair in pairs[:number]
     ]

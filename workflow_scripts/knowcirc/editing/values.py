@@ -17,7 +17,6 @@ from knowcirc.editing.edits import Request, check_layer
 from knowcirc.editing.settings import Token, ValueSettings
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.tokens import special_ids
 from knowcirc.models.transformer import KeyValue, Transformer, keeping, unchanged
 
 TOKENS: tuple[Token, ...] = get_args(Token)
@@ -69,7 +68,7 @@ def _contexts(model: LanguageModel, request: Request, token: Token, prefixes: li
     prompt, essence = request.prompt, request.essence
     if essence is None:
         raise ValueError("the request has no essence prompt (SUBJECT is a); give it as texts")
-    special = _leading_special(prompt.ids, model)
+    special = _leading_special(model, prompt.text)
     head, body = prompt.ids[:special], prompt.ids[special:]
     texts = [head + prefix + body + request.target[:-1] for prefix in [(), *prefixes]] + [essence.ids]
     at = [position_of(prompt, token) + len(prefix) for prefix in [(), *prefixes]] + [position_of(essence, token)]
@@ -79,10 +78,10 @@ def _contexts(model: LanguageModel, request: Request, token: Token, prefixes: li
     return _Contexts(ids, torch.tensor(at, device=model.device), reach)
 
 
-def _leading_special(ids: tuple[int, ...], model: LanguageModel) -> int:
-    """How many special tokens the tokenizer put in front: prefixes go behind them."""
-    special = special_ids(model.text)
-    return next(index for index, token in enumerate(ids) if token not in special)
+def _leading_special(model: LanguageModel, text: str) -> int:
+    """How many tokens the tokenizer puts in front of the text: prefixes go behind them."""
+    put_there = model.text.encode(text).special_tokens_mask
+    return next((index for index, special in enumerate(put_there) if not special), len(put_there))
 
 
 @torch.no_grad()

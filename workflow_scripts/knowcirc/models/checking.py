@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def check_folder(folder: Path, view: Transformer, tokenizer: Tokenizer | None) -> None:
-    """Make sure that a folder is read as transformers reads it, and remember it.
+    """Make sure that a folder is read as transformers reads it, and remember it; other tokens are a warning.
 
     Raises:
-        ValueError: if logits or tokens differ, or transformers cannot load it.
+        ValueError: if logits differ, or transformers cannot load it.
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
@@ -37,8 +37,8 @@ def check_folder(folder: Path, view: Transformer, tokenizer: Tokenizer | None) -
     try:
         network: Any = AutoModelForCausalLM.from_pretrained(folder, **settings)
         check_view(network.to(view.device).eval(), view)
-        if tokenizer is not None:
-            check_tokens(folder, tokenizer)
+        if tokenizer is not None and (folder / "tokenizer.json").is_file():
+            compare_tokens(folder, tokenizer)
     except ValueError:
         raise
     except Exception as error:
@@ -49,7 +49,7 @@ def check_folder(folder: Path, view: Transformer, tokenizer: Tokenizer | None) -
     try:
         with atomic(check_stamp(folder)) as part:
             part.write_text(str(folder.absolute()), "utf-8")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         log.warning("what was found out about %s cannot be kept (%s); it is compared again next time", folder, error)
 
 
@@ -73,16 +73,13 @@ def check_view(network: PreTrainedModel, view: Transformer) -> None:
         )
 
 
-def check_tokens(folder: Path, tokenizer: Tokenizer) -> None:
-    """Make sure that the folder's pipeline gives the tokens that transformers makes of it.
+def compare_tokens(folder: Path, tokenizer: Tokenizer) -> None:
+    """Say where transformers reads texts as other tokens than the folder's tokenizer.json, which is what counts here.
 
-    Raises:
-        ValueError: naming a text that is read otherwise.
+    For some classes of tokenizers it rebuilds the pipeline and leaves tokenizer.json aside.
     """
     whole: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     for text in TEXTS:
         if tokenizer.encode(text).ids != whole(text)["input_ids"]:
-            raise ValueError(
-                f"{folder}: transformers reads {text!r} as other tokens than tokenizer.json says; load the tokenizer "
-                "with AutoTokenizer and save it into the folder"
-            )
+            log.warning("%s: tokenizer.json is followed; transformers reads %r as other tokens", folder, text)
+            return

@@ -22,6 +22,8 @@ def read_config(folder: Path) -> SimpleNamespace:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{path} is no JSON; save the model again") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} holds no settings; save the model again")
     family = given.get("model_type")
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)

@@ -14,8 +14,8 @@ class Family:
 
     `adapter` is a module below `knowcirc`: its `read_shape(config)` gives the sizes, or refuses what the forward pass
     does not compute; `read_context(config)` how many tokens a prompt may have; `adapt(config, weights)` the
-    `Transformer`. `PREFIX` begins the names of all weights but the unembedding's, `DEFAULTS` are what a `config.json`
-    may leave out.
+    `Transformer`. `PREFIX` begins the names of all weights but the unembedding's, `EMBEDDING` is the embedding's
+    name, `DEFAULTS` are what a `config.json` may leave out.
     """
 
     model_type: str

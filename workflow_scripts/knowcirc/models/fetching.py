@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
@@ -139,6 +140,12 @@ def _from_folder(folder: Path) -> Loaded:
     if not any((folder / name).is_file() for name in names):
         return network, None
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if (folder / "tokenizer.json").is_file():  # for some classes transformers rebuilds the pipeline, and not as it was
+        named = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, **{name: token for name, token in named.items() if token is not None}
+        )
     return network, tokenizer
 
 

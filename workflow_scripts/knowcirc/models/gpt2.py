@@ -10,6 +10,7 @@ from knowcirc.models.layers import Attention, Block, Mlp, Norm
 from knowcirc.models.transformer import Shape, Transformer
 
 PREFIX = "transformer."
+EMBEDDING = f"{PREFIX}wte.weight"
 DEFAULTS: dict[str, Any] = {
     "n_inner": None,
     "n_positions": 1024,
@@ -59,7 +60,7 @@ def read_context(config: Any) -> int:
 def adapt(config: Any, weights: Mapping[str, Tensor]) -> Transformer:
     """Views of a GPT-2 model's weights, by their names in `GPT2LMHeadModel`."""
     shape = read_shape(config)
-    embedding = weights[f"{PREFIX}wte.weight"]
+    embedding = weights[EMBEDDING]
     return Transformer(
         shape=shape,
         embedding=embedding,

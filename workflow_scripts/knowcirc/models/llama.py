@@ -11,6 +11,7 @@ from knowcirc.models.rotary import rotary_angles
 from knowcirc.models.transformer import Shape, Transformer
 
 PREFIX = "model."
+EMBEDDING = f"{PREFIX}embed_tokens.weight"
 DEFAULTS: dict[str, Any] = {
     "head_dim": None,
     "num_key_value_heads": None,
@@ -49,7 +50,7 @@ def read_context(config: Any) -> int:
 def adapt(config: Any, weights: Mapping[str, Tensor]) -> Transformer:
     """Views of a Llama model's weights, by their names in `LlamaForCausalLM`."""
     shape = read_shape(config)
-    embedding = weights[f"{PREFIX}embed_tokens.weight"]
+    embedding = weights[EMBEDDING]
     return Transformer(
         shape=shape,
         embedding=embedding,

@@ -7,9 +7,11 @@ has fetched and that was not loaded here before: then forward pass and tokens ar
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -123,8 +125,11 @@ def view_of(folder: Path, config: SimpleNamespace, weights: Weights) -> Transfor
         ValueError: if weights are missing or left, or of other sizes than the configuration says.
     """
     shape = shape_of(folder, config)
-    if config.tie_word_embeddings:
-        weights.pop("lm_head.weight", None)  # some files hold the embeddings twice
+    if config.tie_word_embeddings and "lm_head.weight" in weights:  # some files hold the embeddings twice
+        if torch.equal(weights["lm_head.weight"], weights[FAMILIES[config.model_type].module.EMBEDDING]):
+            weights.pop("lm_head.weight")
+        else:  # as transformers has it: what differs is not tied
+            config.tie_word_embeddings = False
     try:
         view: Transformer = FAMILIES[config.model_type].module.adapt(config, weights)
     except RuntimeError as error:
@@ -152,12 +157,25 @@ def shape_of(folder: Path, config: SimpleNamespace) -> Shape:
     Raises:
         ValueError: if it leaves one out, or states one of another type.
     """
+    shape: Shape = _stated(folder, FAMILIES[config.model_type].module.read_shape, config)
+    return shape
+
+
+def context_of(folder: Path, config: SimpleNamespace) -> int:
+    """How many tokens a prompt may have.
+
+    Raises:
+        ValueError: as `shape_of` does.
+    """
+    return int(_stated(folder, FAMILIES[config.model_type].module.read_context, config))
+
+
+def _stated(folder: Path, read: Callable[[SimpleNamespace], Any], config: SimpleNamespace) -> Any:
     try:
-        shape: Shape = FAMILIES[config.model_type].module.read_shape(config)
+        return read(config)
     except (AttributeError, TypeError) as error:
         what = f"does not say {error.name}" if isinstance(error, AttributeError) else f"is odd ({error})"
         raise ValueError(f"model folder {folder}: config.json {what}; save the model again") from None
-    return shape
 
 
 def read_shape(folder: Path) -> Shape:
@@ -183,8 +201,19 @@ PROVENANCE = "provenance.json"
 
 
 def is_checked(folder: Path) -> bool:
-    """Whether forward pass and tokens of this very folder were found to be those of transformers."""
-    return (folder / PROVENANCE).is_file() or check_stamp(folder).is_file()
+    """Whether forward pass and tokens of this very folder were found to be those of transformers.
+
+    A fetched folder is, unless files of it are younger than its provenance, which is written last.
+    """
+    provenance = folder / PROVENANCE
+    if provenance.is_file():
+        read = [folder / "config.json", *folder.glob("*.safetensors")]
+        if max(path.stat().st_mtime_ns for path in read) <= provenance.stat().st_mtime_ns:
+            return True
+    try:
+        return check_stamp(folder).is_file()
+    except (OSError, ValueError):  # a home that is none, or another's
+        return False
 
 
 def check_stamp(folder: Path) -> Path:
@@ -192,10 +221,18 @@ def check_stamp(folder: Path) -> Path:
     digest = hashlib.sha256(weights_digest(folder).encode())
     own = sorted(Path(__file__).parent.glob("*.py"))
     for path in [*own, *sorted(folder.glob("tokenizer*"))]:
-        digest.update(path.read_bytes())
+        if path.is_file():
+            digest.update(path.read_bytes())
     return cache_folder() / "checked" / digest.hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where what was found out about models is kept: `~/.cache/knowcirc`, or under `XDG_CACHE_HOME`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcirc"
+    """Where what was found out about models is kept: `~/.cache/knowcirc`, or under `XDG_CACHE_HOME`.
+
+    Raises:
+        ValueError: if there is no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcirc"
+    except RuntimeError:
+        raise ValueError("there is no home folder to keep a cache in; set XDG_CACHE_HOME") from None

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+BASE = 10000.0
 Angles = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -26,9 +27,9 @@ class PlainAngles:
 def rotary_angles(config: Any, d_head: int) -> Angles:
     """The angles that a configuration asks for: `rope_parameters`, or `rope_theta` and `rope_scaling` in older ones."""
     given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    if given.get("rope_type", given.get("type", "default")) != "default":
+    if (given.get("rope_type") or given.get("type") or "default") != "default":
         return _scaled(config)
-    base = given.get("rope_theta") or config.rope_theta
+    base = given.get("rope_theta") or config.rope_theta or BASE
     return PlainAngles(1.0 / (base ** (torch.arange(0, d_head, 2, dtype=torch.float) / d_head)))
 
 

@@ -1,5 +1,7 @@
 """A saved model's tokenizer: its pipeline alone, without the library that converted it."""
 
+import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,32 +9,59 @@ from tokenizers import Tokenizer
 
 CONVERTED = ("tokenizer.model", "vocab.json", "vocab.txt")
 """Files of older tokenizers, which transformers makes a pipeline of."""
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "additional_special_tokens")
+log = logging.getLogger(__name__)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a folder; None where it holds none.
+    """The tokenizer of a folder; None where it holds none, or only files that cannot be converted here.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if its tokenizer.json cannot be read.
     """
     path = folder / "tokenizer.json"
+    if not path.is_file():
+        return _converted(folder) if any((folder / name).is_file() for name in CONVERTED) else None
     try:
-        if path.is_file():
-            found = Tokenizer.from_file(str(path))
-        elif any((folder / name).is_file() for name in CONVERTED):
-            from transformers import AutoTokenizer  # takes seconds
-
-            found = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-        else:
-            return None
+        found = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain exceptions
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"model folder {folder}: its tokenizer cannot be read ({type(error).__name__}: {reason}); save it again"
-        ) from error
-    found.no_truncation()
-    found.no_padding()
-    return found
+        raise ValueError(f"{path} cannot be read ({reason}); save the tokenizer again") from error
+    return _ready(found, folder)
+
+
+def _converted(folder: Path) -> Tokenizer | None:
+    from transformers import AutoTokenizer  # takes seconds
+
+    try:
+        found: Tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        log.warning("the tokenizer of %s cannot be converted (%s); prompts must be given as token ids", folder, reason)
+        return None
+    return _ready(found, folder)
+
+
+def _ready(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    """The tokenizer as texts are read: whole, and with the special tokens that the folder names."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    named = [name for name in _named(folder) if tokenizer.token_to_id(name) is not None]
+    tokenizer.add_special_tokens(named)
+    return tokenizer
+
+
+def _named(folder: Path) -> list[str]:
+    """The special tokens that the tokenizer's configuration names."""
+    found: list[str] = []
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        said = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        for key in SPECIAL:
+            values = said.get(key) or []
+            for value in values if isinstance(values, list) else [values]:
+                found.append(value["content"] if isinstance(value, dict) else str(value))
+    return list(dict.fromkeys(found))
 
 
 def token_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -66,7 +66,8 @@ def _files(folder: Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        raise ValueError(f"{folder} holds no model.safetensors; save the model with save_pretrained")
+        old = "; pytorch_model.bin is not read, since a pickle may run anything" if list(folder.glob("*.bin")) else ""
+        raise ValueError(f"{folder} holds no model.safetensors{old}; save the model with save_pretrained")
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
