@@ -143,8 +143,8 @@ rule compare_hops:
     """How the circuits of the hops overlap; KC appendix."""
     input:
         model="<results>/models/{model}/provenance.json",
-        answers=of_compositions("behaviours/hops/{composition}.json"),
-        studied=of_compositions("behaviours/hops/{composition}.npz"),
+        answers=of_each("behaviours/hops/{composition}.json", composition=COMPOSITIONS),
+        studied=of_each("behaviours/hops/{composition}.npz", composition=COMPOSITIONS),
         circuits=circuits_of_first_method,
     output:
         hops="<results>/{model}/behaviours/hops.csv",

@@ -156,28 +156,27 @@ def relations_of_method(method: str) -> list[str]:
     ]
 
 
+def of_each(path: str, **values) -> list[str]:
+    """Files below the model's folder, one for each of the values; other placeholders stay."""
+    return expand(f"<results>/{{model}}/{path}", allow_missing=True, **values)
+
+
 def of_relations(path: str, relations=config["relations"]["names"]) -> list[str]:
-    """A file below the model's folder for each relation of the study, or of some."""
-    return [
-        f"<results>/{{model}}/{path.replace('{relation}', name)}" for name in relations
-    ]
+    """A file for each relation of the study, or of some."""
+    return of_each(path, relation=relations)
 
 
 def of_parts(path: str, number: int, size: int) -> list[str]:
-    """A file below the model's folder for each of the jobs that share `number` things, `size` of them each."""
-    return [
-        f"<results>/{{model}}/{path.replace('{part}', str(part))}"
-        for part in range(-(-number // size))
-    ]
+    """A file for each of the jobs that share `number` things, `size` of them each."""
+    return of_each(path, part=range(-(-number // size)))
 
 
 def circuits_of_method(wildcards) -> list[str]:
     """The circuits of all relations that a method finds."""
-    path = f"circuits/{wildcards.method}/{{relation}}.npz"
-    return [
-        each.replace("{model}", wildcards.model)
-        for each in of_relations(path, relations_of_method(wildcards.method))
-    ]
+    method = wildcards.method
+    return of_relations(
+        f"circuits/{method}/{{relation}}.npz", relations_of_method(method)
+    )
 
 
 def seconds_of_method(wildcards) -> list[str]:
@@ -295,14 +294,6 @@ def circuits_of_first_method(wildcards) -> str:
     return (
         f"<results>/{wildcards.model}/circuits/{config['circuits']['methods'][0]}.npz"
     )
-
-
-def of_compositions(path: str) -> list[str]:
-    """A file below the model's folder for each composition of two relations."""
-    return [
-        f"<results>/{{model}}/{path.replace('{composition}', name)}"
-        for name in COMPOSITIONS
-    ]
 
 
 def composition_of_wildcard(wildcards) -> dict[str, str]:

@@ -36,7 +36,7 @@ from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.token_tree import groups, grow, next_logits
+from knowcirc.models.token_tree import grouped_logits, groups, grow, next_logits
 from knowcirc.seeding import derive
 
 BATCH = 20
@@ -92,10 +92,9 @@ def circuit_logits(
 @torch.no_grad()
 def model_logits(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor, "prompt vocab"]:
     """Next-token logits of the whole model, on trees of the prompts."""
-    rows = [prompt.ids for prompt in prompts]
     found = model.transformer.embedding.new_empty(len(prompts), model.transformer.shape.d_vocab)
-    for group in groups(rows, BATCH):
-        found[group] = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
+    for group, logits in grouped_logits(model.transformer, [prompt.ids for prompt in prompts], BATCH):
+        found[group] = logits
     return found
 
 

@@ -27,7 +27,7 @@ from knowcirc.facts.prompts import answer_tokens, batches
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.token_tree import groups, grow, next_logits
+from knowcirc.models.token_tree import grouped_logits
 from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 
@@ -77,8 +77,7 @@ def read_said(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[Sa
         rows += [ids + tokens[:i] for i in range(len(tokens))]
         sought += [(text, token) for token in tokens]
     log_p, ranks = [0.0] * len(rows), [0] * len(rows)
-    for group in groups(rows, BATCH):
-        logits = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
+    for group, logits in grouped_logits(model.transformer, rows, BATCH):
         for i, one in zip(group, logits, strict=True):
             text, token = sought[i]
             ranks[i] = int(token_ranks(one, token, text))

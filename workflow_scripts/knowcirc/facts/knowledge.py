@@ -11,7 +11,7 @@ from torch import Tensor
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.token_tree import groups, grow, next_logits
+from knowcirc.models.token_tree import grouped_logits
 
 BATCH = 16  # rows of a batch whose memory a tree of prompts may take
 
@@ -57,9 +57,7 @@ def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answ
         ValueError: naming the prompt, if a logit is not finite.
     """
     answers: dict[int, Answer] = {}
-    rows = [prompt.ids for prompt in prompts]
-    for group in groups(rows, BATCH):
-        logits = next_logits(model.transformer, grow([rows[i] for i in group], device=model.device))
+    for group, logits in grouped_logits(model.transformer, [prompt.ids for prompt in prompts], BATCH):
         answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))
     return [answers[i] for i in range(len(prompts))]
 

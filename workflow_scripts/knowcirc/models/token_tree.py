@@ -14,7 +14,7 @@ Prompts of any lengths share a tree, without padding. `Batch` has the same metho
 side, so that code written for one layout runs on both.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,6 +173,17 @@ def next_logits(model: Transformer, prompts: Prompts) -> Float[Tensor, "prompt v
     for layer in range(model.shape.n_layers):
         x = model.finish(layer, x, mix(model, layer, x, layout))
     return model.unembed(layout.at_ends(x))
+
+
+def grouped_logits(
+    model: Transformer, prompts: Sequence[Sequence[int]], most: int
+) -> Iterator[tuple[list[int], Float[Tensor, "prompt vocab"]]]:
+    """The whole model's logits of the token behind each prompt, a tree at a time, with the prompts' indices.
+
+    `most` is as for `groups`.
+    """
+    for group in groups(prompts, most):
+        yield group, next_logits(model, grow([prompts[i] for i in group], device=model.device))
 
 
 def grow(
