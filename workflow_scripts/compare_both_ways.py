@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from knowcirc.behaviours.reuse import reverse_reuse
 from knowcirc.behaviours.reverse import read_both_ways, reverse_rows
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
@@ -17,7 +18,8 @@ def main(job: Job) -> None:
     studies = [read_both_ways(Path(answers), Path(circuits), method) for answers, circuits in files]
     graph = Graph.of(read_shape(Path(job.input.model).parent), params.kv)
     own = load_circuits(Path(job.input.circuits), method)
-    write_table(job.output.both_ways, reverse_rows(graph, studies, own, params.hits))
+    rows = reverse_rows(graph, studies, own, params.hits)
+    write_table(job.output.both_ways, rows.merge(reverse_reuse(graph, studies), on="relation", validate="1:1"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from knowcirc.behaviours.hops import hops_rows, read_chains
+from knowcirc.behaviours.reuse import hops_reuse
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.files import write_table
@@ -17,7 +18,8 @@ def main(job: Job) -> None:
     studies = [read_chains(Path(answers), Path(circuits), method) for answers, circuits in files]
     graph = Graph.of(read_shape(Path(job.input.model).parent), params.kv)
     own = load_circuits(Path(job.input.circuits), method)
-    write_table(job.output.hops, hops_rows(graph, studies, own, params.hits))
+    rows = hops_rows(graph, studies, own, params.hits)
+    write_table(job.output.hops, rows.merge(hops_reuse(graph, studies), on="composition", validate="1:1"))
 
 
 if __name__ == "__main__":

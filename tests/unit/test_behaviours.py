@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from knowcirc.behaviours.hops import Chains, Composition, chains, hops_rows, study_chains
+from knowcirc.behaviours.reuse import hops_reuse, reused, reverse_reuse
 from knowcirc.behaviours.reverse import reverse_rows, reversible, study_both_ways
 from knowcirc.behaviours.wrong_answers import Case, _leads_from, case_rows, draw_cases, main_mover
 from knowcirc.behaviours.wrong_tables import hallucination_table
@@ -269,6 +270,31 @@ def test_overlaps_of_hops_stand_between_a_floor_and_a_ceiling(
     assert np.isnan(hops_rows(graph, [study], own, 1).iloc[0]["edges_integrated_unrelated"])
 
 
+def test_reuse_is_the_share_of_a_single_hops_circuit(chains_study: tuple[KeptCircuits, Chains]) -> None:
+    """Equation 4 of KC: |multi-hop and single-hop| / |single-hop|, counted here by hand."""
+    finder, study = chains_study
+    graph, circuits = finder.graph, study.circuits
+    single, both = circuits["first"].edges, circuits["integrated"].edges
+    edges = {pair for pair in graph.edges() if single[pair]}
+    held = {pair for pair in edges if both[pair]}
+    found = reused(graph, single, both)
+    assert found["edges"] == len(held) / len(edges)
+    nodes = {name for name, alive in zip(graph.src_names, graph.nodes(single), strict=False) if alive}
+    others = {name for name, alive in zip(graph.src_names, graph.nodes(both), strict=False) if alive}
+    assert found["nodes"] == len(nodes & others) / len(nodes)
+    assert np.isnan(reused(graph, np.zeros_like(single), both)["edges"])
+
+    apart = replace(study, composition=Composition("x", "y", "{}"), circuits={**circuits, "first": circuits["second"]})
+    near = replace(study, composition=Composition("x", "city_country", "{}"))
+    none = replace(study, composition=Composition("few", "country_language", "{}"), circuits={})
+    table = hops_reuse(graph, [study, apart, near, none]).set_index("composition")
+    assert len(table) == 3
+    row = table.loc[study.composition.name]
+    assert row["reused_edges_first"] == found["edges"]
+    assert row["reused_nodes_unrelated"] == row["reused_nodes_second"]  # of the composition that shares no relation
+    assert np.isnan(hops_reuse(graph, [study]).iloc[0]["reused_nodes_unrelated"])
+
+
 def test_compositions_of_too_few_known_chains_are_left_out(
     chains_study: tuple[KeptCircuits, Chains], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,6 +343,11 @@ def test_a_relation_is_asked_both_ways(
     shared = compare(graph, *(study.circuits[way].edges for way in ("forward", "reverse")))
     assert (row["edges_both_ways"], row["edges_same_way"]) == (shared["jaccard_edges"],) * 2
     assert row["nodes_unrelated"] == 1.0  # the same circuits under another name
+    again = reverse_reuse(graph, [study, other, replace(study, circuits={})])
+    forward, backward = (study.circuits[way].edges for way in ("forward", "reverse"))
+    assert again.iloc[0]["reused_edges_both_ways"] == (forward & backward).sum() / forward.sum()
+    assert len(again) == 2
+    assert again["reused_nodes_unrelated"].notna().all()
     assert np.isnan(table["nodes_same_way"].iloc[1])
     assert np.isnan(
         reverse_rows(graph, [study, replace(study)], own, 1)["nodes_unrelated"]

@@ -189,6 +189,7 @@ def evidence() -> Evidence:
         for role, kind, effects in (
             *(("subject_last", "mlp", (0.2, 0.4)), ("subject_last", "attention", (0.1, 0.0))),
             *(("last", "mlp", (0.1, 0.1)), ("last", "attention", (0.0, 0.3))),
+            *(("subject_last", "severed_mlp", (0.1, 0.7, 0.7)), ("subject_last", "severed_attention", (0.3, 0.2, 0.1))),
         )
         for case in (0, 1)
         for layer, effect in enumerate(effects)
@@ -210,9 +211,10 @@ def evidence() -> Evidence:
         for passed in layers
     )
     edits = {
-        name: pd.DataFrame({"case": ["x", "y"], "p_neighbour": p, "ES": es, "PS": ps})
-        for name, p, es, ps in (
+        name: pd.DataFrame({"case": ["x", "y"], "NS": ns, "ES": es, "PS": ps})
+        for name, ns, es, ps in (
             *(("none", 0.8, 0.0, 0.0), ("rome", 0.6, 1.0, 1.0), ("ft-m", 0.2, 1.0, 0.9), ("attn-edit", 0.7, 1.0, 0.1)),
+            *(("ft", 0.1, 1.0, 1.0), ("ft-l", 0.7, 1.0, 0.3)),
         )
     }
     wrong = pd.DataFrame(
@@ -222,53 +224,65 @@ def evidence() -> Evidence:
             "writes_rival": 1.0,
             "writes_right": 0.0,
             "leads_from": 0.8,
-            "ever_on_top": on,
+            "ever_in_first": on,
         }
         for kind, relation, on in (("wrong", "a", True), ("wrong", "b", False), ("right", "b", True))
     )
     icl = pd.DataFrame({"random_heads_ablated": [0.8, 0.9], "icl_heads_ablated": 0.5}).assign(
         attention_new=0.4, attention_others=0.1
     )
-    hops = pd.DataFrame({"edges_integrated_first": [0.3, 0.4], "edges_integrated_unrelated": 0.2}).assign(
-        edges_integrated_second=0.6, hit_left_out=0.7, hit_integrated=0.9
+    hops = pd.DataFrame({"reused_nodes_first": [0.3, 0.4], "reused_nodes_unrelated": 0.2}).assign(
+        reused_nodes_second=0.6, known_hit_left_out=0.7, known_hit_integrated=0.9
     )
-    both_ways = pd.DataFrame({"edges_unrelated": [0.2, 0.2], "edges_both_ways": [0.3, 0.5]})
+    both_ways = pd.DataFrame({"reused_nodes_unrelated": [0.2, 0.2], "reused_nodes_both_ways": [0.3, 0.5]})
     alone = pd.DataFrame({"method": ["standing"] * 4 + ["eap-ig"], "ablation": ["zero"] * 3 + ["mean", "zero"]})
     alone = alone.assign(edge_share=[0.1, 0.09, 0.3, 0.1, 0.1], d_val_kept=[0.9, 1.0, 0.0, 0.0, 0.0])
     alone["d_test_kept"] = [0.5, np.nan, 0.0, 0.0, 0.0]  # the model has no hit on the second relation's D_test
     tables = (pd.DataFrame(rank_rows), heads, ablation, traces, circuits, edited_ranks, wrong, icl, hops, both_ways)
-    tables = (*tables, alone)
+    alone = alone.assign(d_test_circuit=[0.5, 0.3, 0.0, 0.0, 0.0], d_test_random=0.1)
+    components = pd.DataFrame(
+        {"relation": relation, "component": component, "layer": layer, "frequency": frequency}
+        for relation in "ab"
+        for component, frequencies in (("head", (0.6, 0.4, 0.2)), ("mlp", (0.0, 1.0, 1.0)))
+        for layer, frequency in enumerate(frequencies)
+    )
+    tables = (*tables, alone, components)
     return Evidence(*tables, edits)
 
 
 EXPECTED = {
     "a circuit of under 10 % of the edges keeps over 70 % of the model's hit@10 on D_val": 0.95,
     "a circuit of under 10 % of the edges keeps over 70 % of the model's hit@10 on D_test": 0.5,
+    "a random circuit of the same size does not keep it": 0.3,
+    "heads are more active in the lower layers": 0.5 - 0.2,
+    "MLPs are more active in the lower layers": 0.5 - 1.0,
     "early and middle layers gather the answer at the subject": 0.9,
-    "at the last position the answer rises late": 2 / 3,
-    "at the subject MLPs bring the answer up": 4 * (0.3 - 0.1),
-    "at the last position attention brings the answer up": 4 * (0.5 - 0.3),
-    "late heads move the answer": 0.75,
+    "at the last position the answer arrives in middle to late layers": 2 / 3,
+    "MLPs recall the answer at the subject": 4 * (0.3 - 0.1),
+    "attention copies the answer to the last position": 4 * (0.5 - 0.3),
+    "the heads that move the answer are in high layers": 0.75,
     "the answer depends on mover heads": 0.25,
     "the answer depends on relation heads": -0.1,
     "at the subject's last token MLPs carry facts, not attention": 0.4 - 0.1,
     "at the last token attention carries facts, not MLPs": 0.3 - 0.1,
+    "low layers work through the MLPs above them": 0.3 - 0.1,
     "ROME writes at its layer, and the answer rises some layers later": 2.0,
     "FT-M writes the answer straight into the stream": 1.0,
     "after ROME the mover head writes the new object": 1.0,
-    "FT-M harms unrelated facts more than ROME": 0.5,
-    "edits by ROME leak to neighbours": 0.25,
-    "edits by FT-M leak to neighbours": 0.75,
+    "ROME's edits carry over to other facts": 0.8 - 0.6,
+    "FT-M's edits carry over to other facts": 0.8 - 0.2,
+    "ROME stays specific where FT does not": 0.6 - 0.1,
+    "ROME generalizes where FT+L does not": 1.0 - 0.3,
     "knowing is not saying: AttnEdit's edits generalize less than ROME's": 0.9,
-    "in wrong answers the mover head writes the wrong object": 1.0,
-    "the wrong answer takes the lead late": 0.8,
-    "the right answer was on top on the way and is lost": 0.5,
+    "in wrong answers the mover head selects the wrong object": 1.0,
+    "in wrong answers the right one gathers, too": 0.5,
+    "the wrong answer takes the lead in the upper half of the layers": 0.8,
     "in-context answers depend on the heads that demonstrations bring in": 0.35,
     "the new heads attend to the demonstrations": 0.3,
-    "an integrated question reuses the circuit of its first hop": 0.15,
-    "an integrated question reuses the circuit of its second hop more than that of its first": 0.25,
+    "a question through two hops reuses the circuit of its first hop": 0.15,
+    "a question through two hops reuses the first hop more than the second": 0.35 - 0.6,
     "the model answers two hops as well where the first is left out": -0.2,
-    "a fact and its reverse share no more than two unrelated facts": -0.2,
+    "a fact and its reverse share their circuit": 0.2,
 }
 
 
@@ -304,10 +318,26 @@ def test_claims_about_editors_that_were_not_run_are_left_out_by_name(caplog: pyt
     assert "attn-edit" in caplog.text
 
 
+def test_claims_about_severed_runs_that_were_not_traced_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    shown = evidence()
+    plain = replace(shown, traces=shown.traces[shown.traces["kind"] != "severed_mlp"])
+    assert len(claims_table(plain, "tiny")) == len(CLAIMS) - 1
+    assert "severed_mlp" in caplog.text
+
+
+def test_every_claim_quotes_its_paper_and_says_what_would_make_it_fail() -> None:
+    assert all(claim.section.startswith(("KC ", "ROME ")) for claim in CLAIMS)
+    assert all(10 < len(claim.quote) < 150 and claim.fails for claim in CLAIMS)
+    printed = {"1", "3", "3.3", "4", "5", "6", "B", "C", "D", "2.2", "2.3", "3.4", "I"}  # sections that the papers have
+    for claim in CLAIMS:
+        first = claim.section.split()[1].rstrip(",")
+        assert first in printed or first.split(".")[0] in {"B", "C", "D"}, claim.section
+
+
 def test_a_claim_without_a_case_is_unclear() -> None:
     shown = evidence()
     table = claims_table(replace(shown, heads=shown.heads.iloc[2:]), "tiny").set_index("claim")
-    row = table.loc["late heads move the answer"]
+    row = table.loc["the heads that move the answer are in high layers"]
     assert (row["holds"], row["n"]) == ("unclear", 0)
     assert np.isnan(row["value"])
 

@@ -37,6 +37,15 @@ WAYS = {
     "unrelated": "forward, of relations without a common subject",
     "same_way": "forward and the relation's own circuit",
 }
+REUSED_HOPS = {
+    "first": "the first hop's circuit that the circuit of both hops holds",
+    "second": "the second hop's circuit that the circuit of both hops holds",
+    "unrelated": "circuits of other compositions' first hops that the circuit of both hops holds",
+}
+REUSED_WAYS = {
+    "both_ways": "the forward circuit that the backward one holds",
+    "unrelated": "forward circuits of relations without a common subject that the backward one holds",
+}
 ALONE = {
     "hit_at_1": "the answer is first",
     "p": "probability of the answer",
@@ -64,6 +73,14 @@ def overlaps(pairs: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
     return [
         share(f"{kind}_{name}", f"Jaccard index of the {kind}: {text}", interval=False, empty=name in may_lack)
         for (name, text), kind in product(pairs.items(), ("nodes", "edges"))
+    ]
+
+
+def reused(circuits: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
+    """Shares of one circuit's nodes and edges that another holds: equation 4 of KC."""
+    return [
+        share(f"reused_{kind}_{name}", f"share of the {kind} of {text}", interval=False, empty=name in may_lack)
+        for (name, text), kind in product(circuits.items(), ("nodes", "edges"))
     ]
 
 

@@ -9,6 +9,8 @@ from knowcirc.items.columns import (
     HOPS,
     MODEL,
     RELATION,
+    REUSED_HOPS,
+    REUSED_WAYS,
     ROLES,
     SAID,
     SPLITS,
@@ -16,6 +18,7 @@ from knowcirc.items.columns import (
     alone,
     hits_of_hops,
     overlaps,
+    reused,
     without_heads,
 )
 from knowcirc.items.contract import Table, count, difference, number, share, word
@@ -304,6 +307,7 @@ TABLES = (
         columns=(
             *(MODEL, word("composition", "the two relations"), *hits_of_hops()),
             *overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
+            *reused(REUSED_HOPS, ("unrelated",)),
             count("n_prompts", "prompts on which the circuits of the first hop and of both hops were found"),
             count("n_prompts_second", "prompts on which the second hop's circuit was found"),
             *(count("n_known", "chains of which both hops rank first"), count("n", "chains")),
@@ -320,6 +324,7 @@ TABLES = (
         columns=(
             *(MODEL, RELATION, share("hit_forward", "hit@10 asked forward"), share("hit_reverse", "asked backward")),
             *overlaps(WAYS, ("unrelated", "same_way")),
+            *reused(REUSED_WAYS, ("unrelated",)),
             count("n_prompts", "prompts on which each circuit was found"),
             *(count("n_known", "facts that rank first forward"), count("n", "facts")),
         ),
@@ -343,14 +348,17 @@ TABLES = (
             "hops": "behaviours/hops.csv",
             "both_ways": "behaviours/both_ways.csv",
             "alone": "circuits/scores.csv",
+            "components": "figures/component_distribution.csv",
             "edits": "edits/{editor}.csv",
         },
         columns=(
-            *(MODEL, word("claim", "the statement"), word("section", "where it stands"), word("measure", "its number")),
+            *(MODEL, word("claim", "the statement"), word("section", "the paper and its section, as printed")),
+            *(word("quote", "the paper's words, in short"), word("measure", "the number that decides")),
             number("value", "the measure on this model", "of the measure", interval=False, empty=True),
             number("low", "lower bound of its 95 % interval", "of the measure", interval=False, empty=True),
             number("high", "upper bound of its 95 % interval", "of the measure", interval=False, empty=True),
             number("bound", "the claim holds above it", "of the measure", interval=False),
+            word("fails", "what a number below the bound means"),
             *(word("holds", "yes, no or unclear"), count("n", "cases")),
         ),
         stated={"claims": "table"},

@@ -12,12 +12,13 @@ import pandas as pd
 from knowcirc.statistics import NOTHING, Interval, bootstrap, pooled
 
 MIDDLE = 2 / 3  # of the depth: where early and middle layers end
+LOWEST = 1 / 3  # of the depth: the lowest layers
 TENTH = 0.1  # of the graph's edges
 FIRST = 10  # ranks that count as on top
 
 
 class AbsentError(LookupError):
-    """The study does not run the editor that a claim is about; the message names it."""
+    """The study does not run the editor, or the traces, that a claim is about; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Evidence:
     hops: pd.DataFrame
     both_ways: pd.DataFrame
     alone: pd.DataFrame
+    components: pd.DataFrame
     edits: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def scores(self, editor: str) -> pd.DataFrame:
@@ -81,7 +83,7 @@ def arrives_late(evidence: Evidence) -> Interval:
 
 
 def rank_drops(evidence: Evidence, position: str, more: str, less: str) -> Interval:
-    """Decades of rank that one kind of writer takes off at a position, less those of the other."""
+    """Orders of magnitude of rank that one kind of writer takes off at a position, less those of the other."""
     total = _at(evidence, position).groupby(["relation", "subject"], sort=False)[[more, less]].sum()
     return _pooled(total[more] - total[less])
 
@@ -113,6 +115,22 @@ def sites(role: str, more: str, less: str) -> Callable[[Evidence], Interval]:
     return read
 
 
+def severed_low(evidence: Evidence) -> Interval:
+    """Effect of a single state at the subject's last token, attention severed less MLPs severed, in the low layers.
+
+    Raises:
+        AbsentError: if the study does not sever both (`tracing.severed`).
+    """
+    rows = evidence.traces[evidence.traces["role"] == "subject_last"]
+    low = rows[rows["layer"] < LOWEST * (rows["layer"].max() + 1)]
+    kinds = ("severed_attention", "severed_mlp")
+    for kind in kinds:
+        if not (low["kind"] == kind).any():
+            raise AbsentError(kind)
+    by = {kind: low[low["kind"] == kind].groupby(["case", "layer"])["effect"].mean() for kind in kinds}
+    return _by_case((by["severed_attention"] - by["severed_mlp"]).rename("value").reset_index())
+
+
 def rises_later(evidence: Evidence) -> Interval:
     """Layers between the edited one and the one from which the new object is on top at the last position (ROME)."""
     rows = evidence.edited_ranks.sort_values("passed")
@@ -122,7 +140,7 @@ def rises_later(evidence: Evidence) -> Interval:
 
 
 def written_straight(evidence: Evidence) -> Interval:
-    """Decades that the edited layer's MLP takes off the new object's rank at the last position, FT-M less ROME."""
+    """Orders of magnitude that the edited layer's MLP takes off the new object's rank at the last position, FT-M less ROME."""
     rows = evidence.edited_ranks
     rows = rows[(rows["position"] == "last") & (rows["passed"] == rows["layer"] + 1)]
     by = {
@@ -143,10 +161,12 @@ def _need(rows: pd.DataFrame, editor: str) -> str:
     return editor
 
 
-def leak(editor: str) -> Callable[[Evidence], Interval]:
+def score_gap(measure: str, more: str, less: str) -> Callable[[Evidence], Interval]:
+    """A score of one editor less that of another, record by record; editor `none` is the model as it is."""
+
     def read(evidence: Evidence) -> Interval:
-        before, after = (evidence.scores(name)["p_neighbour"] for name in ("none", editor))
-        return bootstrap((1 - after / before).dropna().tolist())
+        scores = (evidence.scores(name)[measure] for name in (more, less))
+        return bootstrap(next(scores).sub(next(scores)).dropna().tolist())
 
     return read
 
@@ -162,16 +182,6 @@ def mover_writes_new(evidence: Evidence) -> Interval:
     before = rows[rows["editor"] == "none"].set_index("case")["writes_new"].astype(float)
     after = rows[rows["editor"] == _need(rows, "rome")].assign(value=lambda one: one["writes_new"].astype(float))
     return bootstrap((after.groupby("case")["value"].mean() - before).dropna().tolist())
-
-
-def unrelated(evidence: Evidence) -> Interval:
-    """Share of an unrelated fact's probability that is kept, ROME less FT-M."""
-    rows = _read_once(evidence.circuits, "unrelated")
-    kept = {
-        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["kept_share"]
-        for name in ("rome", "ft-m")
-    }
-    return _by_case((kept["rome"] - kept["ft-m"]).rename("value").reset_index())
 
 
 def says_more_than_it_knows(evidence: Evidence) -> Interval:
@@ -191,13 +201,35 @@ def wrong(measure: str, less: str | None = None) -> Callable[[Evidence], Interva
     return read
 
 
+def _alone(evidence: Evidence) -> pd.DataFrame:
+    """The first method's circuits of at most a tenth of the edges, alone under zero ablation, one row per relation."""
+    rows = evidence.alone[evidence.alone["method"] == evidence.alone["method"].iloc[0]]
+    return rows[(rows["ablation"] == "zero") & (rows["edge_share"] <= TENTH)]
+
+
 def kept_alone(split: str) -> Callable[[Evidence], Interval]:
-    """What the first method's circuits of at most a tenth of the edges keep of the model's hit@k, zero ablation."""
+    """What those circuits keep of the model's hit@k."""
 
     def read(evidence: Evidence) -> Interval:
-        rows = evidence.alone[evidence.alone["method"] == evidence.alone["method"].iloc[0]]
-        rows = rows[(rows["ablation"] == "zero") & (rows["edge_share"] <= TENTH)]
-        return bootstrap(rows[f"{split}_kept"].dropna().tolist())
+        return bootstrap(_alone(evidence)[f"{split}_kept"].dropna().tolist())
+
+    return read
+
+
+def beyond_random(evidence: Evidence) -> Interval:
+    """Hit@k of those circuits on D_test, less that of random circuits of their size."""
+    rows = _alone(evidence)
+    return bootstrap((rows["d_test_circuit"] - rows["d_test_random"]).dropna().tolist())
+
+
+def lower_half(component: str) -> Callable[[Evidence], Interval]:
+    """How active a kind of component is in the lower half of the layers, less in the upper, relation by relation."""
+
+    def read(evidence: Evidence) -> Interval:
+        rows = evidence.components[evidence.components["component"] == component]
+        low = rows["layer"] < (rows["layer"].max() + 1) / 2
+        by = (rows[half].groupby("relation")["frequency"].mean() for half in (low, ~low))
+        return bootstrap(next(by).sub(next(by)).tolist())
 
     return read
 
