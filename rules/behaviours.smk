@@ -83,7 +83,7 @@ rule gather_in_context:
 
 
 rule read_wrong_answers:
-    """Wrong answers of the right type beside right ones, over all relations; KC section 6.1."""
+    """Wrong answers of the right type beside right ones, over all relations; KC 6, C.2."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known.parquet",
@@ -109,7 +109,7 @@ rule read_wrong_answers:
 
 
 rule study_hops:
-    """Facts in two hops, of one composition; KC appendix."""
+    """Facts in two hops, of one composition; KC C.1."""
     input:
         model="<results>/models/{model}/provenance.json",
         relations=relations_of_composition,
@@ -140,7 +140,7 @@ rule study_hops:
 
 
 rule compare_hops:
-    """How the circuits of the hops overlap; KC appendix."""
+    """How the circuits of the hops overlap; KC C.1."""
     input:
         model="<results>/models/{model}/provenance.json",
         answers=of_each("behaviours/hops/{composition}.json", composition=COMPOSITIONS),
@@ -160,7 +160,7 @@ rule compare_hops:
 
 
 rule study_reverse_relations:
-    """Facts of a relation asked forward and backward; KC appendix."""
+    """Facts of a relation asked forward and backward; KC C.3."""
     input:
         model="<results>/models/{model}/provenance.json",
         relation=relation_of_wildcard,
@@ -191,7 +191,7 @@ rule study_reverse_relations:
 
 
 rule compare_both_ways:
-    """How the circuits of facts asked forward and backward overlap; KC appendix."""
+    """How the circuits of facts asked forward and backward overlap; KC C.3."""
     input:
         model="<results>/models/{model}/provenance.json",
         answers=of_relations(

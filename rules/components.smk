@@ -20,7 +20,7 @@ rule count_components:
 
 
 rule name_heads:
-    """Mover, relation and mixture heads of a relation, and what depends on them; KC section 4.3."""
+    """Mover, relation and mixture heads of a relation, and what depends on them; KC 4, B.2."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known/{relation}.parquet",
@@ -69,7 +69,7 @@ rule gather_heads:
 
 
 rule ablate_showcase_heads:
-    """The showcase's next token without its mover or relation head; KC appendix."""
+    """The showcase's next token without its mover or relation head; KC Fig. 6."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_showcase,
@@ -96,7 +96,7 @@ rule ablate_showcase_heads:
 
 
 rule rank_answers:
-    """The rank of a relation's known answers through the layers, at the subject and at the last position; KC 4.2."""
+    """The rank of a relation's known answers through the layers, at the subject and at the last position; KC 4, B.1."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known/{relation}.parquet",

@@ -1,4 +1,4 @@
-"""The next token of the showcase's prompt without its mover or relation head (KC appendix)."""
+"""The next token of the showcase's prompt without its mover or relation head (KC Fig. 6)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How the circuits of facts asked forward and backward overlap, by relation (KC appendix)."""
+"""How the circuits of facts asked forward and backward overlap, by relation (KC C.3)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How the circuits of the hops overlap, by composition (KC appendix)."""
+"""How the circuits of the hops overlap, by composition (KC C.1)."""
 
 from pathlib import Path
 

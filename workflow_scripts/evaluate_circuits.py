@@ -1,4 +1,4 @@
-"""What circuits, the whole model and random circuits of the same size say of a relation (KC section 3.2, Table 1)."""
+"""What circuits, the whole model and random circuits of the same size say of a relation (KC section 3.3, Table 1)."""
 
 from pathlib import Path
 

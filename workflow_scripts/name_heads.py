@@ -1,4 +1,4 @@
-"""The mover, relation and mixture heads of a relation, and its facts without them (KC section 4.3)."""
+"""The mover, relation and mixture heads of a relation, and its facts without them (KC 4, B.2)."""
 
 from pathlib import Path
 

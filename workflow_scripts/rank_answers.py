@@ -1,4 +1,4 @@
-"""The rank of a relation's known answers through the layers, at the subject and the last position (KC section 4.2)."""
+"""The rank of a relation's known answers through the layers, at the subject and the last position (KC 4, B.1)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Wrong answers of the right type beside right ones, over all relations: layers and mover heads (KC section 6.1)."""
+"""Wrong answers of the right type beside right ones, over all relations: layers and mover heads (KC 6, C.2)."""
 
 from pathlib import Path
 

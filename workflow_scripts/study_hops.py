@@ -1,4 +1,4 @@
-"""Facts in two hops: what the model says, and the circuits of the hops of one composition (KC appendix)."""
+"""Facts in two hops: what the model says, and the circuits of the hops of one composition (KC C.1)."""
 
 from pathlib import Path
 

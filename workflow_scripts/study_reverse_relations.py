@@ -1,4 +1,4 @@
-"""Facts of a relation asked forward and backward: what the model says, and a circuit each way (KC appendix)."""
+"""Facts of a relation asked forward and backward: what the model says, and a circuit each way (KC C.3)."""
 
 from dataclasses import replace
 from pathlib import Path

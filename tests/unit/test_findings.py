@@ -131,6 +131,13 @@ def tables() -> dict[str, pd.DataFrame]:
             }
         ),
         "both_ways": pd.DataFrame({"relation": ["capital"], "hit_forward": [1.0], "hit_reverse": [0.25], "n": [40]}),
+        "published": pd.DataFrame(
+            {
+                "comparison": ["in kind"] * 3 + ["same model", "same model", "none"],
+                "ours": [0.1, 0.2, np.nan, 0.3, 0.4, np.nan],
+                "verdict": ["same sign", "higher", "not run", "within", "outside", "another model"],
+            }
+        ),
         "tokens": pd.DataFrame(
             {
                 "run": ["original", "original", "mover"],
@@ -166,9 +173,13 @@ def test_findings_are_plain_values_by_topic(found: dict[str, Any], tmp_path: obj
     write_json(f"{tmp_path}/findings.json", found)  # refuses NaN and what numpy and pandas leave behind
     topics = {"showcase", "known", "tracing", "circuits", "ranks", "editing", "edited", "hallucination", "icl"}
     topics |= {"questions", "sweep", "components", "ablation", "showcase_tokens", "overlap", "claims", "verdicts"}
-    topics |= {"wrong", "hops", "reverse"}
+    topics |= {"wrong", "hops", "reverse", "published"}
     assert set(found) == topics
     assert "nodes" not in found["showcase"]
+
+
+def test_printed_numbers_beside_ours_are_counted(found: dict[str, Any]) -> None:
+    assert found["published"] == {"in_kind": 2, "agree": 1, "same_model": 2, "within": 1}
 
 
 def test_shares_of_known_facts_weigh_every_fact_alike(found: dict[str, Any]) -> None:

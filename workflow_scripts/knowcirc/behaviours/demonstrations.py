@@ -1,4 +1,4 @@
-"""In-context learning (KC section 6.2): the heads that a demonstration brings into the circuit, and what they do."""
+"""In-context learning (KC section 6): the heads that a demonstration brings into the circuit, and what they do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

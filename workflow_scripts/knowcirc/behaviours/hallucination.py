@@ -1,4 +1,4 @@
-"""Hallucination seen from inside: a wrong answer of the right type beside a right one (KC section 6.1)."""
+"""Hallucination seen from inside: a wrong answer of the right type beside a right one (KC 6, C.2)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Facts in two hops (KC appendix): the language of the country where a landmark stands.
+"""Facts in two hops (KC C.1): the language of the country where a landmark stands.
 
 A composition joins two relations over the object of the first, which is a subject of the second.
 

@@ -1,4 +1,4 @@
-"""Facts asked forward and backward (KC appendix): the capital of France is Paris; Paris is the capital city of France.
+"""Facts asked forward and backward (KC C.3): the capital of France is Paris; Paris is the capital city of France.
 
 Relations with a reverse template are asked for their subjects, too, for objects of a single subject: of the others the
 answer would be one of several. Each way has one circuit, found on its prompts of several facts together that are known

@@ -1,4 +1,4 @@
-"""Wrong answers of the right type beside right ones, relation by relation (KC section 6.1, made quantitative).
+"""Wrong answers of the right type beside right ones, relation by relation (KC 6, C.2, made quantitative).
 
 1. Of every relation the wrong answers whose top token begins another object of the relation, and as many right ones.
 2. At the last position, layer by layer: from which layer on the wrong answer leads the right one for good, and whether

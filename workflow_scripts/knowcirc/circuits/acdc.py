@@ -10,7 +10,7 @@
 5. A score within `MARGIN` of tau is measured again alone, since a batch may differ from one row in its last bits.
 
 Every decision is that of the one-by-one search. Sources: Conmy et al. 2023, arXiv 2304.14997 (ACDC); Yao et al.
-2024, arXiv 2405.17969, section 3.2 and its code (zero ablation, order, projections).
+2024, arXiv 2405.17969, section 3.1 and its code (zero ablation, order, projections).
 """
 
 import math

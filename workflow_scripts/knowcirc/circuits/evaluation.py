@@ -2,7 +2,7 @@
 
 | measure | absent edges deliver | value |
 |---|---|---|
-| hit@k (KC section 3.2) | nothing, means, or the partner's run | the answer is among the k likeliest next tokens |
+| hit@k (KC section 3.3) | nothing, means, or the partner's run | the answer is among the k likeliest next tokens |
 | faithfulness | the partner's run | (m(circuit) - m(empty)) / (m(model) - m(empty)) |
 | completeness | the partner's run | faithfulness of the complement; near 0: nothing is left outside |
 | CPR, CMD (MIB, arXiv 2504.13151) | the partner's run | areas of f and of abs(1 - f) over the circuit's size |

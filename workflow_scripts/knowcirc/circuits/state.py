@@ -14,7 +14,7 @@ Prompts lie in a token tree: there is one axis of positions, the tree's nodes, a
 "The last position" means the nodes at which prompts end (leaf), "the first" the roots.
 
 Heads of a layer are computed together, K/V inputs in the graph's view. Sources: none; the semantics are KC's
-(section 3.2 of the paper and its code), the algorithm is ours.
+(section 3.1 of the paper and its code), the algorithm is ours.
 """
 
 import math

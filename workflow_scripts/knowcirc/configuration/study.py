@@ -43,14 +43,14 @@ class Relations(Section):
     on_collision: Literal["error", "skip"] = setting(
         "error", "relations whose objects share a first token: error, or skip (left out by name)"
     )
-    names: Names = setting(..., "the relations", source="KC appendix, table of data sets")
+    names: Names = setting(..., "the relations", source="KC Table 6")
 
 
 class Facts(Section):
     """When a fact is known, and how known facts are split."""
 
-    hits: Count = setting(10, "hit@10: an answer counts when it is among so many likeliest tokens", source="KC 3.2")
-    d_val: Count = setting(20, "known facts on which a relation's circuit is found", source="KC 3.2: 20")
+    hits: Count = setting(10, "hit@10: an answer counts when it is among so many likeliest tokens", source="KC 3.3")
+    d_val: Count = setting(20, "known facts on which a relation's circuit is found", source="KC's code: 20")
     d_test: Count = setting(20, "prompts on which it is tested")
 
 
@@ -97,7 +97,7 @@ class Circuits(Section):
         source="KC Table 1",
     )
     single: Method = setting("eap-ig-zero", "what finds the many circuits of single prompts before and after edits")
-    share: Share = setting(0.1, "the size of circuits: share of the graph's edges", source="KC 3.2: under a tenth")
+    share: Share = setting(0.1, "the size of circuits: share of the graph's edges", source="KC 4: under a tenth")
     standing: StandingSection = StandingSection()
     acdc: AcdcSection = AcdcSection()
     random_seeds: Count = setting(5, "random circuits of the same size")

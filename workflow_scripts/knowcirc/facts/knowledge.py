@@ -75,7 +75,7 @@ class Split:
 
 
 def split_facts(ranks: Sequence[int], n_val: int, n_test: int, hits: int, seed: int) -> Split:
-    """D_val from the known facts, D_test from all that remain (KC section 3.2), drawn with `seed`.
+    """D_val from the known facts, D_test from all that remain (KC section 3.3), drawn with `seed`.
 
     Where the relation has fewer facts than `n_val + n_test`, both shrink in proportion.
     """

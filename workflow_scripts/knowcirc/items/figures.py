@@ -65,7 +65,7 @@ FIGURES = (
     ),
     Figure(
         "average_rank_by_layer",
-        "KC 4.2, appendix",
+        "KC Fig. 7",
         "the answer's average rank through the layers",
         "plots.components:average_rank_by_layer",
         {"rows": "components/ranks.parquet"},
@@ -74,7 +74,7 @@ FIGURES = (
     ),
     Figure(
         "head_ablation_tokens",
-        "KC appendix",
+        "KC Fig. 6",
         "the next token without the showcase's mover or relation head",
         "plots.components:head_ablation_tokens",
         {"tokens": "figures/head_ablation_tokens.csv", "meta": "figures/head_ablation_tokens.json"},
@@ -103,7 +103,7 @@ FIGURES = (
     ),
     Figure(
         "edited_rank_by_layer",
-        "KC 5, appendix",
+        "KC Fig. 12, 13",
         "the new object's rank through the layers, by editor and edited layer",
         "plots.edited_ranks:edited_rank_by_layer",
         {"ranks": "edits/followed_ranks.csv"},
@@ -128,7 +128,7 @@ FIGURES = (
     ),
     Figure(
         "all_average_rank_by_layer",
-        "KC 4.2, appendix",
+        "KC Fig. 7",
         "the answer's average rank through the layers, one line per model",
         "plots.components:average_rank_of_models",
         {"averages": "figures/average_rank_by_layer.csv"},

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from knowcirc.items.contract import Figure, Item
 
+OWN_FILES = "config/"
 PART = re.compile(r"\{(editor|method)\}")
 
 
@@ -27,11 +29,12 @@ def _part(item: Item, path: str) -> str | None:
     return None if match is None else match[1]
 
 
-def inputs_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
-    """The input files of an item by name."""
+def inputs_of(item: Item, parts: Mapping[str, Sequence[str]], root: Path) -> dict[str, str | list[str]]:
+    """The input files of an item by name; the project's own (below `config/`) lie in the folder `root`."""
     found: dict[str, str | list[str]] = {}
     for name, path in item.inputs.items():
-        whole, part = f"<results>/{{model}}/{path}", _part(item, path)
+        part = _part(item, path)
+        whole = str(root / path) if path.startswith(OWN_FILES) else f"<results>/{{model}}/{path}"
         found[name] = whole if part is None else [whole.replace(f"{{{part}}}", each) for each in parts[part]]
     return found
 

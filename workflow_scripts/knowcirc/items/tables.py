@@ -23,12 +23,13 @@ from knowcirc.items.columns import (
 )
 from knowcirc.items.contract import Table, count, difference, number, share, word
 
+PRINTED, LACKS = "share, bits or edges", {"interval": False, "empty": True}
 AS_READ = "items.make:with_model"  # tables that another rule has computed whole
 
 TABLES = (
     Table(
         "known_facts",
-        "KC 4, ROME 2.2",
+        "KC Table 6, ROME 2.2",
         "hit@1 and hit@10 of the whole model by relation",
         "facts.survey:known_facts_table",
         {"facts": "facts/known.parquet"},
@@ -125,7 +126,7 @@ TABLES = (
     ),
     Table(
         "special_components",
-        "KC 4.3, appendix",
+        "KC Table 4",
         "mover, relation and mixture heads of every relation",
         AS_READ,
         {"rows": "components/heads.csv"},
@@ -147,7 +148,7 @@ TABLES = (
     ),
     Table(
         "head_ablation",
-        "KC 4.3",
+        "KC B.2",
         "every relation without its special heads",
         AS_READ,
         {"rows": "components/ablation.csv"},
@@ -234,7 +235,7 @@ TABLES = (
     ),
     Table(
         "hallucination_heads",
-        "KC 6.1",
+        "KC 6, C.2",
         "wrong answers of the right type beside right ones",
         "behaviours.wrong_tables:hallucination_table",
         {"cases": "behaviours/wrong_answers.parquet"},
@@ -300,7 +301,7 @@ TABLES = (
     ),
     Table(
         "hops",
-        "KC appendix",
+        "KC C.1, Table 5",
         "facts in two hops",
         AS_READ,
         {"rows": "behaviours/hops.csv"},
@@ -317,7 +318,7 @@ TABLES = (
     ),
     Table(
         "reverse_relations",
-        "KC appendix",
+        "KC C.3",
         "facts asked forward and backward",
         AS_READ,
         {"rows": "behaviours/both_ways.csv"},
@@ -363,5 +364,35 @@ TABLES = (
         ),
         stated={"claims": "table"},
         one_row_for=("claim",),
+    ),
+    Table(
+        "paper_comparison",
+        "KC, ROME",
+        "the papers' printed numbers beside this run's",
+        "tables.published:paper_comparison",
+        {
+            "published": "config/published.csv",
+            "known": "tables/known_facts.csv",
+            "circuits": "circuits/scores.csv",
+            "effects": "tables/causal_effects.csv",
+            "editing": "tables/editing_scores.csv",
+            "zsre": "tables/zsre_scores.csv",
+            "icl": "circuits/icl_ablation.csv",
+            "hops": "behaviours/hops.csv",
+            "both_ways": "behaviours/both_ways.csv",
+            "edits": "edits/{editor}.csv",
+        },
+        settings={"relations": "relations/source", "records": "editing/source", "traced": "tracing/source"},
+        columns=(
+            *(MODEL, word("comparison", "in kind, same model, or none")),
+            *(word("paper", "where it is printed"), word("published_model", "the paper's model")),
+            *(word("measure", "what is compared"), word("about", "the relation, editor or role", empty=True)),
+            *(word("printed", "as printed", empty=True), number("published", "that in our unit", PRINTED, **LACKS)),
+            number("ours", "this run's number", PRINTED, empty=True),
+            number("difference", "ours less the published one", PRINTED, **LACKS),
+            *(word("verdict", "how they compare"), count("n", "cases behind ours", empty=True)),
+        ),
+        stated={"published": "table"},
+        one_row_for=("comparison", "paper", "published_model", "measure", "about"),
     ),
 )

@@ -47,7 +47,7 @@ MODEL_STYLES: tuple[tuple[str, LineStyleType], ...] = (
 
 @styled
 def head_ablation_tokens(tokens: pd.DataFrame, meta: Plain, model: str) -> Figure:
-    """The likeliest next tokens of the model, and without its mover or its relation head (KC appendix).
+    """The likeliest next tokens of the model, and without its mover or its relation head (KC Fig. 6).
 
     `tokens` has one row per run (original, mover, relation) and place (1 = likeliest): head, has_role, token,
     is_answer, probability, p_answer (0 to 1). `meta` holds prompt and answer.
@@ -88,7 +88,7 @@ def _token_bars(axis: Axes, rows: pd.DataFrame, run: str, limit: float) -> None:
 
 @styled
 def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
-    """The answer's rank, what brings it down, and whether it leads its rivals, by layer and position (KC appendix).
+    """The answer's rank, what brings it down, and whether it leads its rivals, by layer and position (KC B.1).
 
     `ranks` has one row per category (and `all`), position (subject, last) and layer (0 = embedding): rank (geometric
     mean), rank_drop_attention and rank_drop_mlp (orders of magnitude of rank that the layer before takes
@@ -152,7 +152,7 @@ def _drop_bars(axis: Axes, rows: pd.DataFrame) -> None:
 
 @styled
 def average_rank_of_models(ranks: pd.DataFrame) -> Figure:
-    """The answer's average rank by share of the depth, one line per model (KC appendix).
+    """The answer's average rank by share of the depth, one line per model (KC Fig. 7).
 
     `ranks` has the rows of `average_rank_by_layer` for category `all`, of one or more models (column model).
     """

@@ -30,7 +30,7 @@ POSITIONS = {"last": "at the last position", "subject": "at the subject's last t
 
 @styled
 def edited_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
-    """The new object's rank through the layers (KC appendix): one row per position, one column per editor, one line
+    """The new object's rank through the layers (KC D.2): one row per position, one column per editor, one line
     per layer.
 
     `ranks` has one row per editor (none: the original weights), layer (edited; -1 for none), position (last, subject)

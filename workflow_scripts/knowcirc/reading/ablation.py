@@ -1,4 +1,4 @@
-"""Heads taken out of the whole model: their outputs set to zero at every position (KC appendix, head ablations)."""
+"""Heads taken out of the whole model: their outputs set to zero at every position (KC Fig. 6)."""
 
 from collections.abc import Collection, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Where an answer rises: its rank at the subject's last token and at the last position, step by step (KC section 4.2).
+"""Where an answer rises: its rank at the subject's last token and at the last position, step by step (KC 4, B.1).
 
 | measure | of one fact, at one position |
 |---|---|

@@ -1,4 +1,4 @@
-"""The special heads of a relation (KC section 4.3): which role each has, on how many facts, and what depends on it.
+"""The special heads of a relation (KC 4, B.2): which role each has, on how many facts, and what depends on it.
 
 1. Every head is read on known facts of the relation (`heads.py`); a fact gives it at most one role.
 2. A head is named by the role that it has most often, if that is on at least `share` of the facts.

@@ -140,7 +140,7 @@ def rises_later(evidence: Evidence) -> Interval:
 
 
 def written_straight(evidence: Evidence) -> Interval:
-    """Orders of magnitude that the edited layer's MLP takes off the new object's rank at the last position, FT-M less ROME."""
+    """Orders of magnitude of rank that the edited layer's MLP takes off at the last position, FT-M less ROME."""
     rows = evidence.edited_ranks
     rows = rows[(rows["position"] == "last") & (rows["passed"] == rows["layer"] + 1)]
     by = {

@@ -41,6 +41,7 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "overlap": _overlap(tables["overlap"]),
         "claims": _claims(tables["claims"]),
         "verdicts": {name: int((tables["claims"]["holds"] == name).sum()) for name in ("yes", "no", "unclear")},
+        "published": _published(tables["published"]),
         "wrong": _wrong(tables["wrong"], tables["known"]),
         "hops": {str(name): _numbers(row) for name, row in tables["hops"].set_index("composition").iterrows()},
         "reverse": {str(name): _numbers(row) for name, row in tables["both_ways"].set_index("relation").iterrows()},
@@ -253,4 +254,16 @@ def _claims(table: pd.DataFrame) -> dict[str, dict[str, object]]:
     return {
         str(row["claim"]): {"value": float(row["value"]), "holds": row["holds"]}
         for _, row in table.dropna(subset=["value"]).iterrows()
+    }
+
+
+def _published(table: pd.DataFrame) -> dict[str, int]:
+    """How many printed numbers stand beside ours, and of how many ours does not differ or has the sign."""
+    beside = table.dropna(subset=["ours"])
+    counts = beside.groupby("comparison")["verdict"].value_counts()
+    return {
+        "in_kind": int((beside["comparison"] == "in kind").sum()),
+        "agree": int(sum(counts.get(("in kind", verdict), 0) for verdict in ("no different", "same sign"))),
+        "same_model": int((beside["comparison"] == "same model").sum()),
+        "within": int(counts.get(("same model", "within"), 0)),
     }
