@@ -71,9 +71,9 @@ class Item:
 
     `function` ("module:name" below `knowcirc`) is called with those of the inputs, the settings and `model` that its
     parameters name. `inputs` are files below the model's folder, or below `config/` of the project; one with a
-    placeholder ({editor}, {method}) stands for a file of each, and the function gets a dictionary. `settings` are places in the configuration. `stated` are its
-    files whose numbers the report states in words, by the names that these have there: `table` or `data` (what the item
-    writes), or the name of an input.
+    placeholder ({editor}, {method}) stands for a file of each, and the function gets a dictionary. `settings` are
+    places in the configuration. `stated` are its files whose numbers the report states in words, by the names that
+    these have there: `table` or `data` (what the item writes), or the name of an input.
     """
 
     name: str
