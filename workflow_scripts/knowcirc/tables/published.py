@@ -10,9 +10,9 @@ rows:
 | none | nothing: a table of another model, and how many numbers it has | another model |
 
 In kind, a level is higher, lower or no different (the printed number lies in the interval); a difference between
-editors or parts has the same sign, the opposite sign, or an unclear one. Numbers of the same model whose data this study
-does not use say "other facts", those of what it does not run "not run"; both are empty. Nothing here is a result: what is
-printed never enters a number of ours.
+editors or parts has the same sign, the opposite sign, or an unclear one. Numbers of the same model whose data this
+study does not use say "other facts", those of what it does not run "not run"; both are empty. Nothing here is a
+result: what is printed never enters a number of ours.
 """
 
 import statistics
