@@ -25,6 +25,7 @@ rule build_records:
         sweep_records=lookup(within=config, dpath="editing/sweep/records"),
         neighbours=lookup(within=config, dpath="editing/neighbours"),
         prefixes=lookup(within=config, dpath="editing/prefixes"),
+        prefix_top_k=lookup(within=config, dpath="editing/prefix_top_k"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("build_records"),
     script:

@@ -18,7 +18,8 @@ def main(job: Job) -> None:
     params = job.params
     survey = read_facts(job.input.facts)
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
-    prefixes = sample_prefixes(model, [(length, count) for length, count in params.prefixes], params.seed)
+    counts = [(length, count) for length, count in params.prefixes]
+    prefixes = sample_prefixes(model, counts, params.seed, params.prefix_top_k)
     first_wording = survey[survey.template == 0]
     known = {
         str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in first_wording.groupby("relation")

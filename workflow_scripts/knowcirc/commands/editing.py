@@ -91,7 +91,8 @@ def find_edit(
         ValueError: if the second moments are singular, or the new weights are not finite.
     """
     prefixes = [(length, number) for length, number in default("editing/prefixes")]
-    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed))
+    top_k = default("editing/prefix_top_k")
+    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed, top_k))
     log.info("editing: %s, layer %s", args.editor, settings["layer"])
     try:
         change = make_edits(args.editor, model, requests, settings, material)

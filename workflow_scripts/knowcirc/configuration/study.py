@@ -158,8 +158,11 @@ class EditingBase(Section):
     records: Count = setting(12, "counterfactual edits", source="ROME 3.3: 7500")
     neighbours: Count = setting(5, "neighbourhood prompts of a record", source="CounterFact: 10")
     prefixes: Annotated[list[Span], Field(min_length=1)] = setting(
-        [[5, 10], [10, 10]], "ROME's contexts: tokens, how many", source="ROME E.5"
+        [[5, 10], [10, 10]],
+        "ROME's contexts: tokens, how many",
+        source="ROME's code, which counts the start token, too",
     )
+    prefix_top_k: Count = setting(50, "tokens of them are drawn from so many likeliest", source="ROME's code: 5")
     generation_records: Count = setting(4, "records of GE and RS (their n stands apart)")
     continuations: Count = setting(10, "sampled texts of a record")
     generation_tokens: Count = setting(50, "tokens of a sampled text", source="ROME's code: 100")

@@ -60,7 +60,7 @@ def edit(
     weights: dict[Matrix, Tensor] = {}
     for left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
         with applied(model, Edit(weights, {})) as current:
-            keys = torch.stack([keys_of(current, request, layer, TOKEN, prefixes).mean(0) for request in requests])
+            keys = torch.stack([_key(current, request, layer, settings, prefixes) for request in requests])
             states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
             missing = (torch.stack(requested) - states) / left
             old = current.transformer.blocks[layer].mlp.w_out
@@ -72,13 +72,23 @@ def edit(
     return Edit(weights, {**report, "state_error": sum(off) / len(off)})
 
 
+def _key(
+    model: LanguageModel, request: Request, layer: int, settings: MemitSettings, prefixes: list[tuple[int, ...]]
+) -> Float[Tensor, " d_mlp"]:
+    """A fact's key: the mean over its contexts, or of the bare prompt's and the mean of the others."""
+    keys = keys_of(model, request, layer, TOKEN, prefixes, settings.contexts)
+    if settings.averaged == "contexts" or len(keys) == 1:
+        return keys.mean(0)
+    return (keys[0] + keys[1:].mean(0)) / 2
+
+
 def _find_state(
     model: LanguageModel, request: Request, settings: MemitSettings, prefixes: list[tuple[int, ...]]
 ) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
     """z of one request, and the report of its search."""
     layers = layers_below(settings.layer, settings.span)
     top = layers[-1]
-    rows, _ = prepare(model, request, top, TOKEN, prefixes)
+    rows, _ = prepare(model, request, top, TOKEN, prefixes, settings.contexts)
     present = state_of(model, request, top, TOKEN)
     delta, report = optimise(model.transformer, rows, request, top, settings, present)
     return present + delta, report

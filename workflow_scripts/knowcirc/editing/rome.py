@@ -24,22 +24,23 @@ def edit_requests(
     model: LanguageModel, requests: Sequence[Request], settings: RomeSettings, material: Material
 ) -> Edit:
     """The edit of one request, as the registry of editors calls for it."""
-    return edit(model, requests[0], settings, material.moment(settings.layer), material.prefixes())
+    moment = material.moment(settings.layer) if settings.second_moments else None
+    return edit(model, requests[0], settings, moment, material.prefixes())
 
 
 def edit(
     model: LanguageModel,
     request: Request,
     settings: RomeSettings,
-    moment: Moment,
+    moment: Moment | None,
     prefixes: list[tuple[int, ...]],
 ) -> Edit:
-    """The rank-one edit of one layer's MLP output matrix that makes the request true.
+    """The rank-one edit of one layer's MLP output matrix that makes the request true; no moment: C is the identity.
 
     Raises:
         ValueError: if the layer does not exist, or the request lacks the token.
     """
-    rows, keys = prepare(model, request, settings.layer, settings.token, prefixes)
+    rows, keys = prepare(model, request, settings.layer, settings.token, prefixes, settings.contexts)
     mlp, k_star = model.transformer.blocks[settings.layer].mlp, keys.mean(0)
     present = mlp.read_out(keys[0])
     delta, report = optimise(model.transformer, rows, request, settings.layer, settings, present)
@@ -55,9 +56,11 @@ def rank_one(
     key: Float[Tensor, " d_mlp"],
     k_star: Float[Tensor, " d_mlp"],
     change: Float[Tensor, " d_model"],
-    moment: Moment,
+    moment: Moment | None,
 ) -> Float[Tensor, "d_model d_mlp"]:
     """The matrix that adds `change` to the value of `key`, along C^-1 k*; solved in double precision."""
-    solved = torch.linalg.solve(moment.to(key.device).double(), k_star.double())
+    solved = k_star.double()
+    if moment is not None:
+        solved = torch.linalg.solve(moment.to(key.device).double(), solved)
     update = torch.outer(change.double() / (key.double() @ solved), solved)
     return (weight.double() + update).to(weight.dtype)

@@ -57,11 +57,13 @@ def special_tokens(model: LanguageModel) -> set[int]:
     return {start_token(model)}
 
 
-def sample_prefixes(model: LanguageModel, counts: list[tuple[int, int]], seed: int) -> list[tuple[int, ...]]:
+def sample_prefixes(
+    model: LanguageModel, counts: list[tuple[int, int]], seed: int, top_k: int = 50
+) -> list[tuple[int, ...]]:
     """Sampled token sequences for `counts` of (length, how many): ROME's contexts, without the start token."""
     prefixes: list[tuple[int, ...]] = []
     for length, count in counts:
         begin = torch.full((count, 1), start_token(model))
-        rows = sample(model, begin, length, seed=derive(seed, "prefix", length), top_k=50)
+        rows = sample(model, begin, length, seed=derive(seed, "prefix", length), top_k=top_k)
         prefixes += [tuple(row) for row in rows.tolist()]
     return prefixes

@@ -12,6 +12,8 @@ Token = Literal["subject_first", "subject_last", "first_subsequent", "last"]
 Loss = Literal["prompt", "target"]
 Part = Literal["mlp_out", "query", "key", "value"]
 """A matrix of a layer."""
+Joined = Literal["tokens", "text"]
+"""How a sampled prefix stands before the prompt."""
 
 
 class ValueSettings(Section):
@@ -26,6 +28,21 @@ class ValueSettings(Section):
     )
     clamp: Positive = setting(4.0, "bound on the change", unit="norms of what changes", source="ROME E.5")
     stop_loss: NotNegative = setting(0.05, "stop below this loss", unit="nats", source="ROME's code")
+    counted: Literal["updates", "losses"] = setting(
+        "updates",
+        "what `steps` counts: updates, or losses, of which the last makes no update",
+        source="ROME's code: losses",
+    )
+    kl_at: Literal["end", "token"] = setting(
+        "end",
+        "where the divergence is read: what follows SUBJECT is a, or the edited token",
+        source="ROME eq. 4; its code: token",
+    )
+    contexts: Joined = setting(
+        "tokens",
+        "how a sampled prefix stands before the prompt: as tokens, or as text (PREFIX. PROMPT)",
+        source="ROME's code: text",
+    )
 
 
 class RomeSettings(ValueSettings):
@@ -33,6 +50,7 @@ class RomeSettings(ValueSettings):
 
     averaged_key: bool = setting(False, "the averaged key in both places: R-ROME", source="Gupta et al. 2024")
     token: Token = setting("subject_last", "where the edit works", source="ROME Fig. 5")
+    second_moments: bool = setting(True, "false: C is the identity", source="ROME eq. 2; EasyEdit's settings: false")
 
 
 class MemitSettings(ValueSettings):
@@ -41,6 +59,11 @@ class MemitSettings(ValueSettings):
     clamp: Positive = setting(0.75, "bound on the change", unit="norms of the residual stream", source="MEMIT")
     span: Count = setting(
         3, "layers edited, up to `layer` or, where too few lie below it, the lowest", source="MEMIT: 6 of GPT-J's 28"
+    )
+    averaged: Literal["contexts", "kinds"] = setting(
+        "contexts",
+        "the key: mean over all contexts, or half the bare prompt's, half that of the others",
+        source="MEMIT's code: kinds",
     )
     moment_weight: Positive = setting(
         1500.0, "lambda: by how many tokens' worth of C new facts are outweighed", unit="tokens", source="MEMIT: 15,000"

@@ -4,9 +4,10 @@ Shared by ROME (Meng et al. 2022, section 3.1 and appendix E.5), R-ROME and MEMI
 The value is found by Adam on a change delta of the residual stream after the edited layer, at one token: the
 target's negative log-likelihood over the contexts, plus the KL divergence of "SUBJECT is a" from what it was, plus
 weight decay. Only the tokens from the edited one on, in the layers above, depend on delta; the rest is run once.
+Where ROME's text and its code differ (contexts, the place of the divergence, the count of steps), a setting says which.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -14,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from knowcirc.editing.edits import Request, check_layer
-from knowcirc.editing.settings import Token, ValueSettings
-from knowcirc.facts.prompts import Prompt
+from knowcirc.editing.settings import Joined, Token, ValueSettings
+from knowcirc.facts.prompts import Prompt, subject_span
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import KeyValue, Transformer, keeping, unchanged
 
@@ -63,19 +64,58 @@ class _Contexts:
     reach: int
 
 
-def _contexts(model: LanguageModel, request: Request, token: Token, prefixes: list[tuple[int, ...]]) -> _Contexts:
+def _contexts(
+    model: LanguageModel, request: Request, token: Token, prefixes: list[tuple[int, ...]], joined: Joined = "tokens"
+) -> _Contexts:
     """The request behind no text and behind each prefix, the target's tokens but the last after it; the essence."""
     prompt, essence = request.prompt, request.essence
     if essence is None:
         raise ValueError("the request has no essence prompt (SUBJECT is a); give it as texts")
-    special = _leading_special(model, prompt.text)
-    head, body = prompt.ids[:special], prompt.ids[special:]
-    texts = [head + prefix + body + request.target[:-1] for prefix in [(), *prefixes]] + [essence.ids]
-    at = [position_of(prompt, token) + len(prefix) for prefix in [(), *prefixes]] + [position_of(essence, token)]
+    behind = _as_tokens if joined == "tokens" else _as_text
+    prompts = [(prompt.ids, position_of(prompt, token)), *behind(model, request, token, prefixes)]
+    texts = [ids + request.target[:-1] for ids, _ in prompts] + [essence.ids]
+    at = [start for _, start in prompts] + [position_of(essence, token)]
     width = max(map(len, texts))
     ids = model.batch([text + (text[-1],) * (width - len(text)) for text in texts])
     reach = max(len(text) - start for text, start in zip(texts, at, strict=True))
     return _Contexts(ids, torch.tensor(at, device=model.device), reach)
+
+
+def _as_tokens(
+    model: LanguageModel, request: Request, token: Token, prefixes: list[tuple[int, ...]]
+) -> list[tuple[tuple[int, ...], int]]:
+    """The prompt behind each prefix's tokens, and where its edited token stands."""
+    prompt = request.prompt
+    special = _leading_special(model, prompt.text)
+    head, body = prompt.ids[:special], prompt.ids[special:]
+    return [(head + prefix + body, position_of(prompt, token) + len(prefix)) for prefix in prefixes]
+
+
+def _as_text(
+    model: LanguageModel, request: Request, token: Token, prefixes: list[tuple[int, ...]]
+) -> list[tuple[tuple[int, ...], int]]:
+    """PREFIX. PROMPT for each prefix, as ROME's code writes it, and where its edited token stands.
+
+    Raises:
+        ValueError: if the request has no subject, or what follows the edited token is tokenised otherwise there.
+    """
+    prompt, tokenizer = request.prompt, model.text
+    if prompt.span is None or not request.subject:
+        raise ValueError("contexts as text need the subject; give the request as texts")
+    subject = prompt.text.index(request.subject, tokenizer.encode(prompt.text).offsets[prompt.span[0]][0])
+    rest = prompt.ids[position_of(prompt, token) + 1 :]
+    found = []
+    for prefix in prefixes:
+        before = tokenizer.decode(list(prefix)).replace("\n\n", " ") + ". "
+        text = before + prompt.text
+        encoded = tokenizer.encode(text)
+        span = subject_span(text, request.subject, encoded.offsets, len(before) + subject)
+        ids = tuple(encoded.ids)
+        at = position_of(replace(prompt, text=text, ids=ids, span=span), token)
+        if ids[at + 1 :] != rest:
+            raise ValueError(f"{text!r}: behind the prefix other tokens follow {token}; take contexts: tokens")
+        found.append((ids, at))
+    return found
 
 
 def _leading_special(model: LanguageModel, text: str) -> int:
@@ -86,7 +126,12 @@ def _leading_special(model: LanguageModel, text: str) -> int:
 
 @torch.no_grad()
 def keys_of(
-    model: LanguageModel, request: Request, layer: int, token: Token, prefixes: list[tuple[int, ...]]
+    model: LanguageModel,
+    request: Request,
+    layer: int,
+    token: Token,
+    prefixes: list[tuple[int, ...]],
+    joined: Joined = "tokens",
 ) -> Float[Tensor, "context d_mlp"]:
     """The layer's MLP keys at the edited token, behind no text (first) and behind each prefix.
 
@@ -94,7 +139,7 @@ def keys_of(
         ValueError: if the layer does not exist, or the request lacks the token.
     """
     check_layer(model, layer)
-    contexts, network = _contexts(model, request, token, prefixes), model.transformer
+    contexts, network = _contexts(model, request, token, prefixes, joined), model.transformer
     x = network.embed(contexts.ids[:-1])
     for below in range(layer):
         x = network.advance(below, x)
@@ -115,7 +160,12 @@ def state_of(model: LanguageModel, request: Request, layer: int, token: Token) -
 
 @torch.no_grad()
 def prepare(
-    model: LanguageModel, request: Request, layer: int, token: Token, prefixes: list[tuple[int, ...]]
+    model: LanguageModel,
+    request: Request,
+    layer: int,
+    token: Token,
+    prefixes: list[tuple[int, ...]],
+    joined: Joined = "tokens",
 ) -> tuple[Rows, Float[Tensor, "context d_mlp"]]:
     """Run what delta leaves alone: all layers up to the edited MLP, all tokens before the edited one; and the keys.
 
@@ -123,7 +173,7 @@ def prepare(
         ValueError: if the layer does not exist, or the request lacks the token or its essence prompt.
     """
     check_layer(model, layer)
-    contexts, network = _contexts(model, request, token, prefixes), model.transformer
+    contexts, network = _contexts(model, request, token, prefixes, joined), model.transformer
     width, starts, longest = contexts.ids.shape[1], contexts.at, int(contexts.at.max())
     take = (starts[:, None] + torch.arange(contexts.reach, device=model.device)).clamp(max=width - 1)
     before = starts[:, None] - longest + torch.arange(longest, device=model.device)
@@ -161,10 +211,12 @@ def optimise(
     delta = torch.zeros_like(present).requires_grad_()
     adam = torch.optim.Adam([delta], lr=settings.learning_rate)
     bound = settings.clamp * present.norm()
+    if settings.kl_at == "token":
+        rows = replace(rows, essence_at=0)
     with torch.no_grad():
         constant = rows.middle + network.mlp(layer, rows.middle)
         _, reference = _read(network, rows, request, layer, constant)
-    for step in range(settings.steps):  # noqa: B007
+    for step in range(settings.steps):
         with torch.enable_grad():
             x = torch.cat(((constant[:, 0] + delta)[:, None], constant[:, 1:]), 1)
             target, essence = _read(network, rows, request, layer, x)
@@ -173,7 +225,7 @@ def optimise(
             kl = settings.kl_factor * kl
             decay = settings.weight_decay * (delta.norm() / present.norm() ** 2)
             loss = nll + kl + decay
-        if loss < settings.stop_loss:
+        if loss < settings.stop_loss or (settings.counted == "losses" and step + 1 == settings.steps):
             break
         adam.zero_grad()
         loss.backward()
