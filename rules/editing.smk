@@ -26,6 +26,7 @@ rule build_records:
         neighbours=lookup(within=config, dpath="editing/neighbours"),
         prefixes=lookup(within=config, dpath="editing/prefixes"),
         prefix_top_k=lookup(within=config, dpath="editing/prefix_top_k"),
+        order=lookup(within=config, dpath="editing/order"),
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("build_records"),
     script:

@@ -27,7 +27,7 @@ def main(job: Job) -> None:
     relations = read_relations(params.source, job.input.relations)
     requested = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
-        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested)
+        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested, order=params.order)
     else:
         texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]

@@ -102,6 +102,12 @@ def test_cases_are_drawn_without_repetition_by_their_seed() -> None:
     assert names != [f"counterfact/{number}" for number in range(6)]
 
 
+def test_records_may_be_the_first_of_the_file_as_romes_code_takes_them() -> None:
+    first = choose_cases(CASES, 4, n_neighbours=10, seed=1, order="file")
+    assert [record.subject for record in first] == [f"Person {number}" for number in range(4)]
+    assert first == choose_cases(CASES, 4, n_neighbours=10, seed=2, order="file")
+
+
 def test_a_larger_draw_begins_with_the_smaller_one() -> None:
     assert choose_cases(CASES, 8, n_neighbours=2, seed=1)[:3] == choose_cases(CASES, 3, n_neighbours=2, seed=1)
 

@@ -155,7 +155,10 @@ class EditingBase(Section):
         "relations", "where records come from: the relations below, or counterfact (ROME's file, downloaded)"
     )
     relations: Names = setting(..., "the relations that records are drawn from in turn")
-    records: Count = setting(12, "counterfactual edits", source="ROME 3.3: 7500")
+    order: Literal["drawn", "file"] = setting(
+        "drawn", "CounterFact's records: drawn by seed, or the first of the file", source="ROME's code: file"
+    )
+    records: Count = setting(12, "counterfactual edits", source="ROME 3.4: 7500")
     neighbours: Count = setting(5, "neighbourhood prompts of a record", source="CounterFact: 10")
     prefixes: Annotated[list[Span], Field(min_length=1)] = setting(
         [[5, 10], [10, 10]],

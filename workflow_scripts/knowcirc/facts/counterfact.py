@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from knowcirc.facts.records import UNRELATED, Record
 from knowcirc.seeding import derive
 
 SHOWN_REFERENCES = 20
+Order = Literal["drawn", "file"]
 
 
 def read_counterfact(path: Path) -> list[dict[str, Any]]:
@@ -35,8 +36,10 @@ def read_counterfact(path: Path) -> list[dict[str, Any]]:
     return list(cases)
 
 
-def choose_cases(cases: Sequence[dict[str, Any]], n: int, *, n_neighbours: int, seed: int) -> list[Record]:
-    """`n` records drawn by seed, each with at most `n_neighbours` of its neighbourhood prompts.
+def choose_cases(
+    cases: Sequence[dict[str, Any]], n: int, *, n_neighbours: int, seed: int, order: Order = "drawn"
+) -> list[Record]:
+    """`n` records, drawn by seed or the file's first, each with at most `n_neighbours` of its neighbourhood prompts.
 
     Raises:
         ValueError: if the file holds fewer cases.
@@ -48,8 +51,10 @@ def choose_cases(cases: Sequence[dict[str, Any]], n: int, *, n_neighbours: int, 
         rewrite = case["requested_rewrite"]
         true = rewrite["target_true"]["str"]
         sentences.setdefault(true, []).append(f"{rewrite['prompt'].format(rewrite['subject'])} {true}.")
-    order = np.random.default_rng(derive(seed, "counterfact")).permutation(len(cases))[:n]
-    records = [_record(cases[i], sentences, n_neighbours) for i in order]
+    places = np.arange(len(cases))
+    if order == "drawn":
+        places = np.random.default_rng(derive(seed, "counterfact")).permutation(len(cases))
+    records = [_record(cases[i], sentences, n_neighbours) for i in places[:n]]
     return [
         replace(record, unrelated=tuple((other.prompt, other.target_true) for other in _next(records, at, UNRELATED)))
         for at, record in enumerate(records)
