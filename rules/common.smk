@@ -46,6 +46,10 @@ except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 
+# By the file that a data set is kept as: under its own ending, or as .json where its name has none.
+DATA_FILES = {
+    name if Path(name).suffix else f"{name}.json": name for name in DATASETS
+}
 RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
 # The methods that find circuits of every relation, then those of the comparison alone.
 METHODS = list(
@@ -79,7 +83,7 @@ wildcard_constraints:
     relation="|".join(map(re.escape, config["relations"]["names"])),
     composition="|".join(map(re.escape, COMPOSITIONS)),
     editor="|".join([UNEDITED, *config["editing"]["editors"]]),
-    dataset="|".join(DATASETS),
+    dataset="|".join(map(re.escape, DATA_FILES)),
     part="[0-9]+",
 
 
@@ -467,7 +471,7 @@ def counterfact_file(wildcards) -> list[str]:
 
 def dataset_params(wildcards) -> dict[str, str]:
     """Where a data set comes from and what its checksum is."""
-    row = DATASETS[wildcards.dataset]
+    row = DATASETS[DATA_FILES[wildcards.dataset]]
     return {"url": row.url, "sha256": row.sha256}
 
 

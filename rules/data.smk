@@ -17,9 +17,9 @@ rule fetch_model:
 
 
 rule fetch_dataset:
-    """An upstream file (a relation of LRE, CounterFact), from its public address or from the mirror."""
+    """An upstream file (a relation of LRE, CounterFact, a published circuit), from its address or from the mirror."""
     output:
-        data="<results>/data/{dataset}.json",
+        data="<results>/data/{dataset}",
     log:
         "<logs>/fetch_dataset/{dataset}.log",
     localrule: True

@@ -8,8 +8,7 @@ from knowcirc.job import Job, run
 
 def main(job: Job) -> None:
     """Write the file once its sha256 is the pinned one."""
-    place = f"{job.wildcards.dataset}.json"
-    fetch_file(Path(job.output.data), place, **job.params.source, **reach())
+    fetch_file(Path(job.output.data), job.wildcards.dataset, **job.params.source, **reach())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import csv
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -23,7 +23,7 @@ from knowcirc.commands.arguments import (
 )
 from knowcirc.commands.options import Subparsers, add_model, new_parser
 from knowcirc.configuration.study import default
-from knowcirc.editing.editors import EDITORS, SWEEP, OfModel, read_editors, settings_of
+from knowcirc.editing.editors import EDITORS, ROME_ITSELF, SWEEP, OfModel, read_editors, settings_of
 
 if TYPE_CHECKING:
     from knowcirc.commands.models import Outline
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SETTINGS = tuple(dict.fromkeys(name for editor in EDITORS.values() for name in editor.chosen))
 """The settings of all editors."""
-ROME = "rome"
+
 COLUMNS = ("prompt", "subject", "target")
 TABLE = Path("config") / "editors.tsv"
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def add(commands: Subparsers) -> None:
         "--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (fine-tuning editors only)"
     )
     parser.add_argument("--answer-id", type=token_ids, metavar="ID[,ID]", help="the target as token ids, with --ids")
-    parser.add_argument("--editor", choices=tuple(EDITORS), default=ROME, help="default: %(default)s")
+    parser.add_argument("--editor", choices=tuple(EDITORS), default=ROME_ITSELF, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the edited model")
     parser.add_argument(
         "--layer",
@@ -92,19 +92,32 @@ def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
     having = [editor for editor in EDITORS.values() if name in editor.chosen]
     field = having[0].chosen[name]
     units = {unit for editor in having if (unit := (editor.chosen[name].json_schema_extra or {}).get("unit"))}
-    number: Callable[[str], object] = whole(1) if field.annotation is int else real(zero=_may_be_zero(field))
     by_value: dict[object, list[str]] = {}
     for editor in having:
         by_value.setdefault(editor.default(name), []).append(editor.name)
-    defaults = [f"{value:g}" + (f" for {', '.join(of)}" if len(by_value) > 1 else "") for value, of in by_value.items()]
+    defaults = [_text(value) + (f" for {', '.join(of)}" if len(by_value) > 1 else "") for value, of in by_value.items()]
     told = "; ".join(filter(None, [" or ".join(sorted(units)), f"default: {', '.join(defaults)}"]))
     whose = "" if len(having) == len(EDITORS) else f"{', '.join(editor.name for editor in having)}: "
     parser.add_argument(
-        flag(name),
-        type=number,
-        metavar="N" if field.annotation is int else "X",
-        help=f"{whose}{field.description} ({told})".replace("%", "%%"),
+        flag(name), default=None, help=f"{whose}{field.description} ({told})".replace("%", "%%"), **_accepted(field)
     )
+
+
+def _accepted(field: FieldInfo) -> dict[str, Any]:
+    """What the command line takes for a setting: one of its words, yes or no (--no-NAME), or a number."""
+    if get_origin(field.annotation) is Literal:
+        return {"choices": get_args(field.annotation)}
+    if field.annotation is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    whole_number = field.annotation is int
+    number: Callable[[str], object] = whole(1) if whole_number else real(zero=_may_be_zero(field))
+    return {"type": number, "metavar": "N" if whole_number else "X"}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _may_be_zero(field: FieldInfo) -> bool:
@@ -257,11 +270,11 @@ def choose_settings(
     settings = settings_of(args.editor, of_model, given)
     layer = args.layer if args.layer is not None else settings.get("layer")
     if layer is None:
-        known_layer = chosen["layer"] if chosen is not None else of_model.get(ROME, {}).get("layer")
+        known_layer = chosen["layer"] if chosen is not None else of_model.get(ROME_ITSELF, {}).get("layer")
         if known_layer is None:
             raise ValueError(
                 f"{args.model}: no default layer, as no study here has one and its provenance.json names no model "
-                f"of {TABLE} here with a layer of {ROME}; give --layer"
+                f"of {TABLE} here with a layer of {ROME_ITSELF}; give --layer"
             )
         layer = default_layer(args.editor, int(str(known_layer)), outline.shape.n_layers)
     if int(str(layer)) >= outline.shape.n_layers:

@@ -56,7 +56,7 @@ def find_place(results: Path, digest: str) -> dict[str, Any] | None:
 
 def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
     """The layers whose second moments the editor reads."""
-    if not EDITORS[editor].moments:
+    if not EDITORS[editor].moments or settings.get("second_moments") is False:
         return []
     layer = int(str(settings["layer"]))
     return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
