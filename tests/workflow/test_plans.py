@@ -85,6 +85,14 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
     assert rules == {"fetch_model", "screen_known_1000", "trace_facts", "gather_traces"}
 
 
+def test_a_data_set_is_kept_under_its_own_ending(clone: Path) -> None:
+    for file in ("knowledge_circuits/factual/graph.gv", "lre/factual/country_language.json"):
+        done = snakemake("-n", "--", f"results/data/{file}", cwd=clone)
+        assert planned(done) == {"fetch_dataset"}
+    refused = snakemake("-n", "--", "results/data/knowledge_circuits/factual/graph.gv.json", cwd=clone)
+    assert refused.returncode != 0
+
+
 def gpus_asked(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """How many GPUs each planned rule asks for; rules that never ask are missing."""
     assert done.returncode == 0, done.stdout + done.stderr
