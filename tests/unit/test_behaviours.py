@@ -151,7 +151,9 @@ def cases() -> pd.DataFrame:
     return frame.assign(right_by="a3.h1", same_head=frame["said_by"] == "a3.h1")
 
 
-def test_the_table_has_a_row_a_relation_with_enough_cases_and_one_of_all(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_table_has_a_row_for_each_relation_with_enough_cases_and_one_of_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     table = hallucination_table(cases(), "tiny").set_index("relation")
     assert list(table.index) == ["a", "all"]
     assert "b stands in the row of all alone" in caplog.text
@@ -166,6 +168,14 @@ def test_the_table_has_a_row_a_relation_with_enough_cases_and_one_of_all(caplog:
     assert (every["n"], every["n_mover"], every["n_right"]) == (5, 4, 4)
     assert every["overtaken_from"] == pytest.approx((0.65 + 0.5) / 2)  # relations weigh alike
     assert (every["said_by_wrong"], every["said_by_wrong_share"]) == ("a3.h1", 0.6)
+
+
+def test_the_table_stands_where_no_relation_has_a_mover() -> None:
+    of_movers = ["head", "to_subject", "attends", "writes_right", "writes_rival", "prefers_rival"]
+    table = hallucination_table(cases().drop(columns=of_movers), "tiny").set_index("relation")
+    assert table.loc["a", "overtaken_from"] == pytest.approx(0.65)
+    assert (table.loc["all", "n_mover"], table.loc["all", "head"]) == (0, "")
+    assert np.isnan(table.loc["all", "attends_wrong"])
 
 
 # Hops

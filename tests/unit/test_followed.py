@@ -342,6 +342,13 @@ def test_a_claim_without_a_case_is_unclear() -> None:
     assert np.isnan(row["value"])
 
 
+def test_claims_about_movers_are_unclear_where_no_relation_has_one() -> None:
+    shown = evidence()
+    table = claims_table(replace(shown, wrong=shown.wrong.drop(columns=["writes_rival", "writes_right"])), "tiny")
+    row = table.set_index("claim").loc["in wrong answers the mover head selects the wrong object"]
+    assert (row["holds"], row["n"]) == ("unclear", 0)
+
+
 def test_verdicts_go_by_the_whole_interval() -> None:
     assert verdict(bootstrap([1.0, 2.0]), 0.9) == "yes"
     assert verdict(Interval(0.5, 0.4, 0.6, 3), 0.7) == "no"

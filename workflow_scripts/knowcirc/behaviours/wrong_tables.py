@@ -31,6 +31,7 @@ MOST_OFTEN = {
     "right_by_wrong": ("wrong", "right_by"),
     "said_by_right": ("right", "said_by"),
 }
+OF_MOVERS = ("head", "to_subject", "attends", "writes_right", "writes_rival", "prefers_rival")
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,8 @@ def hallucination_table(cases: pd.DataFrame, model: str) -> pd.DataFrame:
     answers, n_right right ones, n_mover wrong answers of relations that have a mover. Rows of single relations have
     Wilson or bootstrap intervals over facts, that of all resamples relations.
     """
+    lacking = [name for name in OF_MOVERS if name not in cases]  # where no relation has a mover
+    cases = cases.assign(**dict.fromkeys(lacking))
     rows = []
     for relation, group in cases.groupby("relation", sort=True):
         counts = group["kind"].value_counts()

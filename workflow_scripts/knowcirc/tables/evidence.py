@@ -194,6 +194,8 @@ def wrong(measure: str, less: str | None = None) -> Callable[[Evidence], Interva
     """Mean of a measure over wrong answers, or of its difference to another measure of the same answers."""
 
     def read(evidence: Evidence) -> Interval:
+        if measure not in evidence.wrong:  # no relation has a mover
+            return NOTHING
         rows = evidence.wrong[evidence.wrong["kind"] == "wrong"].dropna(subset=[measure])
         values = rows[measure].astype(float) - (0.0 if less is None else rows[less].astype(float))
         return pooled(values.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
