@@ -17,6 +17,7 @@ from knowcirc.editing.editors import EDITORS, OfModel, read_editors, settings_of
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, check_layer, request
 from knowcirc.editing.making import default_layer, make_edit, make_edits
 from knowcirc.editing.moments import Moment
+from knowcirc.editing.scoring import placed
 from knowcirc.editing.settings import FineTuneSettings, MemitSettings, Part, RomeSettings, Token
 from knowcirc.editing.values import TOKENS, _contexts, keys_of, position_of, state_of
 from knowcirc.fields import Section
@@ -340,6 +341,34 @@ def test_the_projects_table_of_editors_is_right() -> None:
     assert set(table) <= set(read_models(CONFIG / "models.tsv"))
     assert table["smollm2-135m"]["rome"] == {"layer": 3}
     assert table["gpt2-medium"]["memit"] == {"steps": 20, "weight_decay": 0.5}
+
+
+VALUES = {"steps": 20, "learning_rate": 0.5, "weight_decay": 0.5, "kl_factor": 0.0625}
+TUNED = {"steps": 25, "learning_rate": 0.0005}
+
+
+@pytest.mark.parametrize(
+    ("model", "editor", "expected"),
+    [
+        ("gpt2-medium", "rome", {"layer": 8, "clamp": 3, **VALUES}),
+        ("gpt2-large", "rome", {"layer": 12, "clamp": 4, **VALUES}),
+        ("gpt2-xl", "rome", {"layer": 17, "clamp": 4, **VALUES}),
+        ("gpt2-xl", "r-rome", {"clamp": 4, **VALUES}),
+        ("gpt2-xl", "memit", {"layer": 17, "span": 5, "clamp": 0.75, "moment_weight": 20000, **VALUES}),
+        ("gpt2-xl", "ft", {"layer": 1, **TUNED}),
+        ("gpt2-medium", "ft-l", {"layer": 0, "bound": 0.002, **TUNED}),
+        ("gpt2-large", "ft-l", {"layer": 0, "bound": 0.001, **TUNED}),
+        ("gpt2-xl", "ft-l", {"layer": 0, "bound": 0.0005, **TUNED}),
+        ("gpt2-xl", "attn-edit", {"layer": 33, "steps": 25, "learning_rate": 0.001, "bound": 0.001}),
+    ],
+)
+def test_editors_are_set_as_romes_and_memits_code_publish(model: str, editor: str, expected: dict[str, object]) -> None:
+    own = read_editors(CONFIG / "editors.tsv")[model]
+    assert own[editor] == expected
+    settings = placed(editor, settings_of(editor, own, {}), {"layer": own["rome"]["layer"], "from": "editors.tsv"}, 48)
+    assert settings["layer"] == expected.get("layer", own["rome"]["layer"])
+    if editor == "memit":
+        assert list(memit.layers_below(17, 5)) == [13, 14, 15, 16, 17]
 
 
 @pytest.mark.parametrize(

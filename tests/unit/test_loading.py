@@ -85,7 +85,7 @@ def test_a_short_row_is_refused_by_its_first_missing_column(tmp_path: Path) -> N
     lines = TABLE.read_text("utf-8").splitlines()
     lines[-1] = "\t".join(lines[-1].split("\t")[:-1])
     (tmp_path / "models.tsv").write_text("\n".join(lines), "utf-8")
-    with pytest.raises(ValueError, match=r"tinyllama-1.1b.*licence"):
+    with pytest.raises(ValueError, match=r"tinyllama-1.1b-3t.*licence"):
         read_models(tmp_path / "models.tsv")
 
 
