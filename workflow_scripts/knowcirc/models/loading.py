@@ -18,6 +18,7 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from knowcirc.cache import cache_folder
 from knowcirc.models import folding
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
@@ -233,15 +234,3 @@ def check_stamp(folder: Path) -> Path:
         if path.is_file():
             digest.update(path.read_bytes())
     return cache_folder() / "checked" / digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where what was found out about models is kept: `~/.cache/knowcirc`, or under `XDG_CACHE_HOME`.
-
-    Raises:
-        ValueError: if there is no home.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcirc"
-    except RuntimeError:
-        raise ValueError("there is no home folder to keep a cache in; set XDG_CACHE_HOME") from None
