@@ -76,7 +76,7 @@ def check_sha256(origin: str, found: str, expected: str) -> None:
             log.warning("the sha256 of %s cannot be recorded (%s); a later download is not compared", origin, error)
     elif (first := read_json(record)["sha256"]) != found:
         raise ValueError(
-            f"{origin}: sha256 is {found}, but was {first} on the first download; if the change is right, delete {record}"
+            f"{origin}: sha256 is {found}, but was {first} on the first download; if that is right, delete {record}"
         )
 
 

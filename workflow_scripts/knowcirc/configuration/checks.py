@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from knowcirc.configuration.study import Study
+from knowcirc.configuration.study import EditingBase, Study
 from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import hint, lines_of
 
@@ -56,7 +56,8 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         for name in study.models
         if name not in models
     ]
-    lines += _layer_errors(study.editing.circuits.layers, models)
+    editing = cast(EditingBase, study.editing)  # made from the registry, which the type checker does not see
+    lines += _layer_errors(editing.circuits.layers, models)
     names = study.relations.names
     lines += [
         f"relations.names: unknown relation {name!r}{hint(name, sorted(relations))}"
