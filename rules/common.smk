@@ -12,6 +12,7 @@ from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (
     EDITORS,
     UNEDITED,
+    depth_layers,
     read_editors,
     settings_of as settings_of_editor,
 )
@@ -40,8 +41,9 @@ try:
     DATASETS = {
         row.dataset: row for row in read_rows(ROOT / "config/datasets.tsv", DatasetRow)
     }
+    DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
     # Every setting, with its default where the files leave it out.
-    config.update(read_study(config, ROOT, list(MODELS), list(DATASETS)))
+    config.update(read_study(config, ROOT, DEPTHS, list(DATASETS)))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -409,6 +411,12 @@ def settings_of_seen_editor(wildcards) -> dict[str, dict[str, object]]:
     if editor == UNEDITED:
         return {}
     return {editor: settings_of_model(editor, wildcards.model)}
+
+
+def layers_of_followed(wildcards) -> list[int]:
+    """The layers at which edits are followed: the model's own, else those at shares of its depth."""
+    seen, model = config["editing"]["circuits"], wildcards.model
+    return seen["layers"].get(model) or depth_layers(seen["depths"], DEPTHS[model])
 
 
 def clamp_of_sweep(wildcards) -> float:

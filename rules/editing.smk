@@ -302,7 +302,7 @@ rule follow_edits:
             within=config, dpath="editing/circuits/standing_records"
         ),
         records=lookup(within=config, dpath="editing/circuits/records"),
-        depths=lookup(within=config, dpath="editing/circuits/depths"),
+        layers=layers_of_followed,
         heads=lookup(within=config, dpath="heads"),
         code=editing_digest(
             "follow_edits",

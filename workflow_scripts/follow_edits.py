@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.graph import Graph
-from knowcirc.edited.followed import Finders, depth_layers, follow
+from knowcirc.edited.followed import Finders, follow
 from knowcirc.editing.edits import Edit, Request, request
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.scoring import placed_editors, read_material, read_records
@@ -23,9 +23,8 @@ def main(job: Job) -> None:
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
     material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
-    n_layers = model.transformer.shape.n_layers
     settings = placed_editors(job, model)
-    places = [(editor, layer) for editor in settings for layer in depth_layers(params.depths, n_layers)]
+    places = [(editor, layer) for editor in settings for layer in params.layers]
     ways = [CircuitSettings(**way) for way in (params.circuits, params.standing)]
 
     def make(editor: str, layer: int, requested: Request) -> Edit:

@@ -108,7 +108,7 @@ def measure_tracing_growth(*, quick: bool, rounds: int) -> list[dict[str, object
 
 def _time(layers: int, tokens: int, draws: int, rounds: int) -> float:
     network: Any = random_transformer(Point("llama", layers))
-    model = LanguageModel(Weights({}), SimpleNamespace(), None, packed(network), Path())  # type: ignore[arg-type]
+    model = LanguageModel(Weights({}), SimpleNamespace(), None, packed(network), Path(), network)
     ids = torch.randint(1, 1000, (tokens,), generator=torch.Generator().manual_seed(1))
     prompt = Prompt("", tuple(ids.tolist()), (1, 3), "", (1,))
     settings = TraceSettings(0.3, draws, WINDOW, SEED, (*KINDS, *SEVERED))

@@ -460,16 +460,17 @@ def _changed(before: Path, after: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_fine_tuning_edits_one_matrix(
+def test_fine_tuning_edits_one_module(
     family: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture
 ) -> None:
     folder = request.getfixturevalue(family)
     options = ["--editor", "ft-m", "--layer", "1", "--learning-rate", "0.05", "--steps", "60"]
     run("edit", folder, "--ids", "5,6,7,8", "--answer-id", "9,10", *options, "--out", "new/edited")
-    name = {"llama": "model.layers.1.mlp.down_proj.weight", "gpt2": "transformer.h.1.mlp.c_proj.weight"}[family]
-    assert _changed(folder, Path("new/edited")) == {name}
+    module = "transformer.h.1.mlp.c_proj."
+    names = {"llama": ["model.layers.1.mlp.down_proj.weight"], "gpt2": [f"{module}weight", f"{module}bias"]}[family]
+    assert _changed(folder, Path("new/edited")) == set(names)
     out = capsys.readouterr().out
-    assert name in out
+    assert ", ".join(names) in out
     edit = json.loads(Path("new/edited/provenance.json").read_text())["edit"]
     chosen = [_nll(Path("new/edited"), [5, 6, 7, 8], 9), _nll(Path("new/edited"), [5, 6, 7, 8, 9], 10)]
     assert edit["p_after"] == pytest.approx(np.exp(-np.mean(chosen)), rel=1e-3)

@@ -17,7 +17,9 @@ from knowcirc.configuration.study import Study, default
 from knowcirc.models.table import read_models
 
 FOLDER = Path(__file__).parents[2] / "config"
-MODELS = read_models(FOLDER / "models.tsv")
+MODELS = {name: row.n_layers for name, row in read_models(FOLDER / "models.tsv").items()}
+BELOW = {"paper": ["lre"], "paper-small": ["lre", "paper"]}
+"""The files that a file is laid over, besides config.yaml."""
 RELATIONS = {path.stem for path in (FOLDER / "facts").glob("*.yaml")}
 Change = Callable[[dict[str, Any]], object]
 
@@ -40,7 +42,7 @@ def test_the_shipped_configuration_has_no_errors(config: dict[str, Any]) -> None
     assert setting_errors(config) == []
     assert wrong_names(config) == []
     assert setting_errors(shipped()) == []
-    assert read_study(shipped(), FOLDER.parent, list(MODELS), []) == config
+    assert read_study(shipped(), FOLDER.parent, MODELS, []) == config
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method.startswith("eap")])
@@ -134,6 +136,27 @@ def test_an_unknown_model_is_named_with_those_there_are(config: dict[str, Any]) 
     assert lines[1].startswith("models: '??' is not in models.tsv (known: ")
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ({"gpt2-medium": [0, 23]}, []),
+        ({"gpt2-mediun": [0]}, ["'gpt2-mediun' is not in models.tsv, did you mean 'gpt2-medium'?"]),
+        ({"gpt2-medium": [0, 24]}, ["layer 24 does not exist; the model has layers 0 to 23"]),
+        ({"gpt2-medium": []}, ["should have at least 1 item"]),
+        ({"gpt2-medium": [6, 6]}, ["6 stands twice; keep one"]),
+        ({"gpt2-medium": [-1]}, ["-1 should be greater than or equal to 0"]),
+    ],
+)
+def test_the_layers_at_which_a_models_edits_are_followed_must_exist(
+    config: dict[str, Any], layers: dict[str, list[int]], expected: list[str]
+) -> None:
+    config["editing"]["circuits"]["layers"] = layers
+    lines = setting_errors(config) or wrong_names(config)
+    assert len(lines) == len(expected)
+    assert all(line.startswith("editing.circuits.layers") for line in lines)
+    assert all(part in line for part, line in zip(expected, lines, strict=True))
+
+
 def test_a_mirror_and_a_corpus_must_exist(config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("words", "utf-8")
 
@@ -192,7 +215,7 @@ def test_a_gpu_is_used_where_it_is_asked_for_or_shown(
 
 
 def test_settings_that_are_left_out_have_their_defaults() -> None:
-    study = read_study(shipped(), FOLDER.parent, list(MODELS), [])
+    study = read_study(shipped(), FOLDER.parent, MODELS, [])
     assert study["circuits"]["share"] == default("circuits/share") == 0.1
     assert study["editing"]["ft-l"]["bound"] is None  # the model's
     with pytest.raises(ValueError, match="relations/names has no default"):
@@ -231,12 +254,14 @@ def test_the_reference_of_settings_is_up_to_date() -> None:
 def test_a_study_is_checked_whole(config: dict[str, Any]) -> None:
     wrong = changed(config, lambda c: c["facts"].update(hits=0, xyz=1))
     with pytest.raises(ValueError, match=r"(?s)the configuration is not right:\n  facts\.hits.*\n  facts: unknown key"):
-        read_study(wrong, FOLDER.parent, list(MODELS), [])
+        read_study(wrong, FOLDER.parent, MODELS, [])
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_study_is_right(path: Path) -> None:
     rows = [line.split("\t")[0] for line in (FOLDER / "datasets.tsv").read_text("utf-8").splitlines()]
     merged: dict[str, Any] = shipped()
-    update_config(merged, yaml.safe_load(path.read_text("utf-8")))
-    read_study(merged, FOLDER.parent, list(MODELS), [row for row in rows if "/" in row])
+    below = [FOLDER / f"{name}.yaml" for name in BELOW.get(path.stem, ())]
+    for each in (*below, path):
+        update_config(merged, yaml.safe_load(each.read_text("utf-8")))
+    read_study(merged, FOLDER.parent, MODELS, [row for row in rows if "/" in row])

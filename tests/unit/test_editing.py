@@ -17,6 +17,7 @@ from knowcirc.editing.editors import EDITORS, OfModel, read_editors, settings_of
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, check_layer, request
 from knowcirc.editing.making import default_layer, make_edit, make_edits
 from knowcirc.editing.moments import Moment
+from knowcirc.editing.scoring import placed
 from knowcirc.editing.settings import FineTuneSettings, MemitSettings, Part, RomeSettings, Token
 from knowcirc.editing.values import TOKENS, _contexts, keys_of, position_of, state_of
 from knowcirc.fields import Section
@@ -96,11 +97,14 @@ def test_a_matrix_is_named_as_the_parameter_that_holds_it(model: LanguageModel) 
     assert [name.split(".")[-2] for name in names] == expected
 
 
-def test_folded_attention_is_held_by_no_parameter(load_tiny: Loader) -> None:
+def test_weights_of_a_folded_model_are_named_as_its_own(load_tiny: Loader) -> None:
     model = load_tiny("gpt2", processing="folded")
     assert Matrix(1).name(model) == "transformer.h.1.mlp.c_proj.weight"
+    assert Matrix(1, bias=True).name(model) == "transformer.h.1.mlp.c_proj.bias"
+    assert Matrix(1, "query").name(model) == "transformer.h.1.attn.c_attn.weight"
+    assert Matrix(1, "value", bias=True).name(model) == "transformer.h.1.attn.c_attn.bias"
     with pytest.raises(ValueError, match="query of layer 1: no parameter"):
-        Matrix(1, "query").name(model)
+        Matrix(1, "query").name(replace(model, own=model.transformer))
 
 
 def test_an_edit_is_undone_after_an_exception(name: str, load_tiny: Loader) -> None:
@@ -260,13 +264,14 @@ def test_a_stronger_kl_factor_moves_the_essence_less(editable: LanguageModel) ->
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_fine_tuning_lowers_the_loss_by_one_matrix(editable: LanguageModel, layer: int) -> None:
+def test_fine_tuning_lowers_the_loss_by_one_module(editable: LanguageModel, layer: int) -> None:
     made, before = request_for(editable), snapshot(editable)
     loss = target_nll(editable, made.prompt.ids, made.target)
     edit = fine_tuning.edit(editable, made, other(FT, layer=layer))
     assert changed(editable, before) == set()
     with applied(editable, edit):
-        assert changed(editable, before) == {editable.transformer.mlp_out_names[layer]}
+        matrix = editable.own.mlp_out_names[layer]
+        assert changed(editable, before) == {matrix, matrix.replace(".weight", ".bias")} & set(before)
         assert target_nll(editable, made.prompt.ids, made.target) < loss - 1.0
 
 
@@ -339,6 +344,34 @@ def test_the_projects_table_of_editors_is_right() -> None:
     assert set(table) <= set(read_models(CONFIG / "models.tsv"))
     assert table["smollm2-135m"]["rome"] == {"layer": 3}
     assert table["gpt2-medium"]["memit"] == {"steps": 20, "weight_decay": 0.5}
+
+
+VALUES = {"steps": 20, "learning_rate": 0.5, "weight_decay": 0.5, "kl_factor": 0.0625}
+TUNED = {"steps": 25, "learning_rate": 0.0005}
+
+
+@pytest.mark.parametrize(
+    ("model", "editor", "expected"),
+    [
+        ("gpt2-medium", "rome", {"layer": 8, "clamp": 3, **VALUES}),
+        ("gpt2-large", "rome", {"layer": 12, "clamp": 4, **VALUES}),
+        ("gpt2-xl", "rome", {"layer": 17, "clamp": 4, **VALUES}),
+        ("gpt2-xl", "r-rome", {"clamp": 4, **VALUES}),
+        ("gpt2-xl", "memit", {"layer": 17, "span": 5, "clamp": 0.75, "moment_weight": 20000, **VALUES}),
+        ("gpt2-xl", "ft", {"layer": 1, **TUNED}),
+        ("gpt2-medium", "ft-l", {"layer": 0, "bound": 0.002, **TUNED}),
+        ("gpt2-large", "ft-l", {"layer": 0, "bound": 0.001, **TUNED}),
+        ("gpt2-xl", "ft-l", {"layer": 0, "bound": 0.0005, **TUNED}),
+        ("gpt2-xl", "attn-edit", {"layer": 33, "steps": 25, "learning_rate": 0.001, "bound": 0.001}),
+    ],
+)
+def test_editors_are_set_as_romes_and_memits_code_publish(model: str, editor: str, expected: dict[str, object]) -> None:
+    own = read_editors(CONFIG / "editors.tsv")[model]
+    assert own[editor] == expected
+    settings = placed(editor, settings_of(editor, own, {}), {"layer": own["rome"]["layer"], "from": "editors.tsv"}, 48)
+    assert settings["layer"] == expected.get("layer", own["rome"]["layer"])
+    if editor == "memit":
+        assert list(memit.layers_below(17, 5)) == [13, 14, 15, 16, 17]
 
 
 @pytest.mark.parametrize(
@@ -457,7 +490,8 @@ def test_bounded_fine_tuning_stays_in_its_bound(editable: LanguageModel, parts: 
     for matrix, weight in edit.weights.items():
         moved = (weight - matrix.view(editable.transformer)).abs()
         assert float(moved.max()) <= 2e-3 * (1 + 1e-9)
-        assert float((moved > 0.99 * 2e-3).double().mean()) > 0.1  # the bound holds many entries back
+        if matrix != Matrix(LAYER, "key", bias=True):  # adds the same to all scores of a query, and so has no gradient
+            assert float((moved > 0.99 * 2e-3).double().mean()) > 0.1  # the bound holds many entries back
 
 
 def test_ft_reads_all_target_tokens_at_the_prompts_end(editable: LanguageModel) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_short_row_is_refused_by_its_first_missing_column(tmp_path: Path) -> N
     lines = TABLE.read_text("utf-8").splitlines()
     lines[-1] = "\t".join(lines[-1].split("\t")[:-1])
     (tmp_path / "models.tsv").write_text("\n".join(lines), "utf-8")
-    with pytest.raises(ValueError, match=r"tinyllama-1.1b.*licence"):
+    with pytest.raises(ValueError, match=r"tinyllama-1.1b-3t.*licence"):
         read_models(tmp_path / "models.tsv")
 
 
@@ -491,6 +492,43 @@ def test_a_hub_model_is_fetched_at_its_revision(
     assert (repository, settings["revision"], settings["local_files_only"]) == ("someone/tiny", "abc", False)
     old, new = (load(folder, device="cpu") for folder in (folders["gpt2"], tmp_path))
     assert torch.equal(old.transformer.logits(IDS), new.transformer.logits(IDS))
+
+
+def test_the_weights_of_a_hub_model_are_recorded_at_first_and_compared_afterwards(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    held = tmp_path / "hub"
+    shutil.copytree(folders["llama"], held)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(held))
+    digest = hashlib.sha256((held / "model.safetensors").read_bytes()).hexdigest()
+    pinned, free = (row("hub", "someone/tiny", sha256=sha256) for sha256 in ("0" * 64, ""))
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=f"someone/tiny@main: sha256 is {digest}, expected 0000") as error:
+        fetch(pinned, out, mirror=None, offline=True)
+    message(error)
+    fetch(row("hub", "someone/tiny", sha256=digest), out, mirror=None, offline=True)
+    assert not (tmp_path / "cache/knowcirc/downloads").exists()
+    for _ in range(2):
+        fetch(free, out, mirror=None, offline=True)
+    (record,) = (tmp_path / "cache/knowcirc/downloads").iterdir()
+    assert json.loads(record.read_text("utf-8")) == {"origin": "weights of someone/tiny@main", "sha256": digest}
+    shutil.rmtree(held)
+    shutil.copytree(folders["llama_biased"], held)
+    with pytest.raises(ValueError, match=f"but was {digest} on the first download; .* delete") as error:
+        fetch(free, tmp_path / "other", mirror=None, offline=True)
+    message(error)
+    assert not (tmp_path / "other").exists()
+    fetch(row("hub", "someone/tiny", revision="abc"), out, mirror=None, offline=True)  # another revision is another
+    (held / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds no safetensors"):
+        fetch(free, tmp_path / "other", mirror=None, offline=True)
+
+
+def test_models_of_the_hub_are_pinned_at_commits() -> None:
+    rows = read_models(TABLE).values()
+    assert all(re.fullmatch("[0-9a-f]{40}", each.revision) for each in rows if each.source == "hub")
+    assert all(re.fullmatch("([0-9a-f]{64})?", each.sha256) for each in rows)
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -63,14 +63,55 @@ def changed(folder: Path, text: str) -> list[str]:
     return ["config/test.yaml", "change.yaml"]
 
 
-@pytest.mark.parametrize("name", ["config", "test", "full", "counts", "lre", "paper"])
+BELOW = {"paper": ["lre"], "paper-small": ["lre", "paper"]}
+"""The files that a configuration is laid over, besides config.yaml."""
+
+
+def files_of(name: str) -> list[str]:
+    """A configuration's files as arguments."""
+    return ["--configfile", *(f"config/{each}.yaml" for each in (*BELOW.get(name, ()), name))]
+
+
+@pytest.mark.parametrize("name", ["config", "test", "full", "counts", "lre", "paper", "paper-small"])
 def test_every_configuration_plans_a_whole_study_without_network_or_model(clone: Path, name: str) -> None:
-    below = ["config/lre.yaml"] if name == "paper" else []
-    rules = planned(snakemake("-n", "--configfile", *below, f"config/{name}.yaml", cwd=clone))
+    rules = planned(snakemake("-n", *files_of(name), cwd=clone))
     expected = {"fetch_model", "trace_facts", "discover_circuits", "edit_facts", "compare_edited_circuits"}
     assert expected | {"study_hallucination", "study_in_context", "build_report", "check_artifacts"} <= rules
-    assert ("fetch_dataset" in rules) == (name in ("lre", "paper"))
-    assert ("screen_known_1000" in rules) == (name == "paper")
+    assert ("fetch_dataset" in rules) == (name in ("lre", *BELOW))
+    assert ("screen_known_1000" in rules) == (name in BELOW)
+
+
+def test_romes_tables_of_its_own_model_need_no_circuit(clone: Path) -> None:
+    tables = ("editing_scores", "zsre_scores", "causal_effects", "causal_effects_severed")
+    targets = [f"results-paper/gpt2-xl/tables/{name}.csv" for name in tables]
+    rules = planned(snakemake("-n", *files_of("paper"), "--", *targets, cwd=clone))
+    assert {"fetch_model", "estimate_moments", "trace_facts", "edit_facts", "tabulate_editing_scores"} <= rules
+    assert not [name for name in rules if "circuit" in name or "sweep" in name]
+
+
+TOLD = """
+for model in config["models"]:
+    print("followed at", layers_of_followed(type("Wildcards", (), {"model": model})))
+"""
+"""What makes a dry run tell a parameter of a rule."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layers"),
+    [
+        ([*files_of("paper-small"), "--config", "models=[gpt2-medium]"], "0, 6, 12, 18, 23"),
+        ([*files_of("paper-small"), "--config", "models=[gpt2-large]"], "3, 14, 25"),
+        ([], "3, 12, 21"),
+    ],
+)
+def test_edits_are_followed_at_the_models_own_layers_or_at_shares_of_its_depth(
+    clone: Path, arguments: list[str], layers: str
+) -> None:
+    text = (clone / "rules/common.smk").read_text("utf-8")
+    (clone / "rules/common.smk").write_text(text + TOLD, "utf-8")
+    done = snakemake("-n", *arguments, cwd=clone)
+    assert "follow_edits" in planned(done)
+    assert f"followed at [{layers}]" in done.stdout + done.stderr
 
 
 def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone: Path) -> None:

@@ -43,7 +43,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "edit",
         "change facts in the weights and save the model",
-        text="Writes a Hugging Face folder (float32) in which the edited matrices differ, and prints the target's "
+        text="Writes a Hugging Face folder (float32) in which the edited weights differ, and prints the target's "
         "probability before and after. rome, r-rome and memit need second moments of the layers' keys: those of "
         "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
         "(minutes) and kept in ~/.cache/knowcirc for the next edit. Settings that are not given are the model's in "

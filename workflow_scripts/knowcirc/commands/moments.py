@@ -9,6 +9,7 @@ from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from knowcirc.cache import cache_folder
 from knowcirc.commands.models import Outline
 from knowcirc.configuration.study import default
 from knowcirc.editing.moments import (
@@ -21,7 +22,7 @@ from knowcirc.editing.moments import (
     second_moments,
 )
 from knowcirc.files import read_json, write_json
-from knowcirc.models.loading import LanguageModel, cache_folder
+from knowcirc.models.loading import LanguageModel
 
 Corpus = Iterator[Int[Tensor, "batch pos"]]
 SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it

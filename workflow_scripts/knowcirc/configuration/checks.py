@@ -6,21 +6,23 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from knowcirc.configuration.study import Study
+from knowcirc.configuration.study import EditingBase, Study
 from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import hint, lines_of
 
 DEVICES = Path("/dev")
 
 
-def read_study(config: Mapping[str, Any], root: Path, models: Sequence[str], datasets: Sequence[str]) -> dict[str, Any]:
+def read_study(
+    config: Mapping[str, Any], root: Path, models: Mapping[str, int], datasets: Sequence[str]
+) -> dict[str, Any]:
     """All settings of a study, those that the configuration leaves out with their defaults.
 
-    `models` are the rows of models.tsv, `datasets` those of datasets.tsv.
+    `models` are the rows of models.tsv with their numbers of layers, `datasets` the rows of datasets.tsv.
 
     Raises:
         ValueError: with one line for each mistake: where it stands, what is wrong, and what may have been meant.
@@ -44,13 +46,18 @@ def setting_errors(config: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def reference_errors(study: Study, models: Collection[str], relations: Collection[str]) -> list[str]:
-    """One line for each name in the configuration that no table or relation file has, and other contradictions."""
+def reference_errors(study: Study, models: Mapping[str, int], relations: Collection[str]) -> list[str]:
+    """One line for each name in the configuration that no table or relation file has, and other contradictions.
+
+    `models` are those of models.tsv with their numbers of layers.
+    """
     lines = [
         f"models: {name!r} is not in models.tsv{hint(name, list(models))}"
         for name in study.models
         if name not in models
     ]
+    editing = cast(EditingBase, study.editing)  # made from the registry, which the type checker does not see
+    lines += _layer_errors(editing.circuits.layers, models)
     names = study.relations.names
     lines += [
         f"relations.names: unknown relation {name!r}{hint(name, sorted(relations))}"
@@ -79,6 +86,21 @@ def reference_errors(study: Study, models: Collection[str], relations: Collectio
         lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
+    return lines
+
+
+def _layer_errors(layers: Mapping[str, Sequence[int]], models: Mapping[str, int]) -> list[str]:
+    """One line for each model whose edited layers are given and that no table has, and for each layer that is none."""
+    place, lines = "editing.circuits.layers", []
+    for name, chosen in layers.items():
+        if name not in models:
+            lines.append(f"{place}: {name!r} is not in models.tsv{hint(name, list(models))}")
+            continue
+        lines += [
+            f"{place}.{name}: layer {layer} does not exist; the model has layers 0 to {models[name] - 1}"
+            for layer in chosen
+            if layer >= models[name]
+        ]
     return lines
 
 

@@ -18,9 +18,9 @@ HEAD = """# Settings of a study
 Made from the settings themselves by `python -m knowcirc.configuration`; do not edit it.
 
 `config.yaml` is the default study; it gives all settings that have no default. `full.yaml` (all relations), `lre.yaml`
-(LRE's relations), `paper.yaml` (the papers' models, over `lre.yaml`), `counts.yaml` (their counts, over any) and
-`test.yaml` (the study at its smallest) hold their differences from it: `snakemake --configfile config/full.yaml`. One
-value: `--config seed=1`. Maps merge, lists replace.
+(LRE's relations), `paper.yaml` (the papers' models, over `lre.yaml`), `paper-small.yaml` (a cut of it, over both),
+`counts.yaml` (the papers' counts, over any) and `test.yaml` (the study at its smallest) hold their differences from it:
+`snakemake --configfile config/full.yaml`. One value: `--config seed=1`. Maps merge, lists replace.
 
 Tables beside them: `models.tsv`, `editors.tsv` and `datasets.tsv` (tab-separated; their comments say what the columns
 are), and `facts/`, the built-in relations.

@@ -133,6 +133,9 @@ class EditedCircuits(Section):
     depths: Annotated[list[Below1], Field(min_length=1)] = setting(
         [0.1, 0.4, 0.7], "edited layers, as shares of the model's depth", source="KC 5"
     )
+    layers: dict[str, Annotated[list[Natural], Field(min_length=1), Different]] = setting(
+        {}, "edited layers of a model, from 0, instead of those at `depths`", source="KC Fig. 11 to 13"
+    )
 
 
 class Sweep(Section):

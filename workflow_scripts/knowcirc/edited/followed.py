@@ -53,15 +53,6 @@ class Finders:
         return cls(single.method, finder(graph, single), seeds)
 
 
-def depth_layers(depths: list[float], n_layers: int) -> list[int]:
-    """The layers at shares of the depth.
-
-    >>> depth_layers([0.1, 0.4, 0.99], 30)
-    [3, 12, 29]
-    """
-    return sorted({min(n_layers - 1, int(depth * n_layers)) for depth in depths})
-
-
 def prompts_of_record(model: LanguageModel, record: Record, request: Prompt) -> dict[str, Prompt]:
     """The request with the true object as its answer, a neighbour, and an unrelated fact where the record has one."""
     found = {"request": tokenise(model.text, request.text, record.target_true, record.subject)}

@@ -4,7 +4,7 @@ A new editor is a module with a function like `rome.edit_requests`, and an entry
 workflow and the command line read the registry on every start.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,15 @@ def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str,
         known[row.setting] = int(row.value) if whole else row.value
         read(editor.settings, {"layer": 0} | known, f"{path}: row of {row.model!r}, {row.editor}")
     return found
+
+
+def depth_layers(depths: Sequence[float], n_layers: int) -> list[int]:
+    """The layers at shares of the depth.
+
+    >>> depth_layers([0.1, 0.4, 0.99], 30)
+    [3, 12, 29]
+    """
+    return sorted({min(n_layers - 1, int(depth * n_layers)) for depth in depths})
 
 
 def settings_of(editor: str, of_model: OfModel, given: Mapping[str, object]) -> dict[str, object]:

@@ -1,12 +1,13 @@
-"""Edits: new values of weight matrices, applied in place and undone to the last bit.
+"""Edits: new values of weight matrices and biases, applied in place and undone to the last bit.
 
 An editor is a function `(model, request, ...) -> Edit` of its own module; `editors.py` names them. An edit keeps
-the difference as whole matrices, so that applying it writes each matrix once and undoing restores the copy.
+whole matrices, so that applying it writes each matrix once and undoing restores the copy. It is of the model's own
+weights, however these are folded for the forward pass: folding follows the edit.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from knowcirc.editing.moments import Moment
 from knowcirc.editing.settings import Part
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.packing import repacked
 from knowcirc.models.transformer import Transformer
 
 
@@ -42,24 +42,43 @@ class Request:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Matrix:
-    """Which weights: a layer's MLP output matrix, or the query, key or value matrices of all its heads together."""
+    """Which weights: a layer's MLP output matrix, or the query, key or value matrices of all its heads together.
+
+    `bias`: what is added to the matrix's product, instead of the matrix.
+    """
 
     layer: int
     part: Part = "mlp_out"
+    bias: bool = False
 
     def view(self, network: Transformer) -> Tensor:
-        """The weights in place: d_model x d_mlp, or head x d_head x d_model."""
-        block = network.blocks[self.layer]
-        views = {"query": block.attention.w_q, "key": block.attention.w_k, "value": block.attention.w_v}
-        return block.mlp.w_out if self.part == "mlp_out" else views[self.part]
+        """The weights in place: d_model x d_mlp, or head x d_head x d_model; a bias lacks the last axis.
+
+        Raises:
+            ValueError: if there is no such bias.
+        """
+        if (found := self.find(network)) is None:
+            raise ValueError(f"{self.part} of layer {self.layer} has no bias in this model")
+        return found
+
+    def find(self, network: Transformer) -> Tensor | None:
+        """The same; None for a bias that the model does not have."""
+        mlp, attention = network.blocks[self.layer].mlp, network.blocks[self.layer].attention
+        pairs = {
+            "mlp_out": (mlp.w_out, mlp.b_out),
+            "query": (attention.w_q, attention.b_q),
+            "key": (attention.w_k, attention.b_k),
+            "value": (attention.w_v, attention.b_v),
+        }
+        return pairs[self.part][self.bias]
 
     def name(self, model: LanguageModel) -> str:
         """The Hugging Face parameter that holds them.
 
         Raises:
-            ValueError: if they are copies (of a folded model), which no parameter holds.
+            ValueError: if none of the model's weights does.
         """
-        memory = self.view(model.transformer).data_ptr()
+        memory = self.view(model.own).data_ptr()
         for name, weights in model.weights.items():
             if 0 <= memory - weights.data_ptr() < weights.nbytes:
                 return name
@@ -68,7 +87,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """New values of weight matrices, and what the editor reports of its work."""
+    """New values of weight matrices and biases, and what the editor reports of its work."""
 
     weights: dict[Matrix, Tensor]
     report: dict[str, float]
@@ -93,15 +112,15 @@ def request(model: LanguageModel, template: str, subject: str, target: str) -> R
 
 @contextlib.contextmanager
 def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
-    """The edited model: the same network with the edit's matrices in place (none: as it is).
+    """The edited model: the same network with the edit's weights in place (none: as it is).
 
-    Within the block use what it yields: a packed transformer sees the edit only there. On leaving, the old matrices
-    are back, bit by bit.
+    Within the block use what it yields: a folded or packed transformer sees the edit only there. On leaving, the old
+    weights are back, bit by bit.
 
     Raises:
         ValueError: if an edited layer does not exist.
     """
-    network = model.transformer
+    network = model.own
     weights = {} if edit is None else edit.weights
     for matrix in weights:
         check_layer(model, matrix.layer)
@@ -110,7 +129,7 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
         with torch.no_grad():
             for matrix, weight in weights.items():
                 matrix.view(network).copy_(weight)
-        yield replace(model, transformer=repacked(network, {matrix.layer for matrix in weights}))
+        yield model.refreshed({matrix.layer for matrix in weights})
     finally:
         with torch.no_grad():
             for matrix, weight in old.items():

@@ -7,21 +7,23 @@
 | FT-M | MLP output | the target's tokens, each after those before it | none |
 | AttnEdit | queries, keys, values of a late layer | as FT | as FT+L (ROME, section 3.4) |
 
+The matrices' biases are trained, too, where the model has any: ROME's code chooses parameters by the name of their
+module. They are the model's own, whatever is folded for the forward pass.
+
 Adam, at most `steps` steps, until the loss falls below `stop_loss`. Only the layers from the edited one up are run at
 each step.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, check_layer
-from knowcirc.editing.settings import FineTuneSettings, Part
-from knowcirc.models.layers import Attention, Block, Mlp
+from knowcirc.editing.settings import FineTuneSettings
+from knowcirc.models.layers import Block
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import Transformer
 
 
 def edit_requests(
@@ -32,7 +34,7 @@ def edit_requests(
 
 
 def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> Edit:
-    """The edit of one layer's matrices by gradient descent on the target's tokens.
+    """The edit of one layer's matrices and their biases by gradient descent on the target's tokens.
 
     Raises:
         ValueError: if the layer does not exist.
@@ -45,13 +47,16 @@ def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> 
         before = network.embed(model.batch([request.prompt.ids + teacher]))
         for layer in range(settings.layer):
             before = network.advance(layer, before)
-    matrices = [Matrix(settings.layer, part) for part in settings.parts]
-    old = [matrix.view(network) for matrix in matrices]
+    trained = [Matrix(settings.layer, part, bias) for bias in (False, True) for part in settings.parts]
+    found = {matrix: weight for matrix in trained if (weight := matrix.find(model.own)) is not None}
+    old = list(found.values())
     weights = [weight.detach().clone().contiguous().requires_grad_() for weight in old]
     adam = torch.optim.Adam(weights, lr=settings.learning_rate)
     for step in range(settings.steps):  # noqa: B007
         with torch.enable_grad():
-            tuned = _with_weights(network, settings.layer, dict(zip(settings.parts, weights, strict=True)))
+            block = _with_weights(model.own.blocks[settings.layer], dict(zip(found, weights, strict=True)))
+            blocks = (*network.blocks[: settings.layer], block, *network.blocks[settings.layer + 1 :])
+            tuned = replace(network, blocks=blocks)
             x = before
             for layer in range(settings.layer, network.shape.n_layers):
                 x = tuned.advance(layer, x)
@@ -64,8 +69,8 @@ def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> 
         adam.step()
         if settings.bound is not None:
             _bound(weights, old, settings.bound)
-    found = {matrix: weight.detach() for matrix, weight in zip(matrices, weights, strict=True)}
-    return Edit(found, {"steps": float(step + 1), "nll": loss.item()})
+    new = {matrix: weight.detach() for matrix, weight in zip(found, weights, strict=True)}
+    return Edit(new, {"steps": float(step + 1), "nll": loss.item()})
 
 
 @torch.no_grad()
@@ -74,17 +79,24 @@ def _bound(weights: list[Tensor], old: list[Tensor], bound: float) -> None:
         weight.copy_(torch.clamp(weight, start - bound, start + bound))
 
 
-def _with_weights(network: Transformer, layer: int, weights: dict[Part, Tensor]) -> Transformer:
-    """The network whose layer reads other matrices, unpacked so that gradients reach them."""
-    block = network.blocks[layer]
-    mlp = Mlp(**{each.name: getattr(block.mlp, each.name) for each in fields(Mlp)})
-    attention = Attention(**{each.name: getattr(block.attention, each.name) for each in fields(Attention)})
-    mlp = replace(mlp, w_out=weights.get("mlp_out", mlp.w_out))
-    attention = replace(
-        attention,
-        w_q=weights.get("query", attention.w_q),
-        w_k=weights.get("key", attention.w_k),
-        w_v=weights.get("value", attention.w_v),
+def _with_weights(block: Block, weights: dict[Matrix, Tensor]) -> Block:
+    """The layer that reads other weights, through which gradients reach them."""
+    given = {(matrix.part, matrix.bias): weight for matrix, weight in weights.items()}
+    mlp, attention = block.mlp, block.attention
+    return replace(
+        block,
+        mlp=replace(
+            mlp,
+            w_out=given.get(("mlp_out", False), mlp.w_out),
+            b_out=given.get(("mlp_out", True), mlp.b_out),
+        ),
+        attention=replace(
+            attention,
+            w_q=given.get(("query", False), attention.w_q),
+            w_k=given.get(("key", False), attention.w_k),
+            w_v=given.get(("value", False), attention.w_v),
+            b_q=given.get(("query", True), attention.b_q),
+            b_k=given.get(("key", True), attention.b_k),
+            b_v=given.get(("value", True), attention.b_v),
+        ),
     )
-    changed = Block(block.norm1, attention, block.norm2, mlp)
-    return replace(network, blocks=(*network.blocks[:layer], changed, *network.blocks[layer + 1 :]))

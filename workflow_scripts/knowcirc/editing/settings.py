@@ -71,7 +71,7 @@ class MemitSettings(ValueSettings):
 
 
 class FineTuneSettings(Section):
-    """How a layer's matrices are trained on the target's tokens."""
+    """How a layer's matrices and their biases are trained on the target's tokens."""
 
     layer: Natural = setting(..., "the edited layer, from 0")
     steps: Count = setting(25, "most steps of Adam", source="ROME's code")
@@ -81,4 +81,6 @@ class FineTuneSettings(Section):
     loss: Loss = setting(
         "prompt", "the target's tokens, read at the prompt's last token (prompt), or after one another (target)"
     )
-    parts: tuple[Part, ...] = setting(("mlp_out",), "the matrices that are trained")
+    parts: tuple[Part, ...] = setting(
+        ("mlp_out",), "the matrices that are trained, with their biases where there are any"
+    )

@@ -41,7 +41,7 @@ SOURCES = {
 
 
 class DatasetRow(Row):
-    """A row of `config/datasets.tsv`: a file from upstream; an empty sha256 is not checked."""
+    """A row of `config/datasets.tsv`: a file from upstream; an empty sha256 is recorded on the first download."""
 
     dataset: str
     url: str

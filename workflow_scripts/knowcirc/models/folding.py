@@ -18,10 +18,11 @@ from knowcirc.models.transformer import Transformer
 
 def fold(model: Transformer) -> Transformer:
     """A transformer of equal logits whose norms only centre and scale and whose values carry no bias."""
-    return replace(model, blocks=tuple(_fold_block(block) for block in model.blocks))
+    return replace(model, blocks=tuple(map(fold_block, model.blocks)))
 
 
-def _fold_block(block: Block) -> Block:
+def fold_block(block: Block) -> Block:
+    """One layer of such a transformer."""
     return Block(
         norm1=_plain(block.norm1),
         attention=_fold_attention(block.norm1, block.attention),

