@@ -323,11 +323,20 @@ def relation_of_showcase(wildcards) -> str:
 
 
 def tracing_settings(wildcards) -> dict[str, object]:
-    """What traces depend on: not how many examples are shown, and relations only where facts come from these."""
+    """What traces depend on: not how they are shown, and relations only where facts come from these."""
     tracing = config["tracing"]
     survey_only = () if tracing["source"] == "builtin" else ("template", "relations")
-    unused = ("examples", *survey_only)
+    unused = ("examples", "pooling", *survey_only)
     return {key: value for key, value in tracing.items() if key not in unused}
+
+
+def left_out_of_tracing(wildcards) -> list[str]:
+    """The facts of known_1000 that are not traced, where their subjects set the noise, too."""
+    tracing = config["tracing"]
+    everything = (
+        tracing["source"] == "known_1000" and tracing["noise_from"] == "subjects"
+    )
+    return ["<results>/{model}/traces/left_out.csv"] if everything else []
 
 
 def facts_of_tracing(wildcards) -> list[str]:

@@ -26,6 +26,7 @@ rule trace_facts:
     input:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_tracing,
+        left_out=left_out_of_tracing,
     output:
         traces="<results>/{model}/traces/parts/{part}.parquet",
     log:

@@ -10,7 +10,7 @@ FIGURES = (
         "plots.tracing:causal_trace",
         {"effects": "tables/causal_effects.csv"},
         data="effects",
-        settings={"window": "tracing/window"},
+        settings={"window": "tracing/window", "pooling": "tracing/pooling"},
     ),
     Figure(
         "causal_trace_facts",

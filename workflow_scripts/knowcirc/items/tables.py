@@ -49,6 +49,7 @@ TABLES = (
         "average total and indirect effects",
         "tracing.averages:causal_effects",
         {"traces": "traces/facts.parquet"},
+        settings={"pooling": "tracing/pooling"},
         columns=(MODEL, word("kind", "what is restored: state, mlp or attention; total: everything"), *EFFECT),
         stated={"effects": "table"},
         one_row_for=("kind", "role", "layer"),
