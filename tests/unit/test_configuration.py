@@ -69,6 +69,15 @@ def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], met
             lambda c: c["tracing"].update(pooling="token"),
             "tracing.pooling: 'token' is none of facts, tokens, did you mean 'tokens'?",
         ),
+        (
+            lambda c: c["tracing"].update(saliency="corupted"),
+            "tracing.saliency: 'corupted' is none of zero, corrupted, did you mean 'corrupted'?",
+        ),
+        (lambda c: c["tracing"].update(saliency=True), "tracing.saliency: True is none of zero, corrupted"),
+        (
+            lambda c: c["tracing"].update(saliency_steps=0),
+            "tracing.saliency_steps: 0 should be greater than or equal to 1",
+        ),
         (lambda c: c.update(modles=[]), "unknown key 'modles', did you mean 'models'?"),
         (lambda c: c["facts"].update(xyz=1), "facts: unknown key 'xyz' (known: hits, d_val, d_test)"),
         (lambda c: c["facts"].update(d_val="ten"), "facts.d_val: 'ten' should be a valid integer"),

@@ -85,6 +85,16 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
     assert rules == {"fetch_model", "screen_known_1000", "trace_facts", "gather_traces"}
 
 
+def test_gradients_are_measured_where_the_study_asks_for_them_alone(clone: Path) -> None:
+    own = {"measure_saliency", "gather_saliency", "plot_saliency_facts", "tabulate_saliency"}
+    plain, more = (
+        planned(snakemake("-n", "--configfile", *files, cwd=clone))
+        for files in (["config/test.yaml"], changed(clone, "tracing: { saliency: corrupted }"))
+    )
+    assert more - plain == own
+    assert plain <= more
+
+
 @pytest.mark.parametrize(("noise_from", "expected"), [("prompts", False), ("subjects", True)])
 def test_who_was_left_out_is_read_where_all_subjects_set_the_noise(
     clone: Path, noise_from: str, *, expected: bool

@@ -27,7 +27,7 @@ from knowcirc.fields import (
     one_of,
     setting,
 )
-from knowcirc.tracing.settings import Distribution, NoiseFrom, Pooling
+from knowcirc.tracing.settings import Baseline, Distribution, NoiseFrom, Pooling
 
 Method = Annotated[str, one_of(name for name in METHODS if name != RANDOM)]
 EditorName = Annotated[str, one_of(EDITORS)]
@@ -115,6 +115,13 @@ class Tracing(Section):
         "and the last; the mean of all facts' corrupted runs is taken off)",
         source="ROME's code: tokens",
     )
+    saliency: Baseline | None = setting(
+        None,
+        "integrated gradients beside the traces, and where they begin: zero (activations of 0) or corrupted (those of "
+        "the corrupted runs); none: not measured",
+        source="ROME Fig. 16, which does not say",
+    )
+    saliency_steps: Count = setting(50, "nodes of their Gauss-Legendre quadrature", source="ROME Fig. 16: 50")
     examples: Count = setting(3, "facts shown one by one")
 
 

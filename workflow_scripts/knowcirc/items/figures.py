@@ -31,6 +31,17 @@ FIGURES = (
         data="effects",
     ),
     Figure(
+        "saliency_facts",
+        "ROME Fig. 16",
+        "integrated gradients of single facts with their tokens",
+        "plots.saliency:saliency_facts",
+        {"gradients": "traces/saliency.parquet"},
+        data="gradients",
+        prepare="plots.saliency:shown_gradients",
+        settings={"examples": "tracing/examples", "baseline": "tracing/saliency"},
+        where="tracing/saliency",
+    ),
+    Figure(
         "circuit_graph",
         "KC Fig. 1",
         "the showcase fact's circuit",

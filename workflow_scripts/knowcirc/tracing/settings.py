@@ -15,3 +15,9 @@ NoiseFrom = Literal["prompts", "subjects"]
 """Which tokens' embeddings set the noise (`noise.py`)."""
 Pooling = Literal["facts", "tokens"]
 """What weighs equally in averages over token roles (`averages.py`, `pooling.py`)."""
+Baseline = Literal["zero", "corrupted"]
+"""Where integrated gradients begin (`saliency.py`)."""
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+Activation = Literal["embedding", "state", "mlp", "attention"]
+"""Of what gradients are integrated."""
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
