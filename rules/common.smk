@@ -20,16 +20,17 @@ from knowcirc.facts.sources import SOURCES, DatasetRow
 from knowcirc.fields import read_rows, value_at
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
-from knowcirc.items.figures import FIGURES
+from knowcirc.items.figures import FIGURES as ALL_FIGURES
 from knowcirc.items.files import (
     figure_files,
     functions_of,
     inputs_of,
     log_of,
+    items_of,
     names_of,
     stated_files,
 )
-from knowcirc.items.tables import TABLES
+from knowcirc.items.tables import TABLES as ALL_TABLES
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.table import FetchRow, read_models
 
@@ -49,9 +50,9 @@ except ValueError as error:
 
 
 # By the file that a data set is kept as: under its own ending, or as .json where its name has none.
-DATA_FILES = {
-    name if Path(name).suffix else f"{name}.json": name for name in DATASETS
-}
+DATA_FILES = {name if Path(name).suffix else f"{name}.json": name for name in DATASETS}
+# Those that the configuration asks for.
+FIGURES, TABLES = (items_of(items, config) for items in (ALL_FIGURES, ALL_TABLES))
 RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
 # The methods that find circuits of every relation, then those of the comparison alone.
 METHODS = list(
@@ -60,6 +61,7 @@ METHODS = list(
 # What a job takes on before it ends: about a minute on a core, and small enough for many of them.
 FACTS_PER_JOB = 5
 RECORDS_PER_JOB = 6
+GRADIENTS_PER_JOB = 1
 # By name: that of the first relation and of the second.
 COMPOSITIONS = {
     f"{each['first']}+{each['second']}": each for each in config["hops"]["compositions"]
@@ -329,11 +331,26 @@ def relation_of_showcase(wildcards) -> str:
 
 
 def tracing_settings(wildcards) -> dict[str, object]:
-    """What traces depend on: not how many examples are shown, and relations only where facts come from these."""
+    """What traces depend on: not how they are shown, and relations only where facts come from these."""
     tracing = config["tracing"]
     survey_only = () if tracing["source"] == "builtin" else ("template", "relations")
-    unused = ("examples", *survey_only)
+    unused = ("examples", "pooling", "saliency", "saliency_steps", *survey_only)
     return {key: value for key, value in tracing.items() if key not in unused}
+
+
+def saliency_settings(wildcards) -> dict[str, object]:
+    """What integrated gradients depend on: the facts and the noise of traces, and how gradients are integrated."""
+    own = ("saliency", "saliency_steps")
+    return tracing_settings(wildcards) | {key: config["tracing"][key] for key in own}
+
+
+def left_out_of_tracing(wildcards) -> list[str]:
+    """The facts of known_1000 that are not traced, where their subjects set the noise, too."""
+    tracing = config["tracing"]
+    everything = (
+        tracing["source"] == "known_1000" and tracing["noise_from"] == "subjects"
+    )
+    return ["<results>/{model}/traces/left_out.csv"] if everything else []
 
 
 def facts_of_tracing(wildcards) -> list[str]:

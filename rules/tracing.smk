@@ -26,6 +26,7 @@ rule trace_facts:
     input:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_tracing,
+        left_out=left_out_of_tracing,
     output:
         traces="<results>/{model}/traces/parts/{part}.parquet",
     log:
@@ -56,6 +57,51 @@ rule gather_traces:
         traces="<results>/{model}/traces/facts.parquet",
     log:
         "<logs>/gather_traces/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
+
+
+rule measure_saliency:
+    """Integrated gradients of a traced fact, where tracing.saliency asks for them; ROME Fig. 16."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts=facts_of_tracing,
+        left_out=left_out_of_tracing,
+    output:
+        gradients="<results>/{model}/traces/saliency/parts/{part}.parquet",
+    log:
+        "<logs>/measure_saliency/{model}/{part}.log",
+    benchmark:
+        "<benchmarks>/measure_saliency/{model}/{part}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        tracing=saliency_settings,
+        share=GRADIENTS_PER_JOB,
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("measure_saliency"),
+    script:
+        "../workflow_scripts/measure_saliency.py"
+
+
+rule gather_saliency:
+    """The integrated gradients of all facts in one table."""
+    input:
+        gradients=of_parts(
+            "traces/saliency/parts/{part}.parquet",
+            config["tracing"]["facts"],
+            GRADIENTS_PER_JOB,
+        ),
+    output:
+        gradients="<results>/{model}/traces/saliency.parquet",
+    log:
+        "<logs>/gather_saliency/{model}.log",
     localrule: True
     params:
         code=code_digest("gather_tables"),

@@ -52,8 +52,15 @@ class PlainTracing:
         d_model = reference.embedding(self.network).weight.shape[1]
         shape = (self.settings.draws, high + self.settings.extra - low, d_model)
         random = np.random.RandomState(self.settings.seed)
-        unit = random.randn(*shape) if self.settings.distribution == "gaussian" else random.uniform(-1, 1, shape)
-        return torch.from_numpy(unit * self.settings.noise)
+        if self.settings.distribution == "uniform":
+            return torch.from_numpy(random.uniform(-1, 1, shape) * self.settings.noise)
+        unit = random.randn(*shape)
+        if self.settings.distribution == "gaussian":
+            return torch.from_numpy(unit * self.settings.noise)
+        known = reference.embedding(self.network).weight[list(self.settings.fitted_to)].double().numpy()
+        values, axes = np.linalg.eigh(np.cov(known, rowvar=False))
+        root = axes @ np.diag(np.sqrt(values.clip(0))) @ axes.T
+        return torch.from_numpy(known.mean(0) + self.settings.noise * unit @ root)
 
     def p(self, noise: Tensor | None = None, places: tuple[Place, ...] = ()) -> float:
         """The answer's probability with `noise` on the subject's embeddings and places given values."""

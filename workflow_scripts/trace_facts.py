@@ -17,17 +17,21 @@ from knowcirc.models.loading import load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 from knowcirc.tracing.averages import settings_of, trace_rows
-from knowcirc.tracing.causal import embedding_deviation, trace_fact
-from knowcirc.tracing.selection import facts_to_trace
+from knowcirc.tracing.causal import trace_fact
+from knowcirc.tracing.selection import facts_to_trace, subjects_of
 
 
 def main(job: Job) -> None:
     """Trace this job's share of the chosen facts; a fact that is done is not done again."""
     params, tracing = job.params, job.params.tracing
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
-    traced = facts_to_trace(model, read_facts(job.input.facts), tracing, derive(params.seed, "tracing"))
-    settings = settings_of(tracing, embedding_deviation(model, traced.pool))
-    folder, apart = Path(job.output.traces).parents[1] / "facts", ("facts", "tracing", "seed", "part", "share")
+    facts, others = read_facts(job.input.facts), subjects_of(job.input.left_out)
+    traced = facts_to_trace(model, facts, tracing, derive(params.seed, "tracing"), others)
+    settings = settings_of(tracing, traced.sample)
+    folder, apart = (
+        Path(job.output.traces).parents[1] / "facts",
+        ("facts", "left_out", "tracing", "seed", "part", "share"),
+    )
     parts = parts_of(job, job.output.traces, folder=folder, apart=apart, instead=asdict(settings))
     frames = []
     cases = list(zip(range(len(traced.rows)), traced.rows.itertuples(), traced.prompts, strict=True))

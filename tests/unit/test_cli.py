@@ -422,6 +422,19 @@ def test_trace_writes_several_kinds_under_every_setting_and_a_figure(
     assert Path("u.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_trace_takes_noise_like_the_subjects_embeddings(llama: Path, refuse: Errors) -> None:
+    options = ["--distribution", "multivariate", "--noise-multiplier", "1", "--draws", "2"]
+    effects = []
+    for distribution in (options, options[2:]):
+        run("trace", llama, *IDS, "--subject-span", "1:3", *distribution, "--out", "t.csv")
+        with Path("t.csv").open() as handle:
+            effects.append([float(row["effect"]) for row in csv.DictReader(handle)])
+    assert effects[0] != effects[1]
+    assert max(map(abs, effects[0])) > 0
+    said = refuse("trace", llama, *IDS, "--subject-span", "1:2", *options, "--out", "t.csv")
+    assert "multivariate noise is fitted to the embeddings of 2 tokens or more, not of 1" in said
+
+
 @pytest.mark.parametrize("kind", ["state", "mlp", "attention", "severed_mlp", "severed_attention"])
 def test_trace_without_noise_has_no_effects(llama: Path, kind: str) -> None:
     options = ["--noise-multiplier", "0", "--kind", kind, "--draws", "2"]

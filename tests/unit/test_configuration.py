@@ -58,6 +58,28 @@ def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], met
     ("change", "line"),
     [
         (lambda c: c["tracing"].update(drawz=3), "tracing: unknown key 'drawz', did you mean 'draws'?"),
+        (
+            lambda c: c["tracing"].update(distribution="gausian"),
+            "tracing.distribution: 'gausian' is none of gaussian, uniform, multivariate, did you mean 'gaussian'?",
+        ),
+        (lambda c: c["tracing"].update(extra=-1), "tracing.extra: -1 should be greater than or equal to 0"),
+        (
+            lambda c: c["tracing"].update(noise_from="subject"),
+            "tracing.noise_from: 'subject' is none of prompts, subjects, did you mean 'subjects'?",
+        ),
+        (
+            lambda c: c["tracing"].update(pooling="token"),
+            "tracing.pooling: 'token' is none of facts, tokens, did you mean 'tokens'?",
+        ),
+        (
+            lambda c: c["tracing"].update(saliency="corupted"),
+            "tracing.saliency: 'corupted' is none of zero, corrupted, did you mean 'corrupted'?",
+        ),
+        (lambda c: c["tracing"].update(saliency=True), "tracing.saliency: True is none of zero, corrupted"),
+        (
+            lambda c: c["tracing"].update(saliency_steps=0),
+            "tracing.saliency_steps: 0 should be greater than or equal to 1",
+        ),
         (lambda c: c.update(modles=[]), "unknown key 'modles', did you mean 'models'?"),
         (lambda c: c["facts"].update(xyz=1), "facts: unknown key 'xyz' (known: hits, d_val, d_test)"),
         (lambda c: c["facts"].update(d_val="ten"), "facts.d_val: 'ten' should be a valid integer"),

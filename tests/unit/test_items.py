@@ -75,6 +75,14 @@ def test_settings_stand_in_the_configuration(item: Item, config: dict[str, Any])
         value_at(config, place)
 
 
+def test_what_only_some_studies_have_is_asked_for_by_a_setting_and_not_stated(
+    item: Item, config: dict[str, Any]
+) -> None:
+    if item.where:
+        assert not value_at(config, item.where)
+        assert not item.stated
+
+
 def test_a_table_says_what_each_column_holds_once() -> None:
     for table in TABLES:
         names = Counter(name for column in table.columns for name in column.names)

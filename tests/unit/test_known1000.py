@@ -26,13 +26,14 @@ from knowcirc.facts.known1000 import (
 )
 from knowcirc.files import read_table, write_json
 from knowcirc.models.loading import LanguageModel
+from knowcirc.tracing.noise import embedding_deviation, subject_tokens, tokens_alone
 from knowcirc.tracing.selection import facts_to_trace
 from unit import reference
 from unit.tiny import words
 
 Loader = Callable[..., LanguageModel]
 SUBJECTS = ("France", "Italy", "Spain", "Peru", "Chile", "New Zealand")
-TRACING = {"source": "known_1000", "facts": 3}
+TRACING = {"source": "known_1000", "facts": 3, "extra": 0, "noise_from": "prompts"}
 
 
 def record(number: int, subject: str = "France", attribute: str = "Paris", prompt: str | None = None) -> dict[str, Any]:
@@ -259,7 +260,9 @@ def test_traced_facts_are_drawn_from_the_usable_ones(model: LanguageModel, caplo
     assert len(everything.rows) == 4
     assert "tracing.facts: 9 asked for, the model knows 4; these are traced" in caplog.text
     assert everything.prompts[:3] == traced.prompts
-    assert everything.pool == traced.pool == prompts_of_table(model, table)
+    assert everything.sample == traced.sample
+    assert list(traced.sample.tokens) == subject_tokens(prompts_of_table(model, table))
+    assert traced.sample.deviation == embedding_deviation(model, prompts_of_table(model, table))
 
 
 def test_traced_facts_of_the_survey_are_known_ones_of_the_relations(load_tiny: Loader) -> None:
@@ -272,11 +275,11 @@ def test_traced_facts_of_the_survey_are_known_ones_of_the_relations(load_tiny: L
         ("language", 1, wording, "Spain", "Spanish", 0),
         ("other", 1, wording, "Peru", "Lima", 0),
     ]
-    settings = {"source": "builtin", "template": 1, "relations": ["language", "capital"], "facts": 5}
+    settings = {**TRACING, "source": "builtin", "template": 1, "relations": ["language", "capital"], "facts": 5}
     traced = facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows, columns=columns), settings, seed=0)
     assert traced.rows["subject"].tolist() == ["Spain", "France"]
     assert [prompt.answer_text for prompt in traced.prompts] == ["Spanish", "Paris"]
-    assert [prompt.answer_text for prompt in traced.pool] == ["Paris", "Rome", "Spanish"]
+    assert list(traced.sample.tokens) == tokens_alone(words(), ["France", "Italy", "Spain"])
     with pytest.raises(ValueError, match=r"no fact of the relations in tracing\.relations; name others"):
         facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows[2:3], columns=columns), settings, seed=0)
 
@@ -300,8 +303,9 @@ def jobs(folder: Path, model: Path, facts: list[KnownFact]) -> tuple[Any, Any]:
         wildcards=SimpleNamespace(model="tiny"),
     )
     settings = {**TRACING, "draws": 1, "noise_multiplier": 3.0, "window": 2, "noise_seed": 1, "severed": []}
+    settings["distribution"] = "gaussian"
     tracing = SimpleNamespace(
-        input=SimpleNamespace(model=str(provenance), facts=[screened]),
+        input=SimpleNamespace(model=str(provenance), facts=[screened], left_out=[]),
         output=SimpleNamespace(traces=str(folder / "parts/0.parquet")),
         params=SimpleNamespace(load_options=load_options, tracing=settings, share=5, seed=0, code="code"),
         wildcards=SimpleNamespace(part="0"),

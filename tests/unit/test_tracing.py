@@ -56,6 +56,10 @@ def test_uniform_noise_is_that_of_plain_runs(model: LanguageModel, prompt: Promp
     assert trace_fact(model, prompt, settings).p_corrupted != trace_fact(model, prompt, SETTINGS).p_corrupted
 
 
+def test_multivariate_noise_is_that_of_plain_runs(model: LanguageModel, prompt: Prompt) -> None:
+    assert_plain(model, prompt, replace(SETTINGS, distribution="multivariate", fitted_to=tuple(range(60)), extra=1))
+
+
 @pytest.mark.parametrize("extra", [1, 2])
 def test_further_corrupted_tokens_are_those_of_plain_runs(model: LanguageModel, prompt: Prompt, extra: int) -> None:
     assert_plain(model, prompt, replace(SETTINGS, extra=extra))

@@ -134,6 +134,30 @@ def test_a_data_set_is_kept_under_its_own_ending(clone: Path) -> None:
     assert refused.returncode != 0
 
 
+def test_gradients_are_measured_where_the_study_asks_for_them_alone(clone: Path) -> None:
+    own = {"measure_saliency", "gather_saliency", "plot_saliency_facts", "tabulate_saliency"}
+    plain, more = (
+        planned(snakemake("-n", "--configfile", *files, cwd=clone))
+        for files in (["config/test.yaml"], changed(clone, "tracing: { saliency: corrupted }"))
+    )
+    assert more - plain == own
+    assert plain <= more
+
+
+@pytest.mark.parametrize(("noise_from", "expected"), [("prompts", False), ("subjects", True)])
+def test_who_was_left_out_is_read_where_all_subjects_set_the_noise(
+    clone: Path, noise_from: str, *, expected: bool
+) -> None:
+    text = f"tracing: {{ source: known_1000, noise_from: {noise_from} }}\n"
+    (clone / "known.yaml").write_text(text, "utf-8")
+    target = "results/smollm2-135m/traces/parts/0.parquet"
+    done = snakemake("-n", "--configfile", "known.yaml", "--", target, cwd=clone)
+    assert "trace_facts" in planned(done)
+    job = re.search(r"rule trace_facts:\n +input: (.*)", done.stdout + done.stderr)
+    assert job is not None
+    assert ("traces/left_out.csv" in job[1]) is expected
+
+
 def gpus_asked(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """How many GPUs each planned rule asks for; rules that never ask are missing."""
     assert done.returncode == 0, done.stdout + done.stderr
@@ -315,6 +339,13 @@ def test_only_the_editor_whose_setting_changed_is_run_again(finished: Path) -> N
     done = snakemake("-n", "--configfile", *changed(finished, FASTER), cwd=finished)
     editors = re.findall(r"wildcards: .*editor=([^,\s]+)", done.stdout + done.stderr)
     assert set(editors) == {"ft-m"}
+
+
+def test_another_pooling_of_tokens_traces_nothing_anew(finished: Path) -> None:
+    more = changed(finished, "tracing: { pooling: tokens }")
+    rules = planned(snakemake("-n", "--configfile", *more, cwd=finished))
+    assert {"tabulate_causal_effects", "plot_causal_trace"} <= rules
+    assert "trace_facts" not in rules
 
 
 MORE = """relations:

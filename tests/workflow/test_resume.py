@@ -42,7 +42,7 @@ def inputs(tmp_path: Path, folders: dict[str, Path]) -> SimpleNamespace:
         for subject in SUBJECTS
     ]
     write_table(tmp_path / "known.parquet", pd.DataFrame(rows))
-    return SimpleNamespace(model=str(provenance), facts=[str(tmp_path / "known.parquet")])
+    return SimpleNamespace(model=str(provenance), facts=[str(tmp_path / "known.parquet")], left_out=[])
 
 
 def tracing_job(inputs: SimpleNamespace, study: Path, part: int = 0, share: int = 10, **changes: object) -> Any:
@@ -53,7 +53,10 @@ def tracing_job(inputs: SimpleNamespace, study: Path, part: int = 0, share: int 
         "relations": ["language"],
         "facts": 3,
         "draws": 2,
+        "distribution": "gaussian",
         "noise_multiplier": 3.0,
+        "noise_from": "prompts",
+        "extra": 0,
     }
     params = SimpleNamespace(
         load_options={"dtype": "float32", "processing": "none"},
@@ -140,7 +143,13 @@ def test_jobs_that_share_the_facts_trace_each_once_and_as_one_job_does(
     assert len(traced) == 6  # shared in another way, but traced already
 
 
-@pytest.mark.parametrize("change", [{"noise_multiplier": 2.0}, {"window": 1}, {"noise_seed": 2}, {"severed": []}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"noise_multiplier": 2.0}, {"window": 1}, {"noise_seed": 2}, {"severed": []}),
+        *({"distribution": "uniform"}, {"distribution": "multivariate"}, {"extra": 1}, {"noise_from": "subjects"}),
+    ],
+)
 def test_a_changed_setting_traces_every_fact_anew(
     inputs: SimpleNamespace, tmp_path: Path, traced: list[str], change: dict[str, object]
 ) -> None:

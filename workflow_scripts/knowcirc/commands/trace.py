@@ -11,7 +11,7 @@ from knowcirc.commands.arguments import check_figure, check_output_file, real, s
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 from knowcirc.configuration.study import default
-from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS, Kind
+from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, FITTED, KINDS, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from knowcirc.facts.prompts import Prompt
     from knowcirc.models.loading import LanguageModel
     from knowcirc.tracing.causal import Trace, TraceSettings
+    from knowcirc.tracing.noise import Sample
 
 COLUMNS = ("kind", "layer", "position", "token", "effect")
 MAX_SEED = 2**32 - 1
@@ -75,16 +76,21 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
         type=real(zero=True),
         default=default("tracing/noise_multiplier"),
         metavar="X",
-        help="standard deviations (default: %(default)g)",
+        help="standard deviations; multivariate: roots of the covariance (default: %(default)g)",
     )
     parser.add_argument(
         "--distribution",
         choices=DISTRIBUTIONS,
-        default=DISTRIBUTIONS[0],
-        help="of the noise; uniform: from minus to plus its level (default: %(default)s)",
+        default=default("tracing/distribution"),
+        help="of the noise; uniform: from minus to plus its level; multivariate: with mean and covariance of the "
+        "subjects' embeddings (default: %(default)s)",
     )
     parser.add_argument(
-        "--extra", type=whole(0), default=0, metavar="N", help="corrupt N tokens after the subject, too (default: 0)"
+        "--extra",
+        type=whole(0),
+        default=default("tracing/extra"),
+        metavar="N",
+        help="corrupt N tokens after the subject, too (default: %(default)s)",
     )
     parser.add_argument(
         "--noise-seed",
@@ -112,14 +118,16 @@ def run(args: argparse.Namespace) -> int:
     from knowcirc.plots.style import save_one
     from knowcirc.plots.tracing import causal_trace_facts
     from knowcirc.tracing.averages import trace_rows
-    from knowcirc.tracing.causal import corrupted_span, embedding_deviation, trace_fact
+    from knowcirc.tracing.causal import corrupted_span, trace_fact
+    from knowcirc.tracing.noise import check_fit, sample_of, subject_tokens
 
     outline = read_outline(args)
     prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
     for prompt in prompts:
         corrupted_span(prompt, args.extra)
+    check_fit(args.distribution, subject_tokens(prompts))
     model = load_model(args, fast=True)
-    settings = settings_of(args, embedding_deviation(model, prompts))
+    settings = settings_of(args, sample_of(model, prompts, (), "prompts"))
     frames: list[pd.DataFrame] = []
     lines: list[tuple[str, str]] = []
     for index, prompt in enumerate(prompts):
@@ -141,15 +149,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def settings_of(args: argparse.Namespace, deviation: float) -> TraceSettings:
-    """The settings of the options; the noise level is a multiple of the embeddings' standard deviation."""
+def settings_of(args: argparse.Namespace, sample: Sample) -> TraceSettings:
+    """The settings of the options; the noise is a multiple of the embeddings' standard deviation, or like these."""
     from knowcirc.tracing.causal import TraceSettings
 
-    noise = args.noise_multiplier * deviation
-    log.info("noise %.4g = %g x %.4g, the embeddings' standard deviation", noise, args.noise_multiplier, deviation)
-    return TraceSettings(
-        noise, args.draws, args.window, args.noise_seed, args.kind, distribution=args.distribution, extra=args.extra
-    )
+    options = {"distribution": args.distribution, "extra": args.extra}
+    if args.distribution == FITTED:
+        log.info("noise %g x the root covariance of %d embeddings", args.noise_multiplier, len(sample.tokens))
+        noise, options["fitted_to"] = args.noise_multiplier, sample.tokens
+    else:
+        noise, level = args.noise_multiplier * sample.deviation, sample.deviation
+        log.info("noise %.4g = %g x %.4g, the embeddings' standard deviation", noise, args.noise_multiplier, level)
+    return TraceSettings(noise, args.draws, args.window, args.noise_seed, args.kind, **options)
 
 
 def describe(args: argparse.Namespace, model: LanguageModel, prompt: Prompt, trace: Trace) -> list[tuple[str, str]]:

@@ -12,8 +12,13 @@ def markdown() -> str:
     lines = ["| item | paper | what it shows |", "|---|---|---|"]
     kinds: tuple[tuple[str, tuple[Item, ...]], ...] = (("figure", FIGURES), ("table", TABLES))
     for kind, items in kinds:
-        lines += [f"| {kind} `{item.name}` | {item.paper} | {item.summary} |" for item in items]
+        lines += [f"| {kind} `{item.name}` | {item.paper} | {item.summary}{_where(item)} |" for item in items]
     return "\n".join(lines)
+
+
+def _where(item: Item) -> str:
+    """Says which setting asks for an item that not every study has."""
+    return f", where `{item.where.replace('/', '.')}` is set" if item.where else ""
 
 
 if __name__ == "__main__":

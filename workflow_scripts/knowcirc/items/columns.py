@@ -9,6 +9,7 @@ MODEL = word("model", "the model, as models.tsv names it")
 RELATION = word("relation", "the relation, or over which relations the row is a mean")
 CATEGORY = word("category", "linguistic, commonsense, factual or bias")
 EDITOR = word("editor", "the editor; none: the model as it is")
+ROLE = word("role", "the token's role in the prompt")
 EFFECT = (
     word("role", "the token's role in the prompt; empty: total effect", empty=True),
     count("layer", "the layer, from 0; empty: total effect", empty=True),

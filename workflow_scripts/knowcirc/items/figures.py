@@ -10,7 +10,7 @@ FIGURES = (
         "plots.tracing:causal_trace",
         {"effects": "tables/causal_effects.csv"},
         data="effects",
-        settings={"window": "tracing/window"},
+        settings={"window": "tracing/window", "pooling": "tracing/pooling"},
     ),
     Figure(
         "causal_trace_facts",
@@ -29,6 +29,17 @@ FIGURES = (
         "plots.tracing:causal_trace_severed",
         {"effects": "tables/causal_effects_severed.csv"},
         data="effects",
+    ),
+    Figure(
+        "saliency_facts",
+        "ROME Fig. 16",
+        "integrated gradients of single facts with their tokens",
+        "plots.saliency:saliency_facts",
+        {"gradients": "traces/saliency.parquet"},
+        data="gradients",
+        prepare="plots.saliency:shown_gradients",
+        settings={"examples": "tracing/examples", "baseline": "tracing/saliency"},
+        where="tracing/saliency",
     ),
     Figure(
         "circuit_graph",

@@ -3,11 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+from knowcirc.fields import value_at
 from knowcirc.items.contract import Figure, Item
 
 OWN_FILES = "config/"
 PART = re.compile(r"\{(editor|method)\}")
+Kind = TypeVar("Kind", bound=Item)
+
+
+def items_of(items: Sequence[Kind], config: Mapping[str, Any]) -> list[Kind]:
+    """The items of a study: all but those whose setting (`where`) is not set."""
+    return [item for item in items if not item.where or value_at(config, item.where)]
 
 
 def names_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -52,12 +52,13 @@ LINES: dict[str, tuple[str, LineStyleType]] = {
 
 
 @styled
-def causal_trace(effects: pd.DataFrame, model: str, window: int) -> Figure:
+def causal_trace(effects: pd.DataFrame, model: str, window: int, pooling: str = "facts") -> Figure:
     """Average indirect effects by layer and token role: heatmaps above, lines with 95 % intervals below.
 
     ROME Fig. 2 and 7. `effects` has one row per kind (state, mlp, attention), role and layer, with effect, effect_low,
     effect_high (differences of probability, 0 to 1) and n facts, and rows of kind `total` (the average total effect).
-    Roles and kinds may be absent. `window` is the number of layers restored together for MLPs and attention.
+    Roles and kinds may be absent. `window` is the number of layers restored together for MLPs and attention, `pooling`
+    what the means are over: facts, or tokens of a role.
     """
     kinds = [kind for kind in KINDS if (effects["kind"] == kind).any()]
     single = effects[effects["kind"].isin(kinds)]
@@ -80,7 +81,7 @@ def causal_trace(effects: pd.DataFrame, model: str, window: int) -> Figure:
         figure,
         f"Causal tracing: where {model} recalls facts",
         f"{_totals(effects)} Effect: probability of the answer with one activation restored, less that with the "
-        "subject corrupted, in percentage points (pp). Lines: mean over facts; bands: 95 % bootstrap intervals.",
+        f"subject corrupted, in percentage points (pp). Lines: mean over {pooling}; bands: 95 % bootstrap intervals.",
     )
     return figure
 

@@ -9,20 +9,27 @@ import pandas as pd
 from knowcirc.facts.prompts import ROLES, Prompt, token_roles
 from knowcirc.statistics import bootstrap, columns
 from knowcirc.tracing.causal import KINDS, SEVERED, Trace, TraceSettings, tabulate
+from knowcirc.tracing.noise import Sample
+from knowcirc.tracing.pooling import average_tokens
+from knowcirc.tracing.settings import FITTED, Pooling
 
 SEVERED_AT: Literal["subject_last"] = "subject_last"
 """The token at which the study runs severed runs (ROME Fig. 3); none but theirs stand in its table."""
 
 
-def settings_of(tracing: Mapping[str, Any], deviation: float) -> TraceSettings:
-    """The settings of a study, from its configuration `tracing` and the embeddings' standard deviation."""
+def settings_of(tracing: Mapping[str, Any], sample: Sample) -> TraceSettings:
+    """The settings of a study, from its configuration `tracing` and the sample of tokens that sets the noise."""
+    fitted = tracing["distribution"] == FITTED
     return TraceSettings(
-        noise=tracing["noise_multiplier"] * deviation,
+        noise=tracing["noise_multiplier"] * (1.0 if fitted else sample.deviation),
         draws=tracing["draws"],
         window=tracing["window"],
         seed=tracing["noise_seed"],
         kinds=(*KINDS, *(kind for kind in SEVERED if kind.removeprefix("severed_") in tracing["severed"])),
+        distribution=tracing["distribution"],
+        extra=tracing["extra"],
         severed_at=SEVERED_AT,
+        fitted_to=sample.tokens if fitted else (),
     )
 
 
@@ -47,13 +54,17 @@ def trace_rows(trace: Trace, prompt: Prompt, tokens: list[str]) -> list[dict[str
     return rows
 
 
-def causal_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
+def causal_effects(traces: pd.DataFrame, model: str, pooling: Pooling = "facts") -> pd.DataFrame:
     """Table causal_effects: average indirect effects by kind, role and layer, and the average total effect.
 
-    Positions of one role (the subject's middle, further tokens) are averaged within a fact first. n counts facts
-    that have the role.
+    With `pooling` facts, positions of one role (the subject's middle, further tokens) are averaged within a fact first,
+    a token has one role, and a fact's effect is counted from its own corrupted run. With tokens, as in ROME's code,
+    every position of a role weighs the same; a subject of one token is its first and its last, and one token behind the
+    subject the first subsequent and the last; the mean probability of the corrupted runs of all facts is taken off.
+    n counts facts that have the role.
     """
-    rows = _average(traces, KINDS, ROLES)
+    average = _average if pooling == "facts" else average_tokens
+    rows = average(traces, KINDS, ROLES)
     total = bootstrap(traces.loc[traces.kind == "total", "effect"].tolist())
     rows.append({"kind": "total", "role": None, "layer": None, **columns("effect", total), "n": total.n})
     return _named(pd.DataFrame(rows), model)

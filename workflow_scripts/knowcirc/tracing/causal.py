@@ -26,8 +26,10 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.transformer import Transformer
+from knowcirc.tracing.noise import check_fit, embedding_deviation, noise_like_embeddings, unit_noise
 from knowcirc.tracing.restored import CPU_MEMORY, Site, parts_of_draws, restore, run
-from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, KINDS, SEVERED, Distribution, Kind
+from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, FITTED, KINDS, SEVERED, Distribution, Kind
 
 __all__ = ["KINDS", "SEVERED", "Kind", "Trace", "TraceSettings", "embedding_deviation", "tabulate", "trace_fact"]
 Positions = Literal["all", "subject_last"]
@@ -38,8 +40,9 @@ class TraceSettings:
     """How facts are corrupted and what is restored.
 
     `noise` is added to the embeddings of the subject and of the `extra` tokens after it: its standard deviation if
-    Gaussian, its largest absolute value if uniform. `window` counts layers. `severed_at` says where the severed kinds
-    are run: at all positions, or at the subject's last token alone.
+    Gaussian, its largest absolute value if uniform; multivariate noise, fitted to the embeddings of the tokens
+    `fitted_to`, has `noise` times their root covariance (`noise.py`). `window` counts layers. `severed_at` says where
+    the severed kinds are run: at all positions, or at the subject's last token alone.
     """
 
     noise: float
@@ -50,6 +53,7 @@ class TraceSettings:
     distribution: Distribution = DISTRIBUTIONS[0]
     extra: int = 0
     severed_at: Positions = "all"
+    fitted_to: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.window < 1 or self.noise < 0 or self.extra < 0:
@@ -64,6 +68,7 @@ class TraceSettings:
         ):
             if value not in known:
                 raise ValueError(f"tracing: {name} {value!r} is none of {', '.join(known)}")
+        check_fit(self.distribution, self.fitted_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +83,6 @@ class Trace:
     def total(self) -> float:
         """The total effect: what the corruption takes from the answer's probability."""
         return self.p_clean - self.p_corrupted
-
-
-def embedding_deviation(model: LanguageModel, prompts: list[Prompt]) -> float:
-    """The standard deviation over all embedding entries of the prompts' subject tokens.
-
-    Raises:
-        ValueError: if no prompt has a subject.
-    """
-    tokens = [token for prompt in prompts if prompt.span for token in prompt.ids[slice(*prompt.span)]]
-    if not tokens:
-        raise ValueError("no prompt with a subject: the noise level cannot be measured")
-    return float(model.transformer.embedding[torch.tensor(tokens)].double().std(correction=0))
 
 
 def corrupted_span(prompt: Prompt, extra: int = 0) -> tuple[int, int]:
@@ -123,7 +116,7 @@ def trace_fact(model: LanguageModel, prompt: Prompt, settings: TraceSettings, *,
     budget = _memory(model.device) if memory is None else memory
     embedded = network.embed(model.batch([prompt.ids]))
     clean = run(network, embedded, answer)
-    rows = _corrupt(embedded, (first, end), settings)
+    rows = corrupt(network, embedded, (first, end), settings)
     sites, p_corrupted = sites_of(prompt, settings, network.shape.n_layers), []
     p_restored: dict[int, list[Tensor]] = {position: [] for position in sites}
     for part in parts_of_draws(network, rows, budget):
@@ -163,21 +156,19 @@ def _memory(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) // 4 if device.type == "cuda" else CPU_MEMORY
 
 
-def _corrupt(
-    embedded: Float[Tensor, "one pos d_model"], span: tuple[int, int], settings: TraceSettings
+def corrupt(
+    network: Transformer, embedded: Float[Tensor, "one pos d_model"], span: tuple[int, int], settings: TraceSettings
 ) -> Float[Tensor, "draw pos d_model"]:
     """The embedded prompt with noise on a range of tokens, once per draw."""
     low, high = span
-    shape = (settings.draws, high - low, embedded.shape[-1])
     rows = embedded.repeat(settings.draws, 1, 1)
-    rows[:, low:high] += torch.from_numpy(settings.noise * draw_noise(settings, shape)).to(rows)
+    unit = unit_noise(settings.distribution, settings.seed, (settings.draws, high - low, embedded.shape[-1]))
+    if settings.distribution == FITTED:
+        noise = noise_like_embeddings(network.embedding[list(settings.fitted_to)], unit, settings.noise)
+    else:
+        noise = settings.noise * unit
+    rows[:, low:high] += torch.from_numpy(noise).to(rows)
     return rows
-
-
-def draw_noise(settings: TraceSettings, shape: tuple[int, int, int]) -> Float[np.ndarray, "draw token d_model"]:
-    """Noise of unit level: standard normal, or uniform from -1 to 1, by the settings' seed."""
-    random = np.random.RandomState(settings.seed)
-    return random.randn(*shape) if settings.distribution == "gaussian" else random.uniform(-1, 1, shape)
 
 
 def tabulate(trace: Trace, tokens: list[str]) -> Iterator[dict[str, object]]:

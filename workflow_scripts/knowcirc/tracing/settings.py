@@ -1,4 +1,4 @@
-"""What restored runs and noise may be, by name, for the library and the command line. Nothing here imports torch."""
+"""What restored runs, noise and averages may be, by name, for the library and the command line; no torch here."""
 
 from typing import Literal, get_args
 
@@ -6,6 +6,18 @@ Kind = Literal["state", "mlp", "attention", "severed_mlp", "severed_attention"]
 """What is restored at a site (`causal.py`)."""
 ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
 KINDS, SEVERED = ALL_KINDS[:3], ALL_KINDS[3:]
-Distribution = Literal["gaussian", "uniform"]
-"""Of the noise; uniform: from minus to plus its level."""
+Distribution = Literal["gaussian", "uniform", "multivariate"]
+"""Of the noise (`noise.py`); uniform: from minus to plus its level; multivariate: as embeddings are distributed."""
 DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+FITTED: Distribution = "multivariate"
+"""The distribution that is fitted to the embeddings of some tokens."""
+NoiseFrom = Literal["prompts", "subjects"]
+"""Which tokens' embeddings set the noise (`noise.py`)."""
+Pooling = Literal["facts", "tokens"]
+"""What weighs equally in averages over token roles (`averages.py`, `pooling.py`)."""
+Baseline = Literal["zero", "corrupted"]
+"""Where integrated gradients begin (`saliency.py`)."""
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+Activation = Literal["embedding", "state", "mlp", "attention"]
+"""Of what gradients are integrated."""
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
