@@ -73,8 +73,8 @@ class Item:
     parameters name. `inputs` are files below the model's folder, or below `config/` of the project; one with a
     placeholder ({editor}, {method}) stands for a file of each, and the function gets a dictionary. `settings` are
     places in the configuration. `stated` are its files whose numbers the report states in words, by the names that
-    these have there: `table` or `data` (what the item writes), or the name of an input. `where`
-    is a place in the configuration: a study has the item only where that is set; "" where every study has it.
+    these have there: `table` or `data` (what the item writes), or the name of an input. `where` is a place in
+    the configuration: a study has the item only where that is set; "" where every study has it.
     """
 
     name: str
