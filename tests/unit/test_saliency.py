@@ -103,12 +103,11 @@ def test_what_the_sums_lack_of_the_difference_is_said(
         assert one.sums.sum() + one.missing == pytest.approx(change, abs=1e-10)
 
 
-def test_more_steps_close_the_gap_from_zero(model: LanguageModel, prompt: Prompt) -> None:
-    few, many = (measured(model, prompt, "zero", steps=steps) for steps in (5, 50))
-    for layer in range(LAYERS):
-        for kind in ("mlp", "attention"):
-            assert abs(many[kind, layer].missing) < 1e-5
-    assert sum(abs(one.missing) for one in many.values()) < sum(abs(one.missing) for one in few.values())
+def test_more_steps_close_the_gap_from_zero_but_for_states(model: LanguageModel, prompt: Prompt) -> None:
+    few, many = (measured(model, prompt, "zero", steps=steps) for steps in (3, 50))
+    parts = [(kind, layer) for kind in ("mlp", "attention") for layer in range(LAYERS)]
+    assert max(abs(many[key].missing) for key in parts) < 1e-4
+    assert sum(abs(many[key].missing) for key in parts) < sum(abs(few[key].missing) for key in parts) / 10
 
 
 @pytest.mark.parametrize("baseline", ["zero", "corrupted"])
@@ -118,7 +117,8 @@ def test_each_positions_part_is_that_of_finite_differences(
 ) -> None:
     steps, small = 4, 1e-5
     one = measured(model, prompt, baseline, steps=steps)[kind, layer]
-    noises = PlainTracing(model, prompt, SETTINGS).noise() if baseline == "corrupted" else [None]
+    drawn = list(PlainTracing(model, prompt, SETTINGS).noise())
+    noises: list[torch.Tensor | None] = [*drawn] if baseline == "corrupted" else [None]
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     expected = np.zeros(len(prompt.ids))
     for noise in noises:

@@ -109,10 +109,9 @@ def lines(
     """
     start = clean.entering[0]
     yield Line("embedding", -1, 0, False, start, tokens if corrupted is None else start - corrupted.entering[0])
-    states = [run.entering[1:] for run in (clean, corrupted) if run is not None]
-    mlps = [run.mlp for run in (clean, corrupted) if run is not None]
-    attentions = [run.attention for run in (clean, corrupted) if run is not None]
-    for kind, values in (("state", states), ("mlp", mlps), ("attention", attentions)):
+    runs = [clean] if corrupted is None else [clean, corrupted]
+    states, mlps = [one.entering[1:] for one in runs], [one.mlp for one in runs]
+    for kind, values in (("state", states), ("mlp", mlps), ("attention", [one.attention for one in runs])):
         for layer in range(network.shape.n_layers):
             value, *others = (each[layer] for each in values)
             way = value - others[0] if others else value
