@@ -5,6 +5,8 @@ from itertools import product
 
 from knowcirc.items.contract import Column, count, difference, share, word
 
+AS_READ = "items.make:with_model"
+"""The function of tables that another rule has computed whole."""
 MODEL = word("model", "the model, as models.tsv names it")
 RELATION = word("relation", "the relation, or over which relations the row is a mean")
 CATEGORY = word("category", "linguistic, commonsense, factual or bias")

@@ -1,31 +1,22 @@
-"""The registry of tables, in the order of the report."""
+"""The registry of tables, in the order of the report; those of behaviours and of the papers stand in their modules."""
 
+from knowcirc.items.behaviour_tables import BEHAVIOURS
 from knowcirc.items.columns import (
-    ADDS,
+    AS_READ,
     CATEGORY,
     CHANGED,
     EDITOR,
     EFFECT,
-    HOPS,
     MODEL,
     RELATION,
-    REUSED_HOPS,
-    REUSED_WAYS,
     ROLE,
     ROLES,
-    SAID,
     SPLITS,
-    WAYS,
     alone,
-    hits_of_hops,
-    overlaps,
-    reused,
     without_heads,
 )
 from knowcirc.items.contract import Table, count, difference, number, share, word
-
-PRINTED, LACKS = "share, bits or edges", {"interval": False, "empty": True}
-AS_READ = "items.make:with_model"  # tables that another rule has computed whole
+from knowcirc.items.paper_tables import PAPERS
 
 TABLES = (
     Table(
@@ -257,166 +248,6 @@ TABLES = (
         stated={"overlap": "table"},
         one_row_for=("method", "editor", "layer", "prompt"),
     ),
-    Table(
-        "hallucination_heads",
-        "KC 6, C.2",
-        "wrong answers of the right type beside right ones",
-        "behaviours.wrong_tables:hallucination_table",
-        {"cases": "behaviours/wrong_answers.parquet"},
-        columns=(
-            *(MODEL, RELATION, word("head", "the relation's main mover head, if it has one", empty=True)),
-            share("overtaken_from", "of the layers, after which the wrong object leads the right one for good"),
-            share("leads_from", "of the layers, after which the wrong object ranks first for good"),
-            share("right_ever_on_top", "the right object ranks first after some layer"),
-            share("right_ever_in_first", "the right object is among the ten first after some layer"),
-            share("right_ever_led", "the right object leads the wrong one after some layer"),
-            *(
-                share(f"to_subject_{of}", f"the mover's attention to the subject{said}", empty=True)
-                for of, said in SAID
-            ),
-            *(share(f"attends_{of}", f"the mover attends to the subject{said}", empty=True) for of, said in SAID),
-            share("writes_said_wrong", "the mover raises the wrong object", empty=True),
-            share("writes_right_wrong", "the mover raises the right object in wrong answers", empty=True),
-            share("prefers_said_wrong", "the mover raises the wrong object more than the right one", empty=True),
-            share("writes_said_right", "the mover raises the answer in right answers", empty=True),
-            share("same_head", "one head adds most to the wrong and to the right object"),
-            *(
-                column
-                for name, text in ADDS.items()
-                for column in (
-                    word(name, f"the head that most often {text}", empty=name == "said_by_right"),
-                    share(f"{name}_share", "how often", interval=False, empty=name == "said_by_right"),
-                )
-            ),
-            *(count("n_right", "right answers"), count("n_mover", "wrong answers of relations with a mover")),
-            count("n", "wrong answers"),
-        ),
-        stated={"wrong": "table"},
-        one_row_for=("relation",),
-    ),
-    Table(
-        "icl_head_ablation",
-        "KC Table 2",
-        "ablation of the heads that demonstrations bring in",
-        AS_READ,
-        {"rows": "circuits/icl_ablation.csv"},
-        columns=(
-            *(MODEL, RELATION, word("method", "how the circuits were found")),
-            share("zero_shot", "hit@10 without a demonstration"),
-            share("original", "hit@10 behind demonstrations"),
-            share("icl_heads_ablated", "the same without the heads that demonstrations bring into the circuit"),
-            share("random_heads_ablated", "the same without as many others of the same layers"),
-            share("attention_new", "attention of the new heads to the demonstrations", empty=True),
-            share("attention_others", "attention of the others to the demonstrations", empty=True),
-            number(
-                "n_heads", "heads of the demonstrated circuit that the zero-shot one lacks", "count", interval=False
-            ),
-            number(
-                "n_heads_again",
-                "heads of the relation's own circuit that the zero-shot one lacks",
-                "count",
-                interval=False,
-                empty=True,
-            ),
-            *(count("n_mended", "facts that demonstrations mend"), count("n", "facts")),
-        ),
-        stated={"icl": "table"},
-        one_row_for=("relation",),
-    ),
-    Table(
-        "hops",
-        "KC C.1, Table 5",
-        "facts in two hops",
-        AS_READ,
-        {"rows": "behaviours/hops.csv"},
-        columns=(
-            *(MODEL, word("composition", "the two relations"), *hits_of_hops()),
-            *overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
-            *reused(REUSED_HOPS, ("unrelated",)),
-            count("n_prompts", "prompts on which the circuits of the first hop and of both hops were found"),
-            count("n_prompts_second", "prompts on which the second hop's circuit was found"),
-            *(count("n_known", "chains of which both hops rank first"), count("n", "chains")),
-        ),
-        stated={"hops": "table"},
-        one_row_for=("composition",),
-    ),
-    Table(
-        "reverse_relations",
-        "KC C.3",
-        "facts asked forward and backward",
-        AS_READ,
-        {"rows": "behaviours/both_ways.csv"},
-        columns=(
-            *(MODEL, RELATION, share("hit_forward", "hit@10 asked forward"), share("hit_reverse", "asked backward")),
-            *overlaps(WAYS, ("unrelated", "same_way")),
-            *reused(REUSED_WAYS, ("unrelated",)),
-            count("n_prompts", "prompts on which each circuit was found"),
-            *(count("n_known", "facts that rank first forward"), count("n", "facts")),
-        ),
-        stated={"both_ways": "table"},
-        one_row_for=("relation",),
-    ),
-    Table(
-        "claims",
-        "KC, ROME",
-        "the papers' statements, each a number with interval and verdict",
-        "tables.claims:claims_of_study",
-        {
-            "ranks": "components/ranks.parquet",
-            "heads": "components/heads.csv",
-            "ablation": "components/ablation.csv",
-            "traces": "traces/facts.parquet",
-            "circuits": "edits/followed_circuits.csv",
-            "edited_ranks": "edits/followed_ranks.csv",
-            "wrong": "behaviours/wrong_answers.parquet",
-            "icl": "circuits/icl_ablation.csv",
-            "hops": "behaviours/hops.csv",
-            "both_ways": "behaviours/both_ways.csv",
-            "alone": "circuits/scores.csv",
-            "components": "figures/component_distribution.csv",
-            "edits": "edits/{editor}.csv",
-        },
-        columns=(
-            *(MODEL, word("claim", "the statement"), word("section", "the paper and its section, as printed")),
-            *(word("quote", "the paper's words, in short"), word("measure", "the number that decides")),
-            number("value", "the measure on this model", "of the measure", interval=False, empty=True),
-            number("low", "lower bound of its 95 % interval", "of the measure", interval=False, empty=True),
-            number("high", "upper bound of its 95 % interval", "of the measure", interval=False, empty=True),
-            number("bound", "the claim holds above it", "of the measure", interval=False),
-            word("fails", "what a number below the bound means"),
-            *(word("holds", "yes, no or unclear"), count("n", "cases")),
-        ),
-        stated={"claims": "table"},
-        one_row_for=("claim",),
-    ),
-    Table(
-        "paper_comparison",
-        "KC, ROME",
-        "the papers' printed numbers beside this run's",
-        "tables.published:paper_comparison",
-        {
-            "published": "config/published.csv",
-            "known": "tables/known_facts.csv",
-            "circuits": "circuits/scores.csv",
-            "effects": "tables/causal_effects.csv",
-            "editing": "tables/editing_scores.csv",
-            "zsre": "tables/zsre_scores.csv",
-            "icl": "circuits/icl_ablation.csv",
-            "hops": "behaviours/hops.csv",
-            "both_ways": "behaviours/both_ways.csv",
-            "edits": "edits/{editor}.csv",
-        },
-        settings={"relations": "relations/source", "records": "editing/source", "traced": "tracing/source"},
-        columns=(
-            *(MODEL, word("comparison", "in kind, same model, or none")),
-            *(word("paper", "where it is printed"), word("published_model", "the paper's model")),
-            *(word("measure", "what is compared"), word("about", "the relation, editor or role", empty=True)),
-            *(word("printed", "as printed", empty=True), number("published", "that in our unit", PRINTED, **LACKS)),
-            number("ours", "this run's number", PRINTED, empty=True),
-            number("difference", "ours less the published one", PRINTED, **LACKS),
-            *(word("verdict", "how they compare"), count("n", "cases behind ours", empty=True)),
-        ),
-        stated={"published": "table"},
-        one_row_for=("comparison", "paper", "published_model", "measure", "about"),
-    ),
+    *BEHAVIOURS,
+    *PAPERS,
 )
