@@ -183,7 +183,9 @@ def evidence() -> Evidence:
         for layer, rank in zip(layers, ranks, strict=True)
     ]
     heads = pd.DataFrame({"relation": ["a", "b", "b"], "role": ["mover", "mixture", "relation"], "layer": [2, 1, 0]})
-    ablation = pd.DataFrame({"role": ["mover", "mover", "relation"], "p_random": 0.5, "p_ablated": [0.2, 0.3, 0.6]})
+    ablation = pd.DataFrame(
+        {"role": ["mover"] * 2 + ["relation"] * 2, "p_random": 0.5, "p_ablated": [0.2, 0.3, 0.6, 0.6]}
+    )
     traces = pd.DataFrame(
         {"kind": kind, "layer": layer, "case": case, "role": role, "effect": effect}
         for role, kind, effects in (

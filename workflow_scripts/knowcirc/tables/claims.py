@@ -16,6 +16,7 @@ from knowcirc.statistics import Interval, columns
 from knowcirc.tables import evidence as read
 from knowcirc.tables.evidence import AbsentError, Evidence
 
+FEWEST = 2
 log = logging.getLogger(__name__)
 
 
@@ -36,11 +37,15 @@ class Claim:
 
 
 def verdict(interval: Interval, bound: float) -> str:
-    """`yes` above the bound, `no` below it, `unclear` where the interval holds it or there is no case.
+    """`yes` above the bound, `no` below it, `unclear` where the interval holds it or there are too few cases for one.
 
     >>> verdict(Interval(0.4, 0.1, 0.6, 9), 0.0), verdict(Interval(0.4, 0.1, 0.6, 9), 0.5)
     ('yes', 'unclear')
+    >>> verdict(Interval(0.4, 0.4, 0.4, 1), 0.0)  # one case has no interval
+    'unclear'
     """
+    if interval.n < FEWEST:
+        return "unclear"
     if interval.low > bound:
         return "yes"
     return "no" if interval.high < bound else "unclear"
