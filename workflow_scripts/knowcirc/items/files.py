@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from knowcirc.fields import value_at
@@ -37,12 +36,12 @@ def _part(item: Item, path: str) -> str | None:
     return None if match is None else match[1]
 
 
-def inputs_of(item: Item, parts: Mapping[str, Sequence[str]], root: Path) -> dict[str, str | list[str]]:
-    """The input files of an item by name; the project's own (below `config/`) lie in the folder `root`."""
+def inputs_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
+    """The input files of an item by name; the project's own (below `config/`) are named from its folder."""
     found: dict[str, str | list[str]] = {}
     for name, path in item.inputs.items():
         part = _part(item, path)
-        whole = str(root / path) if path.startswith(OWN_FILES) else f"<results>/{{model}}/{path}"
+        whole = path if path.startswith(OWN_FILES) else f"<results>/{{model}}/{path}"
         found[name] = whole if part is None else [whole.replace(f"{{{part}}}", each) for each in parts[part]]
     return found
 
