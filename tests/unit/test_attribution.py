@@ -196,13 +196,18 @@ def test_partners_are_a_draw_of_their_seed() -> None:
 
 
 @pytest.mark.parametrize("method", ["eap", "eap-ig"])
-def test_a_relations_scores_are_the_mean_over_its_prompts(load_tiny: Loader, method: str) -> None:
+def test_a_relations_scores_are_the_mean_over_its_prompts_with_a_partner(
+    load_tiny: Loader, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     model, given = load_tiny("gpt2"), prompts()
     graph = Graph.of(model.transformer.shape, "grouped")
     partners = [None if index is None else given[index] for index in choose_partners(given, 0)]
     partners[1] = None
     together = attribute(model, graph, given, partners, method)
-    alone = [attribute(model, graph, [p], [q], method) for p, q in zip(given, partners, strict=True)]
+    lacking = [prompt.text for prompt, partner in zip(given, partners, strict=True) if partner is None]
+    assert f"{len(lacking)} of {len(given)} prompts have no partner and are left out: {lacking}" in caplog.text
+    paired = [(prompt, partner) for prompt, partner in zip(given, partners, strict=True) if partner is not None]
+    alone = [attribute(model, graph, [prompt], [partner], method) for prompt, partner in paired]
     np.testing.assert_allclose(together, np.mean(alone, 0), atol=1e-5 * float(np.abs(together).max()))
     clean, corrupted = model.batch([given[0].ids]), model.batch([partners[0].ids])  # type: ignore[union-attr]
     targets = Targets(torch.tensor(given[0].answer), torch.tensor(partners[0].answer))  # type: ignore[union-attr]

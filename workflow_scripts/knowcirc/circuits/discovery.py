@@ -19,6 +19,8 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import groups, grow
 
 BATCH = 8
+Baseline = Literal["zero", "patch"]
+"""What an edge is set against: nothing, or a partner's run."""
 log = logging.getLogger(__name__)
 
 
@@ -50,9 +52,9 @@ class Scoring:
     """
 
     metric: Metric | None = None
-    ablation: Literal["zero", "patch"] | None = None
+    ablation: Baseline | None = None
 
-    def read(self, method: str, prompt: Prompt, partner: Prompt | None) -> tuple[Metric, Literal["zero", "patch"]]:
+    def read(self, method: str, prompt: Prompt, partner: Prompt | None) -> tuple[Metric, Baseline]:
         """Metric and baseline of one prompt.
 
         Raises:
@@ -107,7 +109,10 @@ def attribute(
     method: str,
     scoring: Scoring = BY_PROMPT,
 ) -> Scores:
-    """Mean edge scores over the prompts, each by the metric and against the baseline that `scoring` gives it.
+    """Mean edge scores over the prompts, by the metric and against the baseline that `scoring` gives them.
+
+    Scores of two units cannot be averaged: where some prompts have no partner and would be scored otherwise than the
+    others, they are left out, and named in the log.
 
     Raises:
         ValueError: for an unknown method, a prompt without the partner that it needs, or `kl` with `eap`.
@@ -117,23 +122,32 @@ def attribute(
         raise ValueError("metric kl has no slope on the clean prompt, where eap takes its gradient; take method eap-ig")
     total = np.zeros((graph.n_src, graph.n_dst))
     read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
-    for metric, ablation in dict.fromkeys(read):
-        chosen = [i for i, one in enumerate(read) if one == (metric, ablation)]
-        rows = [prompts[i].ids for i in chosen]
-        others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
-        for group in groups(rows, BATCH, beside=others):
-            places = [chosen[k] for k in group]
-            answers = torch.tensor([prompts[i].answer[0] for i in places], device=model.device)
-            wrong = None
-            if metric == "logit-diff":
-                given = [partner.answer[0] for i in places if (partner := partners[i]) is not None]
-                wrong = torch.tensor(given, device=model.device)
-            beside = None if others is None else [others[k] for k in group]
-            tree = grow([rows[k] for k in group], beside=beside, device=model.device)
-            corrupted = None if beside is None else tree.with_tokens(beside)
-            targets = Targets(answers, wrong, metric)
-            total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
-    return total / len(prompts)
+    metric, ablation = one_reading(read, prompts)
+    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)]
+    rows = [prompts[i].ids for i in chosen]
+    others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
+    for group in groups(rows, BATCH, beside=others):
+        places = [chosen[k] for k in group]
+        answers = torch.tensor([prompts[i].answer[0] for i in places], device=model.device)
+        wrong = None
+        if metric == "logit-diff":
+            given = [partner.answer[0] for i in places if (partner := partners[i]) is not None]
+            wrong = torch.tensor(given, device=model.device)
+        beside = None if others is None else [others[k] for k in group]
+        tree = grow([rows[k] for k in group], beside=beside, device=model.device)
+        corrupted = None if beside is None else tree.with_tokens(beside)
+        targets = Targets(answers, wrong, metric)
+        total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
+    return total / len(chosen)
+
+
+def one_reading(read: Sequence[tuple[Metric, Baseline]], prompts: Sequence[Prompt]) -> tuple[Metric, Baseline]:
+    """The metric and the baseline of the prompts with a partner, of all where none has one; the others are named."""
+    found = max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
+    out = [prompt.text for prompt, one in zip(prompts, read, strict=True) if one != found]
+    if out:
+        log.warning("attribution: %d of %d prompts have no partner and are left out: %s", len(out), len(read), out)
+    return found
 
 
 def find_attributed(
