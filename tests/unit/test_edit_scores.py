@@ -140,6 +140,7 @@ def test_the_harmonic_mean(values: list[float], mean: float) -> None:
         ("a b c d e", (2 / 3 * 2.0 + 4 / 3 * math.log2(3)) / 2),  # four bigrams, three trigrams, all different
         ("a a a a a", 0.0),
         ("a b a b a", (2 / 3 * 1.0 + 4 / 3 * (2 / 3 * math.log2(1.5) + 1 / 3 * math.log2(3))) / 2),
+        ("a, b, a,", (2 / 3 * 1.9219280948873623 + 4 / 3 * 2.0) / 2),  # six words: commas are words of their own
         ("a b", 0.0),
         ("a", 0.0),
         ("", 0.0),

@@ -206,11 +206,12 @@ def curves() -> Figure:
 def swept() -> Figure:
     rows = [
         {"token": token, "layer": layer, "efficacy": 0.9, "paraphrase": 0.5, "specificity": 0.1 * layer, "score": 0.3}
+        | {"EM": 0.6, "PM": -0.2, "NM": 0.1 * layer, "S": 0.4}
         for token, layers in (("subject_last", range(0, 6, 2)), ("last", (0, 4)))
         for layer in layers
     ]
     frame = pd.DataFrame(rows).assign(n=2, clamp=4.0, base=True)
-    for name in ("efficacy", "paraphrase", "specificity"):
+    for name in ("efficacy", "paraphrase", "specificity", "EM", "PM", "NM"):
         frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.1})
     return editing_sweep(frame, {"layer": 4, "clamp": 2.0}, "tiny")
 

@@ -10,7 +10,7 @@ import torch
 
 import choose_edit_layer
 from knowcirc.editing.edits import Material, applied, request
-from knowcirc.editing.evaluation import Pair, judge
+from knowcirc.editing.evaluation import SCORES, Pair, judge, scores
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.sweep import Cell, best, cells, measures, summarise, sweep_record
 from knowcirc.facts.records import Record
@@ -65,7 +65,8 @@ def test_a_cell_is_the_edit_at_its_layer_and_token(load_tiny: Loader) -> None:
         chosen = {**SETTINGS, "layer": layer, "token": token, "clamp": clamp}
         edit = make_edit("rome", model, requested, chosen, material(model))
         with applied(model, edit) as edited:
-            expected = measures(judge(edited, RECORD), before)
+            pairs = judge(edited, RECORD)
+        expected = {**measures(pairs, before), **scores(pairs)}
         assert {name: row[name] for name in expected} == pytest.approx(expected)
         assert (row["layer"], row["token"]) == (layer, token)
 
@@ -82,6 +83,7 @@ def test_a_token_that_a_request_lacks_is_left_out(load_tiny: Loader) -> None:
 def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
     rows = [
         {"case": case, "token": token, "layer": layer, "clamp": 4.0, "efficacy": e, "paraphrase": p, "specificity": s}
+        | {**dict.fromkeys(SCORES, 0.1), "ES": 1.0, "PS": 0.5, "NS": s}
         for case in ("a", "b")
         for token, layer, e, p, s in (
             ("subject_last", 0, 1.0, 1.0, 0.1),
@@ -94,6 +96,7 @@ def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
     assert best(summary) == Cell("subject_last", 2, 4.0)
     row = summary[(summary.token == "subject_last") & (summary.layer == 2)].iloc[0]
     assert row["score"] == pytest.approx(3 / (1 / 0.9 + 1 / 0.6 + 1 / 0.7))
+    assert row["S"] == pytest.approx(3 / (1 + 2 + 1 / 0.7))  # ROME's, beside
     assert (row["n"], row["model"]) == (2, "tiny")
     assert row["efficacy_low"] <= row["efficacy"] <= row["efficacy_high"]
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from nltk.tokenize.destructive import NLTKWordTokenizer
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.sampling import sample
@@ -32,6 +33,8 @@ from knowcirc.models.tokens import token_text
 from knowcirc.seeding import derive
 
 BATCH = 16  # rows of a batch whose memory a tree of prompts may take
+SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
+WORDS = NLTKWordTokenizer()
 NGRAM_WEIGHTS = ((2, 2 / 3), (3, 4 / 3))
 
 
@@ -149,10 +152,12 @@ def generate(model: LanguageModel, prompts: Sequence[str], length: int, *, seed:
 def ngram_entropy(text: str) -> float:
     """GE of one text: mean of the weighted entropies of its word bi- and trigrams, in bits.
 
+    Words are NLTK's, of the text as a whole; ROME's code splits it into sentences first, which needs a download.
+
     >>> ngram_entropy("one two one two one")  # bigrams 2:2, trigrams 2:1
     0.9455...
     """
-    words = text.split()
+    words = WORDS.tokenize(text)
     parts = []
     for size, weight in NGRAM_WEIGHTS:
         counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))

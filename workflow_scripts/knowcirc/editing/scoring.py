@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.editors import EDITORS, SWEEP, UNEDITED
 from knowcirc.editing.edits import Material, applied, request
-from knowcirc.editing.evaluation import fluency_and_consistency, harmonic, judge, question_scores, scores
+from knowcirc.editing.evaluation import SCORES, fluency_and_consistency, harmonic, judge, question_scores, scores
 from knowcirc.editing.making import default_layer, make_edit
 from knowcirc.editing.moments import load_moment, moment_path
 from knowcirc.facts.records import Record
@@ -17,7 +17,6 @@ from knowcirc.files import read_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import bootstrap, columns
 
-SCORES = ("ES", "EM", "PS", "PM", "NS", "NM")
 QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
 

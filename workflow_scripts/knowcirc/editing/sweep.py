@@ -6,9 +6,10 @@
 | paraphrase | the same, mean over paraphrases |
 | specificity | probability of the true object after neighbours, as a share of what it was, at most 1; mean |
 | score | harmonic mean of the three means over records |
+| ES, EM, PS, PM, NS, NM, S | as ROME's figure has them (`evaluation.py`) |
 
-Probabilities, not shares of successes: with few records these would tie. The layer is chosen for the subject's last
-token, then the clamp at that layer, on records that no table judges.
+The layer is chosen by `score`, of probabilities: with few records shares of successes tie. It is chosen for the
+subject's last token, then the clamp at that layer, on records that no table judges.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from knowcirc.editing.edits import Material, applied, request
-from knowcirc.editing.evaluation import Pair, harmonic, judge
+from knowcirc.editing.evaluation import SCORES, Pair, harmonic, judge, scores
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.values import Token
 from knowcirc.facts.records import Record
@@ -26,7 +27,8 @@ from knowcirc.statistics import bootstrap, columns
 
 CHOSEN: Token = "subject_last"
 MEASURES = ("efficacy", "paraphrase", "specificity")
-ROW = ("case", "token", "layer", "clamp", *MEASURES)
+SUCCESSES = ("ES", "PS", "NS")
+ROW = ("case", "token", "layer", "clamp", *MEASURES, *SCORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def sweep_record(
         edit = make_edit("rome", model, requested, {**settings, **asdict(cell)}, material)
         with applied(model, edit) as edited:
             pairs = judge(edited, record)
-        rows.append({"case": record.case, **asdict(cell), **measures(pairs, before)})
+        rows.append({"case": record.case, **asdict(cell), **measures(pairs, before), **scores(pairs)})
     return rows
 
 
@@ -92,13 +94,14 @@ def _mean(values: list[float]) -> float:
 
 
 def summarise(rows: pd.DataFrame, model: str) -> pd.DataFrame:
-    """One row per token, layer and clamp: the measures' means with intervals, score, and n records."""
+    """One row per token, layer and clamp: means of both kinds of measures with intervals, score and S, n records."""
     found = []
     for (token, layer, clamp), group in rows.groupby(["token", "layer", "clamp"], sort=False):
         row: dict[str, object] = {"model": model, "token": token, "layer": layer, "clamp": clamp}
-        for name in MEASURES:
+        for name in (*MEASURES, *SCORES):
             row |= columns(name, bootstrap(group[name].tolist()))
-        found.append({**row, "score": harmonic(group[list(MEASURES)].mean().tolist()), "n": len(group)})
+        row |= {"score": harmonic(group[list(MEASURES)].mean().tolist())}
+        found.append({**row, "S": harmonic(group[list(SUCCESSES)].mean().tolist()), "n": len(group)})
     return pd.DataFrame(found)
 
 
