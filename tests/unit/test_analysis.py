@@ -475,7 +475,10 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     graph, n_edges = finder.graph, finder.settings.n_edges(finder.graph.n_edges)
     own = Circuit("eap", graph.valid, None)
     study = study_relation(finder, RELATION, survey([0, 1, 2, 3]), own, SETTINGS)
-    zero, shown = spied.queried[:2]
+    tried, zero, shown = spied.queried[:3]
+    assert sorted(prompt.text.rsplit(". ", 1)[1] for prompt in tried) == sorted(
+        TEMPLATE.format(fact.subject) for fact in FACTS[4:]
+    )  # whether demonstrations mend them decides which come first
     assert len(zero) == len(shown) == 5
     unknown = {TEMPLATE.format(fact.subject) for fact in FACTS[4:]}
     assert unknown < {prompt.text for prompt in zero}  # facts to mend come first
@@ -507,6 +510,11 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     queried = [prompt for prompts in spied.tested for prompt in prompts]
     ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in queried for p in [last_p(model, prompt)]]
     assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
+    said = [float(last_p(model, prompt)[prompt.answer[0]]) for prompt in queried]
+    assert row["p_original"] == pytest.approx(np.mean(said))
+    assert row["p_zero_shot"] == pytest.approx(
+        np.mean([float(last_p(model, prompt)[prompt.answer[0]]) for prompt in zero[2:]])
+    )
     gains = [
         float(last_p(model, b)[b.answer[0]] - last_p(model, a)[a.answer[0]]) for a, b in zip(zero, shown, strict=True)
     ]
@@ -558,6 +566,28 @@ def test_the_showcase_shows_the_new_heads_that_attend_to_the_demonstration(model
     assert "a1.h2" not in heads
     (left_out,) = set(readings) - {*heads, "a1.h2"}
     assert sum(readings[left_out].attention[low:high]) <= shares[-1]
+
+
+def test_facts_that_demonstrations_mend_come_first(
+    model: LanguageModel, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong without and right behind demonstrations, as the paper has it; others fill up where these are too few."""
+    real, mended = in_context_study.answer_prompts, {FACTS[5].subject, FACTS[6].subject}
+
+    def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answer]:
+        return [
+            replace(answer, rank=0 if any(prompt.text.endswith(TEMPLATE.format(name)) for name in mended) else 9)
+            for prompt, answer in zip(prompts, real(model, prompts), strict=True)
+        ]
+
+    monkeypatch.setattr(in_context_study, "answer_prompts", answer_prompts)
+    few = replace(SETTINGS, d_val=1, d_test=1)
+    drawn = in_context_study._draw(model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, 1, few)
+    assert {fact.subject for fact in drawn} == mended
+    more = in_context_study._draw(
+        model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, 1, replace(few, d_test=len(FACTS) - 5)
+    )
+    assert {fact.subject for fact in more} == {fact.subject for fact in FACTS[4:]}
 
 
 def test_the_relation_shown_is_that_of_the_answer_that_rose_most() -> None:

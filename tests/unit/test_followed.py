@@ -230,7 +230,7 @@ def evidence() -> Evidence:
         }
         for kind, relation, on in (("wrong", "a", True), ("wrong", "b", False), ("right", "b", True))
     )
-    icl = pd.DataFrame({"random_heads_ablated": [0.8, 0.9], "icl_heads_ablated": 0.5}).assign(
+    icl = pd.DataFrame({"p_random_heads_ablated": [0.8, 0.9], "p_icl_heads_ablated": 0.5}).assign(
         attention_new=0.4, attention_others=0.1
     )
     hops = pd.DataFrame({"reused_nodes_first": [0.3, 0.4], "reused_nodes_unrelated": 0.2}).assign(

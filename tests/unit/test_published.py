@@ -51,7 +51,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "effects": effects,
         "editing": editing.assign(**dict.fromkeys(("ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"), 0.5), n=4),
         "zsre": pd.DataFrame({"editor": ["rome"], "efficacy": 0.9, "paraphrase": 0.7, "specificity": 0.2, "n": 4}),
-        "icl": pd.DataFrame({"random_heads_ablated": [0.9, 0.8], "icl_heads_ablated": 0.5}),
+        "icl": pd.DataFrame({"p_random_heads_ablated": [0.9, 0.8], "p_icl_heads_ablated": 0.5}),
         "hops": pd.DataFrame(
             {f"reused_{of}_{hop}": [0.5, 0.7] for of in ("nodes", "edges") for hop in ("first", "second")}
         ),

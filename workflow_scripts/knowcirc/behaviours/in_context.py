@@ -1,12 +1,13 @@
 """In-context learning a relation: circuits of prompts with and without demonstrations, and ablations of the new heads.
 
-1. Draw facts of the relation, those that the model does not answer first without a demonstration before the others;
-   put demonstrations in front.
+1. Draw facts of the relation: those that the model does not answer first without demonstrations and does behind them,
+   as the paper has it; where these are too few, others that it does not answer first without, then any. Put
+   demonstrations in front.
 2. Circuits of the zero-shot and of the demonstrated prompts of D_val together, by one method, to one size.
 3. New heads: in the demonstrated circuit, not in the zero-shot one. Beside their number stands how many heads of the
    relation's own circuit, found without demonstrations on facts that the model knows, are not in the zero-shot one.
 4. Set the outputs of the new heads to zero in the whole model, and those of as many other heads of the same layers;
-   hit@k on other facts, behind demonstrations of several draws.
+   hit@k and the answer's probability on other facts, behind demonstrations of several draws.
 """
 
 import logging
@@ -32,6 +33,8 @@ from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, proportion
 
 SHOWN_HEADS = 10
+RUNS = ("original", "icl_heads_ablated", "random_heads_ablated")
+ABLATED = (*RUNS, *(f"p_{name}" for name in RUNS))
 log = logging.getLogger(__name__)
 ATTENTION_COLUMNS = ("head", "position", "token", "in_demonstration", "attention", "share_on_demonstration")
 
@@ -79,9 +82,9 @@ def study_relation(
     """
     model = finder.model
     known = set(survey.loc[survey["rank"] == 0, "subject"])
-    facts = _draw(survey, relation, settings)
     template = relation.templates[0]
     draws = [derive(settings.seed, "icl", relation.name, i) % 2**32 for i in range(settings.seeds)]
+    facts = _draw(model, survey, relation, known, draws[0], settings)
     shown, *others = ([_behind(model, relation, fact, known, seed, settings) for fact in facts] for seed in draws)
     zero = [fill(model.text, template, fact.subject, fact.object) for fact in facts]
     n = min(settings.d_val, len(facts) // 2)
@@ -96,6 +99,7 @@ def study_relation(
         "relation": relation.name,
         "method": found.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
+        **columns("p_zero_shot", bootstrap([answer.p for answer in p_zero[n:]])),
         **_ablations(model, tests, fresh, settings.hits),
         **_attention(model, shown[:n], fresh),
         "n_heads": len(fresh),
@@ -113,13 +117,21 @@ def _behind(
     return demonstrate(model.text, relation.templates[0], before, fact)
 
 
-def _draw(survey: pd.DataFrame, relation: Relation, settings: IclSettings) -> list[Fact]:
-    """Facts in a seeded order in which D_val and D_test hold unknown facts as far as there are any."""
+def _draw(
+    model: LanguageModel, survey: pd.DataFrame, relation: Relation, known: set[str], seed: int, settings: IclSettings
+) -> list[Fact]:
+    """Facts in a seeded order: those that the first draw's demonstrations mend, as far as there are any.
+
+    Behind them come other facts that do not rank first without demonstrations, then those that do.
+    """
     rng = np.random.default_rng(derive(settings.seed, "icl", relation.name))
-    order = rng.permutation(len(survey))
-    unknown = (survey["rank"].to_numpy() > 0)[order]
-    order = np.concatenate([order[unknown], order[~unknown]])[: settings.d_val + settings.d_test]
-    return [relation.facts[int(survey["fact"].iloc[i])] for i in rng.permutation(order)]
+    facts = [relation.facts[int(survey["fact"].iloc[i])] for i in rng.permutation(len(survey))]
+    unknown = [fact for fact in facts if fact.subject not in known]
+    shown = [_behind(model, relation, fact, known, seed, settings).prompt for fact in unknown]
+    mended = {fact for fact, answer in zip(unknown, answer_prompts(model, shown), strict=True) if answer.rank == 0}
+    ordered = sorted(facts, key=lambda fact: (fact not in mended, fact.subject in known))
+    chosen = ordered[: settings.d_val + settings.d_test]
+    return [chosen[i] for i in rng.permutation(len(chosen))]
 
 
 def _heads_again(finder: KeptCircuits, relation: Relation, plain: Circuit, own: Circuit | None) -> float:
@@ -131,7 +143,7 @@ def _heads_again(finder: KeptCircuits, relation: Relation, plain: Circuit, own: 
 
 
 def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], k: int) -> dict[str, float]:
-    """hit@k of the whole model, without the heads, and without random heads of the same layers.
+    """hit@k and p(answer) of the whole model, without the heads, and without random heads of the same layers.
 
     `tests` are the same facts behind demonstrations of several seeds, which draw the random heads, too. Of a fact the
     mean over seeds counts; intervals are over facts.
@@ -139,11 +151,10 @@ def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequ
     found = []
     for seed, prompts in tests.items():
         others = random_heads(model.transformer.shape.n_heads, heads, seed)
-        found.append([hits(answers, k) for answers in answers_without(model, prompts, [[], heads, others])])
-    means = np.mean(found, axis=0)
-    names = ("original", "icl_heads_ablated", "random_heads_ablated")
+        runs = answers_without(model, prompts, [[], heads, others])
+        found.append([hits(answers, k) for answers in runs] + [[answer.p for answer in answers] for answers in runs])
     row: dict[str, float] = {}
-    for name, values in zip(names, means, strict=True):
+    for name, values in zip(ABLATED, np.mean(found, axis=0), strict=True):
         row |= columns(name, bootstrap(values.tolist()))
     return row
 

@@ -66,6 +66,10 @@ BEHAVIOURS = (
             share("original", "hit@10 behind demonstrations"),
             share("icl_heads_ablated", "the same without the heads that demonstrations bring into the circuit"),
             share("random_heads_ablated", "the same without as many others of the same layers"),
+            share("p_zero_shot", "probability of the answer without a demonstration"),
+            share("p_original", "the same behind demonstrations"),
+            share("p_icl_heads_ablated", "the same without the heads that demonstrations bring into the circuit"),
+            share("p_random_heads_ablated", "the same without as many others of the same layers"),
             share("attention_new", "attention of the new heads to the demonstrations", empty=True),
             share("attention_others", "attention of the others to the demonstrations", empty=True),
             number(

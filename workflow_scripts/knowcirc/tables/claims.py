@@ -304,10 +304,10 @@ BEHAVIOURS = (
         "KC 6, Table 2",
         "compared to the randomly selected attention head by ablating this attention, the probability drops "
         "significantly",
-        "hit@10 without random heads of the same layers, less without the new heads",
+        "p(answer) without random heads of the same layers, less without the new heads",
         "random heads of the same layers matter more",
         0.0,
-        read.difference("icl", "random_heads_ablated", "icl_heads_ablated"),
+        read.difference("icl", "p_random_heads_ablated", "p_icl_heads_ablated"),
     ),
     Claim(
         "the new heads attend to the demonstrations",

@@ -230,7 +230,7 @@ IN_KIND: dict[str, Callable[[Results, str], Interval]] = {
     "reused_nodes_first_less_second": _mean("hops", "reused_nodes_first", "reused_nodes_second"),
     "reused_edges_first_less_second": _mean("hops", "reused_edges_first", "reused_edges_second"),
     "reused_nodes_both_ways": _mean("both_ways", "reused_nodes_both_ways"),
-    "icl_heads": _mean("icl", "random_heads_ablated", "icl_heads_ablated"),
+    "icl_heads": _mean("icl", "p_random_heads_ablated", "p_icl_heads_ablated"),
     **{f"{name}_gap": _gap(name) for name in ("S", *SCORED)},
     "zsre_efficacy_gap": _gap("zsre_efficacy"),
     "zsre_paraphrase_gap": _gap("zsre_paraphrase"),
