@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.facts.prompts import check_relation
+from knowcirc.facts.prompts import alike_objects, check_relation
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import COLUMNS, survey_relation
 from knowcirc.files import write_json, write_table
@@ -21,6 +21,12 @@ def main(job: Job) -> None:
     relation = read_relations(params.source, [job.input.relation])[job.wildcards.relation]
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     left_out, survey = "", pd.DataFrame(columns=list(COLUMNS))
+    alike = alike_objects(model.text, relation)
+    if alike and params.on_collision == "error":
+        raise ValueError(f"relation {relation.name}: objects {alike[0]} share their first token; drop or rename some")
+    if alike:
+        log.warning("%s: objects that share their first token: %s; what must tell them apart leaves their facts out",
+                    relation.name, alike)  # fmt: skip
     try:
         check_relation(model.text, relation)
     except ValueError as error:

@@ -343,6 +343,10 @@ def test_readings_are_those_of_logits_by_hand() -> None:
     assert all(reading.others == 1.0 for reading in read_prompts(logits, questions, [2, 3], 50))
     for silent in read_prompts(logits, questions, [2, 3], 50, constant=True):
         assert (silent.hit, silent.among, silent.others) == (False, False, 0.0)
+    alike = read_prompts(logits, questions, [2, 2, 3], 3)  # another object begins with the first answer's token
+    assert np.isnan(alike[0].among)
+    assert alike[1].among == 0.0
+    assert np.isnan(read_prompts(logits, questions, [2, 2, 3], 3, constant=True)[0].among)
     alone = read_prompts(logits[:1], questions[:1], [2, 4], 3)[0]
     assert np.isnan(alone.others)
     assert not alone.among

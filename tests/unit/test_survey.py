@@ -84,6 +84,18 @@ def test_an_answer_is_wrong_of_the_right_type_only_if_it_begins_another_object(
     assert frame["wrong"].iloc[2] == f"{frame['top'].iloc[2]} Pisin"  # the whole object, not its first token
 
 
+def test_a_wrong_answer_that_begins_two_objects_is_no_ones(model: LanguageModel, queried: Relation) -> None:
+    plain = surveyed(model, queried)
+    named = plain[(plain["wrong"] != "") & (plain["template"] == 0)].iloc[0]
+    first = str(named["wrong"]).split()[0]
+    twin = next(i for i, fact in enumerate(queried.facts) if fact.object not in (named["wrong"], named["object"]))
+    objects = [f"{first} Guinea" if i == twin else fact.object for i, fact in enumerate(queried.facts)]
+    alike = surveyed(model, relation(objects))
+    assert alike.loc[named.name, "top"] == named["top"]
+    assert alike.loc[named.name, "wrong"] == ""
+    assert len(alike) == len(plain)  # its facts are kept
+
+
 def test_splits_are_drawn_on_the_first_wording_alone(model: LanguageModel, queried: Relation) -> None:
     frame = surveyed(model, queried)
     first, other = frame[frame.template == 0], frame[frame.template == 1]

@@ -3,11 +3,12 @@
 A circuit that always says the relation's commonest objects has them among its ten, too. So beside the answer's rank:
 
 - right among the relation's own objects: of the first tokens of all its objects, the answer's has the highest logit
-  (a tie counts against it);
+  (a tie counts against it); not read where another object begins with the same token;
 - others' answers among the ten (the control): the share of the other facts' answers, distinct first tokens other than
   the prompt's own, that are among its k likeliest tokens. A circuit that knows the subject has few of them there.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,13 +25,14 @@ from knowcirc.facts.prompts import Prompt
 class Reading:
     """One prompt: is the answer among the first k, is it first, p(answer), right among objects, others' answers.
 
-    `others` is a share, NaN where no other fact has another answer.
+    `others` is a share, NaN where no other fact has another answer. `among` is 1 or 0, NaN where another object begins
+    with the answer's first token.
     """
 
     hit: bool
     first: bool
     p: float
-    among: bool
+    among: float
     others: float
 
 
@@ -42,7 +44,7 @@ def read_prompts(
     *,
     constant: bool = False,
 ) -> list[Reading]:
-    """What the logits say of each prompt; `objects` are the first tokens of all the relation's objects.
+    """What the logits say of each prompt; `objects` is the first token of each of the relation's objects.
 
     A `constant` output hits nothing and is right on nothing, whatever its biases favour (p is what it is).
 
@@ -67,13 +69,14 @@ def _read(
 ) -> Reading:
     own = prompt.answer[0]
     others = [token for token in answers if token != own]
+    alike = list(objects).count(own) > 1
     if constant:
-        return Reading(False, False, answer.p, False, 0.0 if others else float("nan"))
+        return Reading(False, False, answer.p, math.nan if alike else 0.0, 0.0 if others else math.nan)
     rivals = [token for token in objects if token != own]
-    among = not rivals or bool(logits[own] > logits[rivals].max())
+    among = math.nan if alike else float(not rivals or bool(logits[own] > logits[rivals].max()))
     # a rank below k (ties count against) is the same as a logit above the (k + 1)-th largest
     beaten = logits.topk(k + 1).values[-1] if k < len(logits) else logits.new_tensor(-torch.inf)
-    share = float((logits[others] > beaten).double().mean()) if others else float("nan")
+    share = float((logits[others] > beaten).double().mean()) if others else math.nan
     return Reading(answer.rank < k, answer.rank == 0, answer.p, among, share)
 
 

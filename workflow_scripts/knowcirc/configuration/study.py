@@ -42,7 +42,8 @@ class Relations(Section):
 
     source: Source = setting("builtin", "where they come from: builtin (config/facts) or lre (downloaded)")
     on_collision: Literal["error", "skip"] = setting(
-        "error", "relations whose objects share a first token: error, or skip (left out by name)"
+        "error",
+        "objects that share their first token: error, or skip (what must tell them apart leaves their facts out)",
     )
     names: Names = setting(..., "the relations", source="KC Table 6")
 

@@ -120,22 +120,22 @@ def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 
 
 def check_relation(tokenizer: Tokenizer, relation: Relation) -> None:
-    """Make sure that answers of the relation can be told apart by their first token.
+    """Make sure that the first token of every answer of the relation says something.
 
     Raises:
-        ValueError: naming the objects that share a first token or whose first token has no letter or digit.
+        ValueError: naming the object whose first token has no letter or digit.
     """
-    first: dict[int, str] = {}
     for text in relation.objects:
-        token = answer_tokens(tokenizer, text)[0]
-        if not any(character.isalnum() for character in token_text(tokenizer, [token])):
+        if not any(character.isalnum() for character in token_text(tokenizer, answer_tokens(tokenizer, text)[:1])):
             raise ValueError(f"relation {relation.name}: the first token of {text!r} holds no letter or digit")
-        if token in first:
-            raise ValueError(
-                f"relation {relation.name}: objects {first[token]!r} and {text!r} share their first token "
-                f"{token_text(tokenizer, [token])!r}; drop or rename one"
-            )
-        first[token] = text
+
+
+def alike_objects(tokenizer: Tokenizer, relation: Relation) -> list[list[str]]:
+    """The objects of the relation that cannot be told apart by their first token, group by group."""
+    groups: dict[int, list[str]] = {}
+    for text in relation.objects:
+        groups.setdefault(answer_tokens(tokenizer, text)[0], []).append(text)
+    return [texts for texts in groups.values() if len(texts) > 1]
 
 
 def token_roles(length: int, span: tuple[int, int]) -> list[str | None]:

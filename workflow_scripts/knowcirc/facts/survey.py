@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from knowcirc.facts.knowledge import answer_prompts, split_facts
-from knowcirc.facts.prompts import Prompt, answer_tokens, fill
+from knowcirc.facts.prompts import Prompt, alike_objects, answer_tokens, fill
 from knowcirc.facts.relations import Relation
 from knowcirc.files import read_table
 from knowcirc.models.loading import LanguageModel
@@ -35,8 +35,12 @@ def read_facts(paths: Sequence[str]) -> pd.DataFrame:
 def survey_relation(
     model: LanguageModel, relation: Relation, templates: Sequence[int], *, hits: int, d_val: int, d_test: int, seed: int
 ) -> pd.DataFrame:
-    """The survey's rows of one relation; a template that it lacks is replaced by its last."""
-    first = {answer_tokens(model.text, text)[0]: text for text in relation.objects}
+    """The survey's rows of one relation; a template that it lacks is replaced by its last.
+
+    A wrong answer is named only where its first token is that of a single object.
+    """
+    alike = {text for texts in alike_objects(model.text, relation) for text in texts}
+    first = {answer_tokens(model.text, text)[0]: text for text in relation.objects if text not in alike}
     rows: list[dict[str, object]] = []
     for index in sorted({min(template, len(relation.templates) - 1) for template in templates}):
         wording = relation.templates[index]
@@ -109,9 +113,9 @@ def split_rows(frame: pd.DataFrame, relation: str, split: str) -> pd.DataFrame:
 
 
 def object_tokens(model: LanguageModel, frame: pd.DataFrame, relation: str) -> list[int]:
-    """The first tokens of all objects of a relation, each once."""
+    """The first token of each object of a relation; one that several objects share stands as often."""
     objects = frame.loc[frame.relation == relation, "object"].unique()
-    return sorted({answer_tokens(model.text, text)[0] for text in objects})
+    return sorted(answer_tokens(model.text, text)[0] for text in objects)
 
 
 def known_facts(frame: pd.DataFrame, relation: str, most: int, seed: int) -> pd.DataFrame:

@@ -44,10 +44,11 @@ def fact_rows(
 
 
 def _rivals(model: LanguageModel, relation: Relation, prompt: Prompt, seed: int) -> list[int]:
-    """First tokens of some other objects of the relation."""
-    others = [text for text in relation.objects if text != prompt.answer_text]
+    """First tokens of some other objects of the relation, of those that do not begin as the answer does."""
+    firsts = [answer_tokens(model.text, text)[0] for text in relation.objects if text != prompt.answer_text]
+    others = [token for token in firsts if token != prompt.answer[0]]
     order = np.random.default_rng(seed).permutation(len(others))[:RIVALS]
-    return [answer_tokens(model.text, others[i])[0] for i in order]
+    return [others[i] for i in order]
 
 
 def _layer_rows(ranks: Int[ndarray, " step"], outranks: Float[ndarray, " step"]) -> list[dict[str, object]]:
