@@ -300,25 +300,32 @@ def material(model: LanguageModel) -> Material:
 
 
 @pytest.mark.parametrize("editor", EDITORS)
-def test_every_editor_makes_the_request_likelier_and_changes_its_matrices_alone(
+def test_every_editor_changes_its_matrices_alone_and_makes_the_request_likelier_if_it_optimises_that(
     editable: LanguageModel, editor: str
 ) -> None:
     made, before = request(editable, "the capital of {}", "New Zealand", "Lima"), snapshot(editable)
-    rate = {"learning_rate": 0.3} if EDITORS[editor].moments else {"learning_rate": 5e-3}
-    own = {"bound": 0.05} if "bound" in EDITORS[editor].chosen else {}
+    chosen = EDITORS[editor].chosen
+    own: dict[str, object] = {"layer": 1} if EDITORS[editor].layered else {}
+    own |= {"learning_rate": 0.3 if EDITORS[editor].moments else 5e-3} if "learning_rate" in chosen else {}
+    own |= {"bound": 0.05} if "bound" in chosen else {}
     own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
-    edit = make_edit(editor, editable, made, {"layer": 1, "steps": 20, **rate, **own}, material(editable))
+    edit = make_edit(editor, editable, made, {"steps": 20, **own}, material(editable))
     loss = target_nll(editable, made.prompt.ids, made.target)
     assert changed(editable, before) == set()
     with applied(editable, edit):
         assert changed(editable, before) == {matrix.name(editable) for matrix in edit.weights}
-        assert target_nll(editable, made.prompt.ids, made.target) < loss - 0.3
+        after = target_nll(editable, made.prompt.ids, made.target)
+        assert after < loss - 0.3 if EDITORS[editor].optimises else after != loss
     assert changed(editable, before) == set()
 
 
 @pytest.mark.parametrize("editor", EDITORS)
-def test_every_editor_needs_a_layer_and_knows_its_settings(load_tiny: Loader, editor: str) -> None:
+def test_every_editor_needs_a_layer_or_has_none_and_knows_its_settings(load_tiny: Loader, editor: str) -> None:
     model = load_tiny("gpt2")
+    if not EDITORS[editor].layered:
+        with pytest.raises(ValueError, match=f"{editor}: unknown key 'layer'"):
+            make_edit(editor, model, request_for(model), {"layer": 1}, material(model))
+        return
     with pytest.raises(ValueError, match=f"{editor}: 'layer' is missing"):
         make_edit(editor, model, request_for(model), {}, material(model))
     with pytest.raises(ValueError, match=f"{editor}: unknown key 'lair', did you mean 'layer'"):

@@ -268,6 +268,10 @@ def choose_settings(
     if chosen is not None and swept and args.layer is None and given["clamp"] is None:
         given["clamp"] = float(chosen["clamp"])
     settings = settings_of(args.editor, of_model, given)
+    if not editor.layered:
+        if args.layer is not None:
+            raise ValueError(f"--layer: {args.editor} finds the layers itself; leave it out")
+        return settings
     layer = args.layer if args.layer is not None else settings.get("layer")
     if layer is None:
         known_layer = chosen["layer"] if chosen is not None else of_model.get(ROME_ITSELF, {}).get("layer")

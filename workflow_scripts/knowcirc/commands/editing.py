@@ -93,7 +93,7 @@ def find_edit(
     prefixes = [(length, number) for length, number in default("editing/prefixes")]
     top_k = default("editing/prefix_top_k")
     material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed, top_k))
-    log.info("editing: %s, layer %s", args.editor, settings["layer"])
+    log.info("editing: %s, layer %s", args.editor, settings.get("layer", "of its own choice"))
     try:
         change = make_edits(args.editor, model, requests, settings, material)
     except torch.linalg.LinAlgError:

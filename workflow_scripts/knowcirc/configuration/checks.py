@@ -11,6 +11,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from knowcirc.configuration.study import EditingBase, Study
+from knowcirc.editing.editors import EDITORS
 from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import hint, lines_of
 
@@ -58,6 +59,11 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     ]
     editing = cast(EditingBase, study.editing)  # made from the registry, which the type checker does not see
     lines += _layer_errors(editing.circuits.layers, models)
+    lines += [
+        f"editing.circuits.editors: {name} finds its layers itself, edits are followed at chosen ones; leave it out"
+        for name in editing.circuits.editors
+        if not EDITORS[name].layered
+    ]
     names = study.relations.names
     lines += [
         f"relations.names: unknown relation {name!r}{hint(name, sorted(relations))}"

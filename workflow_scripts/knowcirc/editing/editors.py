@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from knowcirc.editing.settings import FineTuneSettings, MemitSettings, RomeSettings
+from knowcirc.editing.settings import FineTuneSettings, MemitSettings, NeuronSettings, RomeSettings
 from knowcirc.fields import Row, Section, hint, read, read_rows
 
 UNEDITED = "none"
@@ -28,6 +28,7 @@ class Editor:
     `defaults` are those that are the editor's own; `fixed` ones make it what it is and cannot be chosen. `moments` says
     whether it reads second moments, `together` whether it takes many requests at once, `swept` whether a sweep of ROME
     chooses its clamp, too. `depth` is where it works, as a share of the layers, where that is not ROME's layer.
+    `optimises` says whether it makes the request likelier step by step; one that does not may miss it.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Editor:
     together: bool = False
     swept: bool = False
     depth: float | None = None
+    optimises: bool = True
+
+    @property
+    def layered(self) -> bool:
+        """Whether it works at a layer that is chosen; otherwise it finds the layers itself."""
+        return "layer" in self.settings.model_fields
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -79,6 +86,7 @@ EDITORS = {
             {"loss": "prompt", "parts": ("query", "key", "value")},
             depth=33 / 48,  # ROME 3.4: layer 33 of GPT-2 XL's 48
         ),
+        Editor("kn", "KN", "editing.knowledge_neurons:edit_requests", NeuronSettings, optimises=False),
     )
 }
 
@@ -108,7 +116,8 @@ def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str,
         if row.editor not in EDITORS:
             raise ValueError(f"{path}: row of {row.model!r}: editor {row.editor!r} is none of {', '.join(EDITORS)}")
         editor, known = EDITORS[row.editor], found.setdefault(row.model, {}).setdefault(row.editor, {})
-        layer = () if editor.swept and editor.name != ROME_ITSELF else ("layer",)  # else ROME's
+        follows = editor.swept and editor.name != ROME_ITSELF  # ROME's layer
+        layer = () if follows or not editor.layered else ("layer",)
         if row.setting not in (*editor.chosen, *layer):
             raise ValueError(f"{path}: row of {row.model!r}: {row.editor} has no setting {row.setting!r}")
         if models is not None and row.model not in models:
@@ -117,7 +126,11 @@ def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str,
             raise ValueError(f"{path}: {row.setting} of {row.editor} stands twice for {row.model!r}; keep one")
         whole = row.value.is_integer() and row.setting in ("layer", "steps", "span")
         known[row.setting] = int(row.value) if whole else row.value
-        read(editor.settings, {"layer": 0} | known, f"{path}: row of {row.model!r}, {row.editor}")
+        read(
+            editor.settings,
+            ({"layer": 0} if editor.layered else {}) | known,
+            f"{path}: row of {row.model!r}, {row.editor}",
+        )
     return found
 
 

@@ -35,7 +35,7 @@ def read_material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, 
 
 
 def placed(editor: str, settings: dict[str, object], chosen: dict[str, Any], n_layers: int) -> dict[str, object]:
-    """The settings with the editor's layer, and ROME's clamp; none for the unedited model.
+    """The settings with the editor's layer, if it has one, and ROME's clamp; none for the unedited model.
 
     `chosen` is where ROME edits: its `layer` and `clamp`, and what they are from. Settings that have a layer keep
     theirs.
@@ -44,7 +44,8 @@ def placed(editor: str, settings: dict[str, object], chosen: dict[str, Any], n_l
         return {}
     swept = EDITORS[editor].swept and chosen["from"] == SWEEP
     clamp = {"clamp": chosen["clamp"]} if swept else {}
-    return {"layer": default_layer(editor, int(chosen["layer"]), n_layers), **settings, **clamp}
+    layer = {"layer": default_layer(editor, int(chosen["layer"]), n_layers)} if EDITORS[editor].layered else {}
+    return {**layer, **settings, **clamp}
 
 
 def placed_editors(job: Any, model: LanguageModel) -> dict[str, dict[str, object]]:

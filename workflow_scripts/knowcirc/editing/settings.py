@@ -3,9 +3,11 @@
 Settings without a default are every editor's own (`editors.py`).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from knowcirc.fields import Count, Natural, NotNegative, Positive, Section, setting
+from pydantic import Field
+
+from knowcirc.fields import Count, Natural, NotNegative, Positive, Section, Share, setting
 
 Token = Literal["subject_first", "subject_last", "first_subsequent", "last"]
 """A token of the request at which ROME may edit."""
@@ -84,3 +86,12 @@ class FineTuneSettings(Section):
     parts: tuple[Part, ...] = setting(
         ("mlp_out",), "the matrices that are trained, with their biases where there are any"
     )
+
+
+class NeuronSettings(Section):
+    """How knowledge neurons are found, at all layers, and what their output weights lose and gain."""
+
+    steps: Annotated[int, Field(ge=2)] = setting(20, "shares of the integrated gradients", source="ROME's code: 20")
+    threshold: Share = setting(0.2, "least score, as a share of the largest", source="ROME's code: adaptive_threshold")
+    erased: NotNegative = setting(2.0, "how often the embedding of what the model says is taken off", source="its code")
+    written: NotNegative = setting(1.0, "how often that of each token of the new object is added", source="its code")
