@@ -336,3 +336,51 @@ rule gather_followed:
         code=code_digest("gather_tables"),
     script:
         "../workflow_scripts/gather_tables.py"
+
+
+rule ask_after_edits:
+    """Questions in two hops after the first hop was edited; KC section 5, multi-hop editing."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        relations=relations_of_composition,
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+    output:
+        rows="<results>/{model}/edits/portability/{composition}.csv",
+    log:
+        "<logs>/ask_after_edits/{model}/{composition}.log",
+    benchmark:
+        "<benchmarks>/ask_after_edits/{model}/{composition}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        source=lookup(within=config, dpath="relations/source"),
+        settings=settings_of_seen_editors,
+        composition=composition_of_wildcard,
+        chains=lookup(within=config, dpath="hops/edited"),
+        heads=lookup(within=config, dpath="heads"),
+        seed=lookup(within=config, dpath="seed"),
+        code=editing_digest(
+            "ask_after_edits", *config["editing"]["circuits"]["editors"]
+        ),
+    script:
+        "../workflow_scripts/ask_after_edits.py"
+
+
+rule gather_portability:
+    """The questions after edits of all compositions."""
+    input:
+        rows=of_each("edits/portability/{composition}.csv", composition=COMPOSITIONS),
+    output:
+        rows="<results>/{model}/edits/portability.csv",
+    log:
+        "<logs>/gather_portability/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

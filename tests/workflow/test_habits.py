@@ -101,7 +101,7 @@ ROOMS = {
     "editing": ("models", "facts"),
     "reading": ("models", "facts", "circuits"),
     "behaviours": ("models", "facts", "circuits", "reading"),
-    "edited": ("models", "facts", "circuits", "reading", "editing"),
+    "edited": ("models", "facts", "circuits", "reading", "editing", "behaviours"),
     "tables": ("circuits", "tracing", "editing"),
     "plots": ("circuits", "editing"),
     "items": ("plots",),

@@ -295,6 +295,7 @@ class Hops(Section):
     d_val: Count = setting(
         6, "chains of known hops on which the circuit of each kind of question is found, by circuits.methods[0]"
     )
+    edited: Count = setting(5, "chains of a composition whose first hop is edited, at most", source="KC 5")
     compositions: Annotated[list[Composition], Field(min_length=1)] = setting(
         ..., "first, second, and phrase: words with {} for the first's subject that the second is asked of"
     )

@@ -35,6 +35,11 @@ HOPS = {
     "first_again": "the first hop and its relation's own circuit",
     "second_again": "the second hop and its relation's own circuit",
 }
+AFTER_EDITS = {
+    "old": "the second hop's object before the edit",
+    "follows": "the second relation's object of the new first hop: what follows from the edit",
+    "object": "the edit's own object",
+}
 WAYS = {
     "both_ways": "forward and backward",
     "unrelated": "forward, of relations without a common subject",

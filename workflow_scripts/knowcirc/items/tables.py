@@ -2,6 +2,7 @@
 
 from knowcirc.items.behaviour_tables import BEHAVIOURS
 from knowcirc.items.columns import (
+    AFTER_EDITS,
     AS_READ,
     CATEGORY,
     CHANGED,
@@ -247,6 +248,31 @@ TABLES = (
         ),
         stated={"overlap": "table"},
         one_row_for=("method", "editor", "layer", "prompt"),
+    ),
+    Table(
+        "edit_portability",
+        "KC 5",
+        "questions in two hops after the first hop was edited",
+        "edited.portability:portability_table",
+        {"rows": "edits/portability.csv"},
+        settings={"hits": "facts/hits", "editors": "editing/circuits/editors"},
+        columns=(
+            *(MODEL, word("question", "what is asked after the edit: two hops"), word("relation", "the composition")),
+            *(EDITOR, share("takes", "the edited sentence is answered with the edit's object", empty=True)),
+            *(
+                column
+                for name, text in AFTER_EDITS.items()
+                for column in (
+                    share(f"says_{name}", f"the question is answered with {text}", empty=True),
+                    share(f"hit_{name}", f"among the likeliest tokens (facts.hits) is {text}", empty=True),
+                    share(f"p_{name}", f"probability of {text}", empty=True),
+                    share(f"writes_{name}", f"the mover of before the edit raises {text}", empty=True),
+                )
+            ),
+            *(count("n_mover", "chains that had a mover"), count("n", "chains")),
+        ),
+        stated={"portability": "table"},
+        one_row_for=("relation", "editor"),
     ),
     *BEHAVIOURS,
     *PAPERS,

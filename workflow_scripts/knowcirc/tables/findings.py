@@ -39,6 +39,7 @@ def collect(tables: dict[str, pd.DataFrame], documents: dict[str, dict[str, obje
         "ablation": _ablation(tables["ablation"]),
         "showcase_tokens": _tokens(tables["tokens"]) | {"prompt": documents["token_meta"]["prompt"]},
         "overlap": _overlap(tables["overlap"]),
+        "portability": _portability(tables["portability"]),
         "claims": _claims(tables["claims"]),
         "verdicts": {name: int((tables["claims"]["holds"] == name).sum()) for name in ("yes", "no", "unclear")},
         "published": _published(tables["published"]),
@@ -242,6 +243,12 @@ def _overlap(table: pd.DataFrame) -> dict[str, object]:
         for (editor, prompt), rows in table.groupby(["editor", "prompt"], sort=False)
     }
     return {**means, "n": int(table["n"].max())}
+
+
+def _portability(table: pd.DataFrame) -> dict[str, object]:
+    """The rows over all compositions, by editor."""
+    rows = table[table["relation"] == "all"]
+    return {str(editor): _numbers(row) for editor, row in rows.set_index("editor").iterrows()}
 
 
 def _wrong(table: pd.DataFrame, known: pd.DataFrame) -> dict[str, object]:
