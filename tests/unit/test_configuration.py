@@ -81,7 +81,7 @@ def test_a_study_may_use_every_method_of_attribution(config: dict[str, Any], met
             "tracing.saliency_steps: 0 should be greater than or equal to 1",
         ),
         (lambda c: c.update(modles=[]), "unknown key 'modles', did you mean 'models'?"),
-        (lambda c: c["facts"].update(xyz=1), "facts: unknown key 'xyz' (known: hits, d_val, d_test)"),
+        (lambda c: c["facts"].update(xyz=1), "facts: unknown key 'xyz' (known: hits, known, d_val, d_test)"),
         (lambda c: c["facts"].update(d_val="ten"), "facts.d_val: 'ten' should be a valid integer"),
         (lambda c: c["facts"].update(d_val=True), "facts.d_val: True should be a valid integer"),
         (lambda c: c["facts"].update(hits=0), "facts.hits: 0 should be greater than or equal to 1"),
@@ -116,7 +116,7 @@ def test_places_inside_lists_are_numbered(config: dict[str, Any]) -> None:
         c["generations"]["edits"][0]["subjct"] = "x"
 
     lines = setting_errors(changed(config, change))
-    assert lines[0].startswith("editing.editors.1: 'magic' is none of rome, r-rome,")
+    assert lines[0].startswith("editing.editors.1: 'magic' is none of rome, rome-easyedit,")
     assert lines[1] == "generations.edits.0: unknown key 'subjct', did you mean 'subject'?"
 
 

@@ -306,7 +306,7 @@ def test_every_editor_changes_its_matrices_alone_and_makes_the_request_likelier_
     made, before = request(editable, "the capital of {}", "New Zealand", "Lima"), snapshot(editable)
     chosen = EDITORS[editor].chosen
     own: dict[str, object] = {"layer": 1} if EDITORS[editor].layered else {}
-    own |= {"learning_rate": 0.3 if EDITORS[editor].moments else 5e-3} if "learning_rate" in chosen else {}
+    own |= {"learning_rate": 0.3 if "clamp" in chosen else 5e-3} if "learning_rate" in chosen else {}
     own |= {"bound": 0.05} if "bound" in chosen else {}
     own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
     edit = make_edit(editor, editable, made, {"steps": 20, **own}, material(editable))

@@ -115,17 +115,17 @@ def test_pairs_are_of_equal_length_with_other_answers_and_no_more_than_wanted(lo
     assert pairs_of(prompts[3:4]) == []
 
 
-def test_areas_are_those_of_trapezoids_from_the_empty_circuit() -> None:
+def test_areas_are_those_of_trapezoids_from_the_first_size_as_in_mibs_code() -> None:
     sizes = (0.1, 0.5, 1.0)
     curves = np.array([[0.2, 1.4, 1.0], [1.0, 1.0, 1.0], [0.0, -1.0, 1.0]])
     cpr, cmd = areas(sizes, curves)
-    assert cpr.tolist() == pytest.approx([0.01 + 0.32 + 0.6, 0.05 + 0.9, 0.0 - 0.2 + 0.0])
-    assert cmd.tolist() == pytest.approx([0.09 + 0.24 + 0.1, 0.05, 0.1 + 0.6 + 0.5])
+    assert cpr.tolist() == pytest.approx([0.32 + 0.6, 0.9, -0.2 + 0.0])
+    assert cmd.tolist() == pytest.approx([0.24 + 0.1, 0.0, 0.6 + 0.5])
 
 
-def test_a_perfect_circuit_of_every_size_lacks_only_the_first_segment() -> None:
+def test_a_perfect_circuit_of_every_size_has_the_best_areas() -> None:
     cpr, cmd = areas(SIZES, np.ones(len(SIZES)))
-    assert (float(cpr), float(cmd)) == pytest.approx((1 - 0.0005, 0.0005))
+    assert (float(cpr), float(cmd)) == pytest.approx((0.999, 0.0))
 
 
 def test_nested_circuits_hold_the_circuit_first_then_the_strongest_rest() -> None:
@@ -227,7 +227,8 @@ def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> 
     kept, rest = values("patch", "faithfulness", None), values("patch", "completeness", None)
     pairs = [pair for pair in pairs_of(prompts) if pair[0] in kept]
     assert len(kept) == len(pairs) == 4
-    expected, ranks = patched_measures(model, graph, [circuit.edges, complement(graph, circuit.edges)], prompts, pairs)
+    measured = patched_measures(model, graph, [circuit.edges, complement(graph, circuit.edges)], prompts, pairs)
+    expected, ranks = measured.faithfulness, measured.ranks
     assert [kept[i] for i, _ in pairs] == pytest.approx(expected[0].tolist())
     assert [rest[i] for i, _ in pairs] == pytest.approx(expected[1].tolist())
     assert [values("patch", "hit_at_50", None)[i] for i, _ in pairs] == (ranks[0] < 50).astype(float).tolist()
@@ -237,11 +238,23 @@ def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> 
             answers = hits(circuit_answers(model, graph, edges, prompts, absent=absent), 50)
             assert values(ablation, "hit_at_50", size) == {i: float(hit) for i, hit in enumerate(answers)}
     assert values("patch", "faithfulness", 1.0) == pytest.approx(dict.fromkeys(kept, 1.0))
+    for size in SIZES:
+        for measure, signed in (("logit_diff", False), ("logit_diff_signed", True)):
+            edges = sized_circuits(graph, circuit, [size], 0, signed=signed)[0]
+            m = patched_measures(model, graph, [edges], prompts, pairs).m[0]
+            assert [values("patch", measure, size)[i] for i, _ in pairs] == pytest.approx(m.tolist())
+    assert values("patch", "logit_diff_model", None) == pytest.approx(values("patch", "logit_diff", 1.0))
+    assert [values("patch", "logit_diff_empty", None)[i] for i, _ in pairs] == pytest.approx(measured.empty.tolist())
     sizes = {row["size"]: row["n_edges"] for row in rows if row["measure"] == "faithfulness"}
     assert set(sizes) == {None, *SIZES}
     assert {row["size"] for row in rows if row["measure"] == "hit_at_50"} == {None, *HIT_SIZES}
     assert (sizes[None], sizes[1.0]) == (circuit.n_edges, graph.n_edges)
     assert all(row["edge_share"] == row["n_edges"] / graph.n_edges for row in rows)  # type: ignore[operator]
+    signed = sized_circuits(graph, circuit, [0.5], 0, signed=True)[0]
+    ranked = np.argsort(np.where(graph.valid, -circuit.scores, np.inf), axis=None)  # type: ignore[operator]
+    highest = np.zeros(signed.size, dtype=bool)
+    highest[ranked[: round(0.5 * graph.n_edges)]] = True
+    assert (signed == graph.connected(highest.reshape(signed.shape))).all()
     dropped = {row["size"]: row["n_dropped"] for row in rows}
     assert dropped == {**dict.fromkeys(SIZES, 0), None: live_part(graph, circuit.edges).dropped}
     again = measure_circuit(model, graph, "capital", circuit, prompts, means, settings)

@@ -11,6 +11,7 @@ SIZES = (0.1, 0.5, 1.0)
 OWN = {("eap", "capital"): 40, ("eap", "language"): 60, ("acdc", "capital"): 10, ("random", "capital"): 40}
 OWN |= {("random", "language"): 60}
 DROPPED = {("eap", "capital"): 40, ("eap", "language"): 10}
+WHOLE, EMPTY = (2.0, 4.0, 6.0), -1.0
 KEPT = {"eap": 0.8, "acdc": 0.6, "random": 0.0}
 SECONDS = {"eap": {"capital": 3.0, "language": 5.0, "currency": 99.0}, "acdc": {"capital": 70.0}}
 
@@ -32,7 +33,13 @@ def comparison() -> pd.DataFrame:
             add("patch", "completeness", prompt, 0.01 * prompt)
             add("patch", "hit_at_10", prompt, 1.0)
             for size in SIZES:
-                add("patch", "faithfulness", prompt, 1.0 if size == 1.0 else KEPT[method] + 0.1 * prompt, size)
+                kept = 1.0 if size == 1.0 else KEPT[method] + 0.1 * prompt
+                add("patch", "faithfulness", prompt, kept, size)
+                add("patch", "logit_diff", prompt, EMPTY + (WHOLE[prompt] - EMPTY) * kept, size)
+                if method == "eap":
+                    add("patch", "logit_diff_signed", prompt, EMPTY + (WHOLE[prompt] - EMPTY) * (kept + 0.2), size)
+            add("patch", "logit_diff_model", prompt, WHOLE[prompt])
+            add("patch", "logit_diff_empty", prompt, EMPTY)
         for prompt in range(4):
             add("zero", "hit_at_10", prompt, float(prompt < 2 and method != "random"))
             add("mean", "hit_at_10", prompt, float(method != "random"))
@@ -95,14 +102,28 @@ def test_pooled_relations_weigh_alike_and_are_resampled(table: pd.DataFrame) -> 
     assert (row.n_edges, row.edge_share) == (50, 0.05)
 
 
-def test_areas_are_means_of_the_prompts_areas(table: pd.DataFrame) -> None:
+def test_areas_are_those_of_the_ratio_of_means_as_mib_has_it(table: pd.DataFrame) -> None:
+    weights = np.array([3.0, 5.0, 7.0])  # model minus empty
+    kept = float((np.array([0.6, 0.7, 0.8]) * weights).sum() / weights.sum())
     row = row_of(table, "acdc", "capital")
-    kept = np.array([0.6, 0.7, 0.8])
-    cpr = 0.05 * kept + 0.4 * kept + 0.25 * (kept + 1)
-    cmd = 0.05 * (2 - kept) + 0.4 * (1 - kept) + 0.25 * (1 - kept)
-    assert row.cpr == pytest.approx(cpr.mean())
-    assert row.cmd == pytest.approx(cmd.mean())
-    assert row.cpr_low <= row.cpr <= row.cpr_high
+    assert row.cpr == pytest.approx(0.4 * kept + 0.25 * (kept + 1))
+    assert row.cmd == pytest.approx(0.4 * (1 - kept) + 0.25 * (1 - kept))
+    picks = np.random.default_rng(0).integers(0, 3, (2000, 3))
+    drawn = (np.array([0.6, 0.7, 0.8]) * weights)[picks].sum(1) / weights[picks].sum(1)
+    assert (row.cpr_low, row.cpr_high) == pytest.approx(tuple(np.percentile(0.65 * drawn + 0.25, [2.5, 97.5])))
+
+
+def test_cpr_is_of_the_edges_of_the_highest_scores_and_cmd_of_the_strongest(table: pd.DataFrame) -> None:
+    weights = np.array([3.0, 5.0, 7.0])
+    kept = float((np.array([0.8, 0.9, 1.0]) * weights).sum() / weights.sum())
+    row = row_of(table, "eap", "capital")
+    assert row.cpr == pytest.approx(0.4 * (kept + 0.2) + 0.25 * (kept + 0.2 + 1.2))
+    assert row.cmd == pytest.approx(0.4 * (1 - kept) + 0.25 * (1 - kept))
+    others = (0.8 * 3 + 0.9 * 5) / 8
+    both = [kept, others]
+    pool = row_of(table, "eap", "all")
+    assert pool.cmd == pytest.approx(np.mean([0.65 * (1 - one) for one in both]))
+    assert pool.cmd_low < pool.cmd < pool.cmd_high
 
 
 def test_seconds_are_the_median_of_the_compared_relations_and_random_has_none(table: pd.DataFrame) -> None:

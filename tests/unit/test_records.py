@@ -40,6 +40,15 @@ def test_val_facts_are_known_and_test_facts_need_not_be() -> None:
     assert any(KNOWN_EVERY_THIRD[index] > 0 for index in split.test)
 
 
+def test_where_the_ten_best_count_as_known_val_holds_such_facts_though_enough_rank_first() -> None:
+    ranks = [0] * 10 + [9] * 10 + [10] * 10
+    split = split_facts(ranks, 15, 10, 10, 0, "hit10")
+    assert split.val_rank == 9
+    assert {ranks[index] for index in split.val} == {0, 9}
+    assert split_facts(ranks, 8, 10, 10, 0, "rank1").val_rank == 0
+    assert {ranks[index] for index in split_facts(ranks, 8, 10, 10, 0, "rank1").val} == {0}
+
+
 def test_a_split_is_a_draw_of_its_seed() -> None:
     assert split_facts(KNOWN_EVERY_THIRD, 10, 20, 10, 1) == split_facts(KNOWN_EVERY_THIRD, 10, 20, 10, 1)
     assert split_facts(KNOWN_EVERY_THIRD, 10, 20, 10, 1) != split_facts(KNOWN_EVERY_THIRD, 10, 20, 10, 2)

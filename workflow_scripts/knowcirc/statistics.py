@@ -1,13 +1,17 @@
 """Intervals: Wilson for proportions, percentile bootstrap over facts for means; pooled means resample relations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Shaped
+from numpy import ndarray
 
 DRAWS = 2000
 Z95 = 1.959963984540054
+Picks = Int[ndarray, "draw case"] | None
+Statistic = Callable[[Picks], Shaped[ndarray, "*draws"]]
 
 
 class Interval(NamedTuple):
@@ -49,6 +53,16 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
     picks = np.random.default_rng(seed).integers(0, len(data), (DRAWS, len(data)))
     low, high = np.percentile(data[picks].mean(1), [2.5, 97.5])
     return Interval(float(data.mean()), float(low), float(high), len(data))
+
+
+def paired_bootstrap(statistic: Statistic, n: int, seed: int = 0) -> Interval:
+    """A statistic of `n` cases with its percentile bootstrap interval; each draw takes the same cases everywhere.
+
+    `statistic` is given the indices of the cases, one row per draw, and gives a value for each; None: all cases.
+    """
+    picks = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+    low, high = np.percentile(statistic(picks), [2.5, 97.5])
+    return Interval(float(statistic(None)), float(low), float(high), n)
 
 
 def pooled(values: Sequence[float], groups: Sequence[str], seed: int = 0) -> Interval:

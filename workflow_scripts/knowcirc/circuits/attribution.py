@@ -195,15 +195,17 @@ def _projections(
     return result
 
 
-def top_edges(graph: Graph, scores: Scores, n_edges: int) -> ndarray:
+def top_edges(graph: Graph, scores: Scores, n_edges: int, *, signed: bool = False) -> ndarray:
     """The circuit of the `n_edges` strongest edges by absolute score, disconnected parts dropped.
+
+    `signed`: those of the highest scores, so that an edge that works against the answer comes last.
 
     Raises:
         ValueError: if `n_edges` is below one or above the graph's number of edges.
     """
     if not 1 <= n_edges <= graph.n_edges:
         raise ValueError(f"edges: {n_edges} is outside 1 ... {graph.n_edges}, the size of this model's graph")
-    strength = np.where(graph.valid, np.abs(scores), -1.0).ravel()
+    strength = np.where(graph.valid, scores if signed else np.abs(scores), -np.inf).ravel()
     chosen = np.zeros(graph.valid.size, dtype=bool)
     chosen[np.argsort(-strength, kind="stable")[:n_edges]] = True
     return graph.connected(chosen.reshape(graph.valid.shape))

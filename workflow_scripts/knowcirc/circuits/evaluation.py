@@ -5,10 +5,11 @@
 | hit@k (KC section 3.3) | nothing, means, or the partner's run | the answer is among the k likeliest next tokens |
 | faithfulness | the partner's run | (m(circuit) - m(empty)) / (m(model) - m(empty)) |
 | completeness | the partner's run | faithfulness of the complement; near 0: nothing is left outside |
-| CPR, CMD (MIB, arXiv 2504.13151) | the partner's run | areas of f and of abs(1 - f) over the circuit's size |
+| CPR, CMD (MIB, arXiv 2504.13151) | the partner's run | areas of F and of abs(1 - F) over the circuit's size |
 
 m is the logit difference between the prompt's and its partner's answer. The empty circuit is the partner's run, so
-faithfulness is 0 for no edges and 1 for all of them; values outside 0 to 1 occur.
+faithfulness is 0 for no edges and 1 for all of them; values outside 0 to 1 occur. F is the same ratio of the means of m
+over prompts, as MIB has it.
 
 Edges that lie on no path from the input to the logits are dropped before a circuit is run alone: what they carry comes
 from biases and is the same for every prompt. Under patching they carry the partner's run and change nothing. A circuit
@@ -152,7 +153,23 @@ def faithfulness(
     pairs: Sequence[tuple[int, int]],
 ) -> Float[ndarray, "circuit pair"]:
     """(m(circuit) - m(empty)) / (m(model) - m(empty)) of each circuit on each pair of (prompt, partner)."""
-    return patched_measures(model, graph, circuits, prompts, pairs)[0]
+    return patched_measures(model, graph, circuits, prompts, pairs).faithfulness
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """The logit difference (`m`, nats) of circuits, of the whole model and of the empty circuit; ranks from 0."""
+
+    m: Float[ndarray, "circuit pair"]
+    model: Float[ndarray, " pair"]
+    empty: Float[ndarray, " pair"]
+    ranks: Int[ndarray, "circuit pair"]
+
+    @property
+    def faithfulness(self) -> Float[ndarray, "circuit pair"]:
+        """(m - empty) / (model - empty)."""
+        found: Float[ndarray, "circuit pair"] = (self.m - self.empty) / (self.model - self.empty)
+        return found
 
 
 def patched_measures(
@@ -161,12 +178,13 @@ def patched_measures(
     circuits: Sequence[EdgeMatrix],
     prompts: Sequence[Prompt],
     pairs: Sequence[tuple[int, int]],
-) -> tuple[Float[ndarray, "circuit pair"], Int[ndarray, "circuit pair"]]:
-    """Faithfulness, and the rank of the answer (from 0), of each circuit on each pair of (prompt, partner).
+) -> Patched:
+    """What each circuit makes of each pair of (prompt, partner), the partner's run in place of all other edges.
 
     Pairs share a tree, and the partners' runs are recorded once a tree, for all circuits.
     """
     values = np.empty((len(circuits), len(pairs)))
+    whole, empty = np.empty(len(pairs)), np.empty(len(pairs))
     ranks = np.empty((len(circuits), len(pairs)), dtype=int)
     rows, partners = ([prompts[pair[side]].ids for pair in pairs] for side in (0, 1))
     for group in groups(rows, PATCHED_BATCH, beside=partners):
@@ -180,13 +198,13 @@ def patched_measures(
         corrupted = record(model.transformer, graph, other)
         absent = corrupted.outputs
         with torch.no_grad():
-            whole = -targets.loss(next_logits(model.transformer, clean))
-            empty = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final)))
+            whole[group] = -targets.loss(next_logits(model.transformer, clean)).cpu().numpy()
+            empty[group] = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final))).cpu().numpy()
         for row, edges in enumerate(circuits):
             logits = run_circuit(model.transformer, graph, edges, clean, ablated=absent)
-            values[row, group] = ((-targets.loss(logits) - empty) / (whole - empty)).cpu().numpy()
+            values[row, group] = -targets.loss(logits).cpu().numpy()
             ranks[row, group] = token_ranks(logits, answers, firsts[0].text).cpu().numpy()
-    return values, ranks
+    return Patched(values, whole, empty, ranks)
 
 
 def complement(graph: Graph, edges: EdgeMatrix) -> EdgeMatrix:
@@ -200,11 +218,14 @@ def edge_count(graph: Graph, share: float) -> int:
     return max(1, round(share * graph.n_edges))
 
 
-def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed: int) -> list[EdgeMatrix]:
+def sized_circuits(
+    graph: Graph, circuit: Circuit, sizes: Sequence[float], seed: int, *, signed: bool = False
+) -> list[EdgeMatrix]:
     """Circuits of each size (share of the graph's edges) by the circuit's method, disconnected parts dropped.
 
-    Attribution methods: the strongest edges. `random`: circuits drawn by `seed`, anew for each size. A method that
-    passed circuits of other sizes: `passed_circuits`; one that finds a single circuit: `nested_circuits`.
+    Attribution methods: the strongest edges, by the score itself where `signed`, else by its absolute value. `random`:
+    circuits drawn by `seed`, anew for each size. A method that passed circuits of other sizes: `passed_circuits`; one
+    that finds a single circuit: `nested_circuits`.
 
     Raises:
         ValueError: if a method other than `random` gave no scores.
@@ -222,7 +243,7 @@ def sized_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float], seed:
     if circuit.scores is None:
         raise ValueError(f"the circuit of method {circuit.method} has no scores; find it anew")
     scores = np.nan_to_num(circuit.scores, nan=0.0)
-    return [top_edges(graph, scores, n) for n in counts]
+    return [top_edges(graph, scores, n, signed=signed) for n in counts]
 
 
 def passed_circuits(graph: Graph, circuit: Circuit, counts: Sequence[int]) -> list[EdgeMatrix]:
@@ -274,14 +295,12 @@ def nested_circuits(graph: Graph, circuit: Circuit, sizes: Sequence[float]) -> l
 def areas(
     sizes: Sequence[float], values: Shaped[ndarray, "*rows size"]
 ) -> tuple[Float[ndarray, "*rows"], Float[ndarray, "*rows"]]:
-    """(CPR, CMD): the areas under f and under abs(1 - f) over the share of edges, trapezoids between the sizes.
+    """(CPR, CMD): the areas under F and under abs(1 - F) over the share of edges, trapezoids between the sizes.
 
-    `values` are faithfulness at each of the `sizes`. Unlike MIB's code, which begins at the first size, the curve
-    begins at share 0 with f = 0, the empty circuit. The best CPR is large, the best CMD is 0.
+    `values` are F at each of the `sizes`. As in MIB's code the curve begins at the first size. The best CPR is large,
+    the best CMD is 0.
 
     >>> areas((0.5, 1.0), np.array([1.0, 1.0]))
-    (array(0.75), array(0.25))
+    (array(0.5), array(0.))
     """
-    x = np.array([0.0, *sizes])
-    f = np.concatenate([np.zeros((*values.shape[:-1], 1)), values], axis=-1)
-    return np.asarray(np.trapezoid(f, x)), np.asarray(np.trapezoid(np.abs(1 - f), x))
+    return np.asarray(np.trapezoid(values, sizes)), np.asarray(np.trapezoid(np.abs(1 - values), sizes))

@@ -9,6 +9,9 @@ logits), prompt (index in D_test) and value.
 | `hit_at_K` (0 or 1) | zero, mean, patch | own, and the sizes of `HIT_SIZES` |
 | `faithfulness` | patch | own, and MIB's sizes |
 | `completeness` | patch | own |
+| `logit_diff` (m, nats) | patch | MIB's sizes, the strongest edges by absolute score |
+| `logit_diff_signed` | patch | MIB's sizes, the edges of the highest scores, where a method scores all edges |
+| `logit_diff_model`, `logit_diff_empty` | patch | the whole graph, and no edge |
 
 Under patching there are the prompts that have a partner, at most as many as asked for.
 """
@@ -33,7 +36,7 @@ from knowcirc.circuits.evaluation import (
     sized_circuits,
 )
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import RANDOM
+from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import read_answers
 from knowcirc.facts.prompts import Prompt
@@ -88,16 +91,28 @@ def measure_circuit(
     own = _Sized(None, circuit.edges, live_part(graph, circuit.edges).dropped)
     ladder = [own, *(_Sized(size, edges, 0) for size, edges in zip(SIZES, sized, strict=True))]
     rest = complement(graph, circuit.edges)
-    values, ranks = patched_measures(model, graph, [*(one.edges for one in ladder), rest], prompts, pairs)
+    by_sign = _signed(graph, circuit)
+    found = patched_measures(model, graph, [*(one.edges for one in ladder), rest, *by_sign], prompts, pairs)
+    values, ranks = found.faithfulness, found.ranks
     hit = f"hit_at_{settings.hits}"
     cells = [("patch", "faithfulness", one, paired, row) for one, row in zip(ladder, values, strict=False)]
-    cells.append(("patch", "completeness", own, paired, values[-1]))
+    cells.append(("patch", "completeness", own, paired, values[len(ladder)]))
+    cells += [("patch", "logit_diff", one, paired, row) for one, row in zip(ladder[1:], found.m[1:], strict=False)]
+    signed = [_Sized(size, edges, 0) for size, edges in zip(SIZES, by_sign, strict=False)]
+    cells += [
+        ("patch", "logit_diff_signed", one, paired, row)
+        for one, row in zip(signed, found.m[len(ladder) + 1 :], strict=True)
+    ]
+    cells += [
+        ("patch", "logit_diff_model", own, paired, found.model),
+        ("patch", "logit_diff_empty", own, paired, found.empty),
+    ]
     tested = [place for place, one in enumerate(ladder) if one.size is None or one.size in HIT_SIZES]
     cells += [("patch", hit, ladder[place], paired, ranks[place] < settings.hits) for place in tested]
     for ablation, absent in (("zero", None), ("mean", means)):
-        found = _hits(model, graph, [ladder[place].edges for place in tested], prompts, absent, settings.hits)
+        alone = _hits(model, graph, [ladder[place].edges for place in tested], prompts, absent, settings.hits)
         everywhere = list(range(len(prompts)))
-        cells += [(ablation, hit, ladder[place], everywhere, row) for place, row in zip(tested, found, strict=True)]
+        cells += [(ablation, hit, ladder[place], everywhere, row) for place, row in zip(tested, alone, strict=True)]
     return [
         {
             **{"method": circuit.method, "relation": relation, "ablation": ablation, "measure": measure},
@@ -107,6 +122,12 @@ def measure_circuit(
         for ablation, measure, one, chosen, row in cells
         for prompt, value in zip(chosen, row, strict=True)
     ]
+
+
+def _signed(graph: Graph, circuit: Circuit) -> list[EdgeMatrix]:
+    """The circuits of MIB's sizes by signed score; none of a method that does not score every edge."""
+    method = METHODS.get(circuit.method)
+    return sized_circuits(graph, circuit, SIZES, 0, signed=True) if method and method.scored else []
 
 
 def _hits(

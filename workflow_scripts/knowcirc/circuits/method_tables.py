@@ -8,10 +8,22 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Shaped
+from numpy import ndarray
 
 from knowcirc.circuits.choices import ABLATIONS
 from knowcirc.circuits.evaluation import areas
-from knowcirc.statistics import Interval, bootstrap, columns, pooled, proportion
+from knowcirc.statistics import (
+    NOTHING,
+    Interval,
+    Picks,
+    Statistic,
+    bootstrap,
+    columns,
+    paired_bootstrap,
+    pooled,
+    proportion,
+)
 
 POOLED = "all"
 
@@ -21,11 +33,11 @@ def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, flo
 
     hit@k is that of the method's own circuit, then, without intervals, that of its circuits of each size
     (`hit_at_10_size_0.05`: 5 % of the edges). Faithfulness, completeness, CPR and CMD are measured under patching and
-    stand in the rows of that ablation. n_edges, edge_share and seconds (of discovery, a relation) are medians over
-    relations; `seconds` holds them by method and relation, a method that is not in it (random) has none. n_dropped
-    counts the edges on no path from input to logits (median), n_constant the relations of whose circuit no edge is
-    left: its output is the same for every prompt. n counts the prompts of faithfulness and its kin, n_test those of
-    hit@k.
+    stand in the rows of that ablation; CPR and CMD are MIB's, of the means over prompts (`_mib`). n_edges, edge_share
+    and seconds (of discovery, a relation) are medians over relations; `seconds` holds them by method and relation, a
+    method that is not in it (random) has none. n_dropped counts the edges on no path from input to logits (median),
+    n_constant the relations of whose circuit no edge is left: its output is the same for every prompt. n counts the
+    prompts of faithfulness and its kin, n_test those of hit@k.
     """
     hit = next(name for name in rows["measure"].unique() if name.startswith("hit_at_"))
     sizes = sorted(rows.loc[rows["measure"] == hit, "size"].dropna().unique())
@@ -53,10 +65,8 @@ def _under_patching(part: pd.DataFrame) -> dict[str, object]:
     row: dict[str, object] = {}
     for name in ("faithfulness", "completeness"):
         row |= columns(name, _of(own[own["measure"] == name]))
-    curves = _curves(part)
-    cpr, cmd = areas(list(curves.columns), curves.to_numpy(dtype=float))
-    names = curves.index.get_level_values("relation")
-    return {**row, **columns("cpr", _interval(cpr, names)), **columns("cmd", _interval(cmd, names))}
+    cpr, cmd = _mib(part)
+    return {**row, **columns("cpr", cpr), **columns("cmd", cmd)}
 
 
 def curve_points(rows: pd.DataFrame) -> pd.DataFrame:
@@ -104,10 +114,46 @@ def _parts(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     return found
 
 
-def _curves(part: pd.DataFrame) -> pd.DataFrame:
-    """Faithfulness, one row per (relation, prompt), one column per size."""
-    sized = part[(part["measure"] == "faithfulness") & part["size"].notna()]
-    return sized.pivot(index=["relation", "prompt"], columns="size", values="value")
+def _mib(part: pd.DataFrame) -> tuple[Interval, Interval]:
+    """(CPR, CMD) as MIB defines them: of F, the ratio of means over prompts.
+
+    CPR is of the edges of the highest scores, CMD of those of the highest absolute scores; where a method does not
+    score all edges, both are of its circuits of each size. The interval resamples prompts, the same of all runs; of
+    several relations it resamples relations.
+    """
+    areas_of = [_areas(group) for _, group in part.groupby("relation") if "logit_diff" in set(group["measure"])]
+    if len(areas_of) > 1:
+        cpr, cmd = (bootstrap([float(one[k](None)) for one in areas_of]) for k in (0, 1))
+        return cpr, cmd
+    if not areas_of:
+        return NOTHING, NOTHING
+    n = int((part["measure"] == "logit_diff_model").sum())
+    cpr, cmd = (paired_bootstrap(statistic, n) for statistic in areas_of[0])
+    return cpr, cmd
+
+
+def _areas(group: pd.DataFrame) -> tuple[Statistic, Statistic]:
+    """CPR and CMD of a relation as functions of the prompts drawn."""
+
+    def runs(measure: str) -> pd.DataFrame:
+        rows = group[group["measure"] == measure]
+        return rows.pivot(index="prompt", columns="size", values="value")
+
+    absolute = runs("logit_diff")
+    signed = runs("logit_diff_signed")
+    whole, empty = (runs(f"logit_diff_{name}").to_numpy(dtype=float)[:, 0] for name in ("model", "empty"))
+
+    def area(which: int, curves: pd.DataFrame) -> Statistic:
+        sizes, m = list(curves.columns), curves.to_numpy(dtype=float)
+
+        def of(picks: Picks) -> Shaped[ndarray, "*draws"]:
+            drawn = np.arange(len(m)) if picks is None else picks
+            nothing, everything = empty[drawn].mean(-1)[..., None], whole[drawn].mean(-1)[..., None]
+            return areas(sizes, (m[drawn].mean(-2) - nothing) / (everything - nothing))[which]
+
+        return of
+
+    return area(0, absolute if signed.empty else signed), area(1, absolute)
 
 
 def _interval(values: Iterable[float], relations: Iterable[str], *, share: bool = False) -> Interval:

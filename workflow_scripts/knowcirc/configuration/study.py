@@ -12,6 +12,7 @@ from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.settings import AcdcSection, StandingSection
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
+from knowcirc.facts.settings import Known
 from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import (
     Count,
@@ -52,6 +53,9 @@ class Facts(Section):
     """When a fact is known, and how known facts are split."""
 
     hits: Count = setting(10, "hit@10: an answer counts when it is among so many likeliest tokens", source="KC 3.3")
+    known: Known = setting(
+        "rank1", "the facts that D_val may hold: answers that rank first, or within `hits`", source="KC 3.3: hit10"
+    )
     d_val: Count = setting(20, "known facts on which a relation's circuit is found", source="KC's code: 20")
     d_test: Count = setting(20, "prompts on which it is tested")
 

@@ -72,11 +72,27 @@ EDITORS = {
     editor.name: editor
     for editor in (
         Editor("rome", "ROME", ROME, RomeSettings, fixed={"averaged_key": False}, moments=True, swept=True),
+        Editor(
+            "rome-easyedit",  # what Knowledge Circuits edited with (KC D.1)
+            "ROME, C = I",
+            ROME,
+            RomeSettings,
+            fixed={"averaged_key": False, "second_moments": False},
+            swept=True,
+        ),
         Editor("r-rome", "R-ROME", ROME, RomeSettings, fixed={"averaged_key": True}, moments=True, swept=True),
         Editor("memit", "MEMIT", "editing.memit:edit_requests", MemitSettings, moments=True, together=True),
         Editor("ft", "FT", TUNE, FineTuneSettings, fixed={"loss": "prompt", "bound": None, "parts": ("mlp_out",)}),
         Editor("ft-l", "FT+L", TUNE, FineTuneSettings, {"bound": 0.0005}, {"loss": "prompt", "parts": ("mlp_out",)}),
         Editor("ft-m", "FT-M", TUNE, FineTuneSettings, fixed={"loss": "target", "bound": None, "parts": ("mlp_out",)}),
+        Editor(
+            "ft-m-easyedit",  # EasyEdit's bound, which its code applies to FT-M, too
+            "FT-M, bounded",
+            TUNE,
+            FineTuneSettings,
+            {"bound": 0.0005},
+            {"loss": "target", "parts": ("mlp_out",)},
+        ),
         Editor(
             "attn-edit",
             "AttnEdit",

@@ -65,7 +65,8 @@ def edit(model: LanguageModel, request: Request, settings: NeuronSettings) -> Ed
 @torch.no_grad()
 def run(network: Transformer, ids: Tensor) -> _Run:
     """A prompt's clean run; `ids` is one row."""
-    x, middles, past = network.embed(ids), [], []
+    x, past = network.embed(ids), []
+    middles: list[Tensor] = []
     for layer in range(network.shape.n_layers):
         keys, values = network.keys_values(layer, x)
         past.append((keys[:, :-1], values[:, :-1]))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
+from knowcirc.facts.settings import Known
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import grouped_logits
 
@@ -66,7 +67,8 @@ def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answ
 class Split:
     """Indices of a relation's facts on which circuits are found (`val`) and tested (`test`).
 
-    `val_rank` is the worst rank that D_val was drawn from: 0, or `hits - 1` where too few facts rank first.
+    `val_rank` is the worst rank that D_val was drawn from: 0, or `hits - 1` where that is asked for or too few facts
+    rank first.
     """
 
     val: tuple[int, ...]
@@ -74,16 +76,17 @@ class Split:
     val_rank: int
 
 
-def split_facts(ranks: Sequence[int], n_val: int, n_test: int, hits: int, seed: int) -> Split:
+def split_facts(ranks: Sequence[int], n_val: int, n_test: int, hits: int, seed: int, known: Known = "rank1") -> Split:
     """D_val from the known facts, D_test from all that remain (KC section 3.3), drawn with `seed`.
 
-    Where the relation has fewer facts than `n_val + n_test`, both shrink in proportion.
+    `known` says which facts D_val may hold: those whose answer ranks first, or those with it among the `hits`
+    likeliest. Where the relation has fewer facts than `n_val + n_test`, both shrink in proportion.
     """
     order = np.random.default_rng(seed).permutation(len(ranks)).tolist()
     if len(ranks) < n_val + n_test:
         n_val = max(1, len(ranks) * n_val // (n_val + n_test))
         n_test = len(ranks) - n_val
-    val_rank = 0 if sum(rank == 0 for rank in ranks) >= n_val else hits - 1
+    val_rank = 0 if known == "rank1" and sum(rank == 0 for rank in ranks) >= n_val else hits - 1
     val = [index for index in order if ranks[index] <= val_rank][:n_val]
     test = [index for index in order if index not in set(val)][:n_test]
     return Split(tuple(val), tuple(test), val_rank)

@@ -13,6 +13,7 @@ import pandas as pd
 from knowcirc.facts.knowledge import answer_prompts, split_facts
 from knowcirc.facts.prompts import Prompt, alike_objects, answer_tokens, fill
 from knowcirc.facts.relations import Relation
+from knowcirc.facts.settings import Known
 from knowcirc.files import read_table
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.tokens import token_text
@@ -33,7 +34,15 @@ def read_facts(paths: Sequence[str]) -> pd.DataFrame:
 
 
 def survey_relation(
-    model: LanguageModel, relation: Relation, templates: Sequence[int], *, hits: int, d_val: int, d_test: int, seed: int
+    model: LanguageModel,
+    relation: Relation,
+    templates: Sequence[int],
+    *,
+    hits: int,
+    d_val: int,
+    d_test: int,
+    seed: int,
+    known: Known = "rank1",
 ) -> pd.DataFrame:
     """The survey's rows of one relation; a template that it lacks is replaced by its last.
 
@@ -68,7 +77,8 @@ def survey_relation(
             )
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     first_wording = frame[frame.template == 0]
-    split = split_facts(first_wording["rank"].tolist(), d_val, d_test, hits, derive(seed, "split", relation.name))
+    drawn = derive(seed, "split", relation.name)
+    split = split_facts(first_wording["rank"].tolist(), d_val, d_test, hits, drawn, known)
     frame.loc[first_wording.index, "val_rank"] = split.val_rank
     for name, chosen in (("val", split.val), ("test", split.test)):
         frame.loc[first_wording.index[list(chosen)], "split"] = name

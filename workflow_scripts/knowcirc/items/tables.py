@@ -132,8 +132,18 @@ TABLES = (
             number(
                 "completeness", "logit difference kept by what the circuit leaves out", "of the model's", empty=True
             ),
-            number("cpr", "area under faithfulness over circuit sizes", "of the model's", empty=True),
-            number("cmd", "area between faithfulness and 1 over circuit sizes", "of the model's", empty=True),
+            number(
+                "cpr",
+                "area under faithfulness over circuit sizes, edges by signed score (MIB)",
+                "of the model's",
+                empty=True,
+            ),
+            number(
+                "cmd",
+                "area between faithfulness and 1 over circuit sizes, edges by absolute score (MIB)",
+                "of the model's",
+                empty=True,
+            ),
             number("seconds", "what finding the circuits took, one thread", "seconds", interval=False, empty=True),
             *(count("n", "patched prompts"), count("n_test", "prompts of D_test")),
             count("n_relations", "relations in the row"),
