@@ -66,6 +66,11 @@ GRADIENTS_PER_JOB = 1
 COMPOSITIONS = {
     f"{each['first']}+{each['second']}": each for each in config["hops"]["compositions"]
 }
+EDITORS_ASKED = list(
+    dict.fromkeys(
+        [*config["editing"]["editors"], *config["editing"]["circuits"]["editors"]]
+    )
+)
 # What the placeholders of items' inputs stand for.
 PARTS = {
     "editor": [UNEDITED, *config["editing"]["editors"]],
@@ -86,7 +91,7 @@ wildcard_constraints:
     method="|".join(map(re.escape, METHODS)),
     relation="|".join(map(re.escape, config["relations"]["names"])),
     composition="|".join(map(re.escape, COMPOSITIONS)),
-    editor="|".join([UNEDITED, *config["editing"]["editors"]]),
+    editor="|".join([UNEDITED, *EDITORS_ASKED]),
     dataset="|".join(map(re.escape, DATA_FILES)),
     part="[0-9]+",
 
@@ -487,11 +492,21 @@ def captions_of_study(wildcards) -> list[str]:
     return [f"rules/captions/{item.name}.rst" for item in (*FIGURES, *TABLES)]
 
 
-def counterfact_file(wildcards) -> list[str]:
-    """CounterFact, where the records come from it."""
+def counterfact_files(wildcards) -> list[str]:
+    """CounterFact and its reference texts, where the records come from it."""
     if config["editing"]["source"] == "relations":
         return []
-    return ["<results>/data/rome/counterfact.json"]
+    return [
+        f"<results>/data/rome/{name}.json"
+        for name in ("counterfact", "attribute_snippets")
+    ]
+
+
+def frequency_files(wildcards) -> list[str]:
+    """ROME's word frequencies and their words, where the records come from CounterFact."""
+    if config["editing"]["source"] == "relations":
+        return []
+    return ["<results>/data/rome/idf.npy", "<results>/data/rome/tfidf_vocab.json"]
 
 
 def dataset_params(wildcards) -> dict[str, str]:
@@ -506,7 +521,7 @@ def report_config(wildcards) -> dict[str, object]:
     found = {key: value for key, value in config.items() if key not in apart}
     editors = {
         editor: {model: settings_of_model(editor, model) for model in config["models"]}
-        for editor in config["editing"]["editors"]
+        for editor in EDITORS_ASKED
     }
     unused = [name for name in EDITORS if name not in editors]
     editing = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from knowcirc.editing.sampling import sample_prefixes
-from knowcirc.facts.counterfact import choose_cases, read_counterfact
+from knowcirc.facts.counterfact import choose_cases, read_counterfact, read_snippets
 from knowcirc.facts.records import choose_records
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import read_facts
@@ -27,7 +27,10 @@ def main(job: Job) -> None:
     relations = read_relations(params.source, job.input.relations)
     requested = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
-        records = choose_cases(read_counterfact(Path(job.input.counterfact[0])), **requested, order=params.order)
+        cases, snippets = map(Path, job.input.counterfact)
+        records = choose_cases(
+            read_counterfact(cases), snippets=read_snippets(snippets), order=params.order, **requested
+        )
     else:
         texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.editing.evaluation import fit_vectorizer
+from knowcirc.editing.evaluation import fit_vectorizer, published_vectorizer
 from knowcirc.editing.scoring import edit_record, placed, read_material, read_records
 from knowcirc.files import read_json, write_table
 from knowcirc.job import Job, progress, run, share_of
@@ -25,7 +25,8 @@ def main(job: Job) -> None:
         "length": params.generation_tokens,
         "seed": params.seed,
     }
-    vectorizer = fit_vectorizer(records)
+    files = [Path(path) for path in job.input.frequencies]
+    vectorizer = published_vectorizer(*files) if files else fit_vectorizer(records)
     parts = parts_of(job, job.output.scores)
     rows = []
     numbered = share_of(list(enumerate(records)), job.wildcards.part, params.share)

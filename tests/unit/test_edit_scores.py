@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from knowcirc.editing.evaluation import (
     harmonic,
     judge,
     ngram_entropy,
+    published_vectorizer,
     question_scores,
     read_said,
     scores,
@@ -148,6 +150,20 @@ def test_the_harmonic_mean(values: list[float], mean: float) -> None:
 )
 def test_fluency_is_the_weighted_entropy_of_bigrams_and_trigrams(text: str, bits: float) -> None:
     assert ngram_entropy(text) == pytest.approx(bits)
+
+
+def test_consistency_by_published_frequencies_is_the_formula_with_these(tmp_path: Path) -> None:
+    idf, words = np.array([2.0, 3.0, 0.5]), {"apple": 0, "banana": 1, "cherry": 2}
+    np.save(tmp_path / "idf.npy", idf)
+    write_json(tmp_path / "tfidf_vocab.json", words)
+    vectorizer = published_vectorizer(tmp_path / "idf.npy", tmp_path / "tfidf_vocab.json")
+    a, b = np.array([2, 1, 0]) * idf, np.array([1, 0, 4]) * idf  # counts of the words; unknown words have no place
+    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    texts, references = ["Apple banana", "an apple."], ["cherry cherry apple", "cherry, cherry fig"]
+    assert consistency(texts, references, vectorizer) == pytest.approx(expected)
+    write_json(tmp_path / "tfidf_vocab.json", {"apple": 0, "banana": 1})
+    with pytest.raises(ValueError, match="do not go together; fetch both again"):
+        published_vectorizer(tmp_path / "idf.npy", tmp_path / "tfidf_vocab.json")
 
 
 def test_consistency_is_the_cosine_of_tfidf_vectors() -> None:

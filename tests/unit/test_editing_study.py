@@ -106,7 +106,7 @@ def test_a_record_without_references_has_no_consistency(load_tiny: Loader) -> No
 
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
-    with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
+    with pytest.raises(ValueError, match="editor 'magic' is none of rome, rome-easyedit, r-rome"):
         edit_record(model, RECORD, "magic", {}, material(model), generation=None, vectorizer=fit_vectorizer([RECORD]))
 
 

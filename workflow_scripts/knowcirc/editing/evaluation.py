@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from knowcirc.editing.sampling import sample
 from knowcirc.facts.prompts import answer_tokens, batches
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.records import Record
+from knowcirc.files import read_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import grouped_logits
 from knowcirc.models.tokens import token_text
@@ -175,6 +177,20 @@ def consistency(texts: Sequence[str], references: Sequence[str], vectorizer: Tfi
 def fit_vectorizer(records: Sequence[Record]) -> TfidfVectorizer:
     """Inverse document frequencies over the reference texts of all records; one document per record."""
     return TfidfVectorizer().fit([" ".join(record.references) for record in records])
+
+
+def published_vectorizer(frequencies: Path, vocabulary: Path) -> TfidfVectorizer:
+    """Inverse document frequencies over Wikipedia, as ROME's code has them (`idf.npy`, `tfidf_vocab.json`).
+
+    Raises:
+        ValueError: if the two files do not go together.
+    """
+    found, places = np.load(frequencies, allow_pickle=False), read_json(vocabulary)
+    if sorted(places.values()) != list(range(len(found))):
+        raise ValueError(f"{frequencies} and {vocabulary} do not go together; fetch both again")
+    vectorizer = TfidfVectorizer(vocabulary=places)
+    vectorizer.idf_ = found
+    return vectorizer
 
 
 def fluency_and_consistency(
