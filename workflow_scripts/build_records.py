@@ -4,6 +4,7 @@ from pathlib import Path
 
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.counterfact import choose_cases, read_counterfact, read_snippets
+from knowcirc.facts.prompts import alike_objects
 from knowcirc.facts.records import choose_records
 from knowcirc.facts.relations import read_relations
 from knowcirc.facts.survey import read_facts
@@ -34,7 +35,8 @@ def main(job: Job) -> None:
     else:
         texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
         chosen = [relations[name] for name in params.relations if name in known]
-        records = choose_records(chosen, known, **requested, prefixes=texts)
+        alike = {relation.name: alike_objects(model.text, relation) for relation in chosen}
+        records = choose_records(chosen, known, **requested, prefixes=texts, alike=alike)
     write_json(
         job.output.records,
         {

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def main(job: Job) -> None:
-    """Write the relation's survey; no rows, and why, where its answers cannot be told apart."""
+    """Write the relation's survey; no rows, and why, where an answer begins with no letter or digit."""
     params = job.params
     relation = read_relations(params.source, [job.input.relation])[job.wildcards.relation]
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits.attribution import Targets, interpolation, score_edges
-from knowcirc.circuits.discovery import Scoring, attribute, choose_partners, discover
+from knowcirc.circuits.discovery import Scoring, attribute, choose_partners, discover, n_scored
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS
 from knowcirc.circuits.patched import record, run_circuit
@@ -205,7 +205,7 @@ def test_a_relations_scores_are_the_mean_over_its_prompts_with_a_partner(
     partners[1] = None
     together = attribute(model, graph, given, partners, method)
     lacking = [prompt.text for prompt, partner in zip(given, partners, strict=True) if partner is None]
-    assert f"{len(lacking)} of {len(given)} prompts have no partner and are left out: {lacking}" in caplog.text
+    assert f"{len(lacking)} of {len(given)} prompts have no fit partner and are left out: {lacking}" in caplog.text
     paired = [(prompt, partner) for prompt, partner in zip(given, partners, strict=True) if partner is not None]
     alone = [attribute(model, graph, [prompt], [partner], method) for prompt, partner in paired]
     np.testing.assert_allclose(together, np.mean(alone, 0), atol=1e-5 * float(np.abs(together).max()))
@@ -214,6 +214,16 @@ def test_a_relations_scores_are_the_mean_over_its_prompts_with_a_partner(
     steps = {"eap": 1, "eap-ig": 5}[method]
     expected = score_edges(model.transformer, graph, clean, corrupted, targets, steps=steps)
     np.testing.assert_allclose(alone[0], expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_the_prompts_that_a_method_scores_are_counted() -> None:
+    def prompt(length: int, answer: int) -> Prompt:
+        return Prompt("text", tuple(range(length)), None, "answer", (answer,))
+
+    mixed, alone = [prompt(3, 1), prompt(3, 2), prompt(4, 3)], [prompt(3, 1), prompt(4, 2)]
+    for method, expected in (("eap", 2), ("eap-ig", 2), ("eap-ig-zero", 3), ("standing", 3), ("acdc", 3)):
+        assert n_scored(method, mixed) == expected
+        assert n_scored(method, alone) == 2  # where none has a partner, all are scored against nothing
 
 
 def test_what_is_measured_goes_by_the_prompt_or_as_asked() -> None:

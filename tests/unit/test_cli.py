@@ -29,6 +29,7 @@ from knowcirc.circuits.export import expanded, read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands import arguments
 from knowcirc.configuration.study import default
+from knowcirc.editing.editors import EDITORS
 from knowcirc.editing.moments import find_moments, moment_path, save_moment
 from knowcirc.facts.prompts import answer_tokens, tokenise, word_positions
 from knowcirc.files import write_json
@@ -560,6 +561,29 @@ def test_attention_is_edited_in_its_three_matrices(speaking: Path) -> None:
     assert _changed(speaking, Path("edited")) == names
     edit = json.loads(Path("edited/provenance.json").read_text())["edit"]
     assert edit["p_after"] > edit["p_before"]
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_every_editor_is_told_and_saved(editor: str, speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = EDITORS[editor]
+    options = ["--layer", "0"] if entry.layered else []
+    options += ["--steps", "2"] if "steps" in entry.chosen else []
+    save_moment(moment_path(Path("c"), 0), torch.eye(24), {"layer": "0"})
+    options += ["--moments", "c"] if entry.moments else []
+    options += ["--span", "1"] if "span" in entry.chosen else []
+    run("edit", speaking, *REQUEST, "--editor", editor, *options, "--out", "edited")
+    assert f"{editor}, " in capsys.readouterr().out
+    assert json.loads(Path("edited/provenance.json").read_text())["edit"]["editor"] == editor
+    assert _changed(speaking, Path("edited"))
+
+
+@pytest.mark.parametrize("editor", [name for name, entry in EDITORS.items() if entry.texts])
+def test_an_editor_that_samples_contexts_needs_texts(
+    editor: str, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    ids = ["--ids", "5,6", "--answer-id", "9", "--editor", editor]
+    assert f"{editor} needs texts" in refuse("edit", "absent", *ids, "--layer", "0", "--out", "edited")
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,13 @@ def tables() -> dict[str, pd.DataFrame]:
         "answer_at_subject": [(800, 0.0), (70, 0.0), (6, 0.0), (9, 0.0), (6, 0.0)],
         "subject_at_last": [(3, 0.2), (1, 0.8), (1, 0.4), (1, 0.3), (1, 0.2)],
     }
-    editing = {"editor": ["none", "rome"], "layer": [np.nan, 3.0], "S": [0.0, 0.9], "ES": [0.1, 1.0]}
-    editing |= {"ES_low": [0.0, 0.8], "ES_high": [0.2, 1.0], "PS": [0.2, 0.7], "NS": [0.95, 0.85], "n": [20, 20]}
+    editing = {"editor": ["none", "rome", "kn"], "layer": [np.nan, 3.0, np.nan], "S": [0.0, 0.9, 0.1]}
+    editing |= {"ES": [0.1, 1.0, 0.2], "ES_low": [0.0, 0.8, 0.1], "ES_high": [0.2, 1.0, 0.3], "PS": [0.2, 0.7, 0.1]}
+    editing |= {"NS": [0.95, 0.85, 0.9], "n": [20, 20, 20]}
     edited = {"prompt": ["edited", "edited"], "weights": ["none", "rome"], "head": ["a5.h1", "a5.h1"]}
     edited |= {"answer_top": [" French", " German"], "p_old": [0.6, 0.0], "p_new": [0.0, 0.9]}
     icl = {"original": [0.9, 0.7], "icl_heads_ablated": [0.5, 0.4], "random_heads_ablated": [0.8, 0.75]}
+    icl |= {f"p_{name}": [0.1, 0.3] for name in list(icl)}
     return {
         "known": pd.DataFrame({**known, "n_wrong_of_right_type": [2, 3]}),
         "effects": effects.assign(effect_low=effects.effect - 0.03, effect_high=effects.effect + 0.04, n=7),
@@ -67,7 +69,7 @@ def tables() -> dict[str, pd.DataFrame]:
             [(q, layer, *pair) for q, pairs in ranks.items() for layer, pair in enumerate(pairs)],
             columns=["quantity", "layer", "rank", "probability"],
         ),
-        "editing": pd.DataFrame({**editing, "seconds_per_edit": [np.nan, 5.5]}),
+        "editing": pd.DataFrame({**editing, "seconds_per_edit": [np.nan, 5.5, 0.5]}),
         "questions": pd.DataFrame(
             {"editor": ["none", "rome"], "efficacy": [0.0, 1.0], "paraphrase": [0.0, 0.6], "specificity": 0.5, "n": 20}
         ),
@@ -97,6 +99,13 @@ def tables() -> dict[str, pd.DataFrame]:
             {
                 **{"role": ["mover", "mover"], "original": 1.0, "ablated": [0.5, 0.7], "random": 0.9},
                 **{"p_original": 0.6, "p_ablated": [0.1, 0.3], "p_random": 0.5},
+            }
+        ),
+        "portability": pd.DataFrame(
+            {
+                **{"relation": ["all", "all", "city+language"], "editor": ["none", "rome", "rome"], "n": [8, 8, 8]},
+                **{"takes": [0.0, 1.0, 0.7], "says_old": [1.0, 0.5, 0.4], "says_follows": [0.0, 0.25, 0.3]},
+                "says_object": [0.0, 0.125, 0.1],
             }
         ),
         "overlap": pd.DataFrame(
@@ -173,9 +182,14 @@ def test_findings_are_plain_values_by_topic(found: dict[str, Any], tmp_path: obj
     write_json(f"{tmp_path}/findings.json", found)  # refuses NaN and what numpy and pandas leave behind
     topics = {"showcase", "known", "tracing", "circuits", "ranks", "editing", "edited", "hallucination", "icl"}
     topics |= {"questions", "sweep", "components", "ablation", "showcase_tokens", "overlap", "claims", "verdicts"}
-    topics |= {"wrong", "hops", "reverse", "published"}
+    topics |= {"wrong", "hops", "reverse", "published", "portability"}
     assert set(found) == topics
     assert "nodes" not in found["showcase"]
+
+
+def test_what_follows_from_edits_is_that_of_all_compositions(found: dict[str, Any]) -> None:
+    assert list(found["portability"]) == ["none", "rome"]
+    assert (found["portability"]["rome"]["says_follows"], found["portability"]["rome"]["n"]) == (0.25, 8)
 
 
 def test_printed_numbers_beside_ours_are_counted(found: dict[str, Any]) -> None:
@@ -270,7 +284,8 @@ def test_an_answer_that_is_always_first_is_first_from_the_embedding() -> None:
 
 
 def test_editing_has_seconds_and_layer_of_edits_alone(found: dict[str, Any]) -> None:
-    assert set(found["editing"]) == {"none", "rome"}
+    assert set(found["editing"]) == {"none", "rome", "kn"}
+    assert (found["editing"]["kn"]["seconds"], found["editing"]["kn"]["layer"]) == (0.5, None)
     assert "seconds" not in found["editing"]["none"]
     assert "layer" not in found["editing"]["none"]
     assert found["editing"]["none"]["ES"] == 0.1
@@ -310,6 +325,7 @@ def test_icl_numbers_are_means_over_relations(found: dict[str, Any]) -> None:
         "original": 0.8,
         "icl_heads_ablated": 0.45,
         "random_heads_ablated": 0.775,
+        **{"p_original": 0.2, "p_icl_heads_ablated": 0.2, "p_random_heads_ablated": 0.2},
         "new_heads": 11.5,
         "new_heads_again": 8.0,
     }

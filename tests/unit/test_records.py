@@ -113,6 +113,21 @@ def test_a_relation_that_gives_no_neighbour_or_no_other_object_gives_no_record()
     assert build_record(relation("r", 4, 1), 0, n_neighbours=3, prefixes=(), seed=0) is None
 
 
+def test_an_object_is_not_replaced_by_one_that_begins_with_the_same_token() -> None:
+    found = relation("r")
+    first, second, third = found.objects[:3]
+    for index, fact in enumerate(found.facts):
+        record = build_record(found, index, n_neighbours=1, prefixes=(), seed=0, alike=[[first, second]])
+        assert record is not None
+        assert record.target_new != fact.object
+        assert {record.target_new, fact.object} != {first, second}
+    assert build_record(relation("r", 8, 2), 0, n_neighbours=1, prefixes=(), seed=0, alike=[[first, second]]) is None
+    known = {"r": {fact.subject for fact in found.facts}}
+    alike = {"r": [[first, second, third]]}
+    chosen = choose_records([found], known, 3, n_neighbours=1, prefixes=(), seed=0, alike=alike)
+    assert all(len({one.target_new, one.target_true} & {first, second, third}) < 2 for one in chosen)
+
+
 def test_a_record_survives_its_json() -> None:
     assert Record.from_json(built().as_json()) == built()
 

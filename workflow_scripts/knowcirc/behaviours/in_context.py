@@ -1,8 +1,8 @@
 """In-context learning a relation: circuits of prompts with and without demonstrations, and ablations of the new heads.
 
-1. Draw facts of the relation: those that the model does not answer first without demonstrations and does behind them,
+1. Draw facts of the relation: those that the model does not answer first without demonstrations and does behind some,
    as the paper has it; where these are too few, others that it does not answer first without, then any. Put
-   demonstrations in front.
+   demonstrations in front, drawn apart from those that facts were chosen by.
 2. Circuits of the zero-shot and of the demonstrated prompts of D_val together, by one method, to one size.
 3. New heads: in the demonstrated circuit, not in the zero-shot one. Beside their number stands how many heads of the
    relation's own circuit, found without demonstrations on facts that the model knows, are not in the zero-shot one.
@@ -84,7 +84,7 @@ def study_relation(
     known = set(survey.loc[survey["rank"] == 0, "subject"])
     template = relation.templates[0]
     draws = [derive(settings.seed, "icl", relation.name, i) % 2**32 for i in range(settings.seeds)]
-    facts = _draw(model, survey, relation, known, draws[0], settings)
+    facts = _draw(model, survey, relation, known, settings)
     shown, *others = ([_behind(model, relation, fact, known, seed, settings) for fact in facts] for seed in draws)
     zero = [fill(model.text, template, fact.subject, fact.object) for fact in facts]
     n = min(settings.d_val, len(facts) // 2)
@@ -118,13 +118,16 @@ def _behind(
 
 
 def _draw(
-    model: LanguageModel, survey: pd.DataFrame, relation: Relation, known: set[str], seed: int, settings: IclSettings
+    model: LanguageModel, survey: pd.DataFrame, relation: Relation, known: set[str], settings: IclSettings
 ) -> list[Fact]:
-    """Facts in a seeded order: those that the first draw's demonstrations mend, as far as there are any.
+    """Facts in a seeded order: those that demonstrations mend, as far as there are any.
+
+    These demonstrations are of a draw of their own: prompts that facts are chosen by would score too high.
 
     Behind them come other facts that do not rank first without demonstrations, then those that do.
     """
     rng = np.random.default_rng(derive(settings.seed, "icl", relation.name))
+    seed = derive(settings.seed, "icl chosen", relation.name) % 2**32
     facts = [relation.facts[int(survey["fact"].iloc[i])] for i in rng.permutation(len(survey))]
     unknown = [fact for fact in facts if fact.subject not in known]
     shown = [_behind(model, relation, fact, known, seed, settings).prompt for fact in unknown]

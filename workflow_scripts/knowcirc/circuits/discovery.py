@@ -146,8 +146,15 @@ def one_reading(read: Sequence[tuple[Metric, Baseline]], prompts: Sequence[Promp
     found = max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
     out = [prompt.text for prompt, one in zip(prompts, read, strict=True) if one != found]
     if out:
-        log.warning("attribution: %d of %d prompts have no partner and are left out: %s", len(out), len(read), out)
+        log.warning("attribution: %d of %d prompts have no fit partner and are left out: %s", len(out), len(read), out)
     return found
+
+
+def n_scored(method: str, prompts: Sequence[Prompt]) -> int:
+    """How many prompts of a relation a method's circuit is found on: attribution leaves out those without a partner."""
+    found = METHODS[method].attribution
+    partners = sum(index is not None for index in choose_partners(prompts, 0))
+    return len(prompts) if found is None or found.from_nothing else partners or len(prompts)
 
 
 def find_attributed(

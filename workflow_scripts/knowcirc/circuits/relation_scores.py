@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from knowcirc.circuits.ablations import Absent, AlignedMeans
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.discovery import Circuit, n_scored
 from knowcirc.circuits.evaluation import circuit_logits, faithfulness, live_part, model_logits, pairs_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.random_circuits import random_circuit
@@ -81,9 +81,13 @@ def score_relation(
             row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
             for split in SPLITS:
                 row |= _split(split, original[split], read[number][split], chance[split])
-            row |= {"n_objects": len(questions.objects), **columns("faithfulness", bootstrap(kept[number].tolist()))}
+            row |= {
+                "n_objects": len(set(questions.objects)),
+                **columns("faithfulness", bootstrap(kept[number].tolist())),
+            }
             row |= columns("faithfulness_random", bootstrap(kept[-1].tolist()))
             row |= {"n_val": len(questions.val), "n_test": len(questions.test), "n_pairs": len(pairs), "n_relations": 1}
+            row |= {"n_scored": n_scored(method, questions.val)}
             rows.append(row)
     return rows
 

@@ -48,7 +48,7 @@ def summaries(table: pd.DataFrame) -> pd.DataFrame:
         for (method, ablation), part in chosen.groupby(["method", "ablation"], sort=False):
             row: dict[str, object] = {"category": ALL, "relation": name, "method": method, "ablation": ablation}
             for column in part.columns.difference(list(row), sort=False):
-                if column in ("n_val", "n_test", "n_pairs", "n_relations"):
+                if column in ("n_val", "n_test", "n_scored", "n_pairs", "n_relations"):
                     row[column] = int(part[column].sum())
                 elif f"{column}_low" in part:
                     row |= columns(column, bootstrap(part[column].dropna().tolist()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -138,7 +138,7 @@ def prepare(args: argparse.Namespace) -> None:
             raise ValueError(f"{', '.join(given)} and --ids exclude each other; give texts or token ids")
         if args.ids is None or args.answer_id is None:
             raise ValueError("--ids and --answer-id belong together; give both")
-        if EDITORS[args.editor].moments:
+        if EDITORS[args.editor].texts:
             raise ValueError(f"{args.editor} needs texts (it samples contexts and holds 'SUBJECT is a' still); "
                              "give --prompt, --subject, --target, or --editor ft-m with --ids")  # fmt: skip
         args.requests = []
@@ -226,7 +226,7 @@ def run(args: argparse.Namespace) -> int:
         about |= facts[0] if len(facts) == 1 else {"edits": facts}
         editing.save(args, model, {"edited_from": digest, "edit": about})
     names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
-    shown = [("editor", f"{args.editor}, {change.report['steps']:.0f} steps"), ("edited", ", ".join(names))]
+    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", ", ".join(names))]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
         probability = "(probability, geometric mean over the target's tokens)"
@@ -234,6 +234,12 @@ def run(args: argparse.Namespace) -> int:
         shown.append(("p(target) after", f"{told}{fact['p_after']:.4g}"))
     show([*shown, ("model", str(args.out))])
     return 0
+
+
+def _effort(report: Mapping[str, float]) -> str:
+    if "steps" in report:
+        return f"{report['steps']:.0f} steps"
+    return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
 
 
 def _describe(one_request: Request, before: float, after: float) -> dict[str, object]:

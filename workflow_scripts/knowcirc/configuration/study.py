@@ -44,7 +44,8 @@ class Relations(Section):
     source: Source = setting("builtin", "where they come from: builtin (config/facts) or lre (downloaded)")
     on_collision: Literal["error", "skip"] = setting(
         "error",
-        "objects that share their first token: error, or skip (what must tell them apart leaves their facts out)",
+        "objects that share their first token: error, or skip (the relation stays; a measure that must tell such "
+        "objects apart does not count their facts; a relation whose answers begin with no letter or digit is left out)",
     )
     names: Names = setting(..., "the relations", source="KC Table 6")
 
@@ -54,7 +55,9 @@ class Facts(Section):
 
     hits: Count = setting(10, "hit@10: an answer counts when it is among so many likeliest tokens", source="KC 3.3")
     known: Known = setting(
-        "rank1", "the facts that D_val may hold: answers that rank first, or within `hits`", source="KC 3.3: hit10"
+        "rank1",
+        "the facts that D_val may hold: answers that rank first, or (hit10) within `hits`",
+        source="KC 3.3: hit10",
     )
     d_val: Count = setting(20, "known facts on which a relation's circuit is found", source="KC's code: 20")
     d_test: Count = setting(20, "prompts on which it is tested")

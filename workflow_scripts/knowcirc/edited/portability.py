@@ -72,7 +72,8 @@ def draw_cases(
             target = objects[int(place)]
             texts = {"old": old, "follows": then[target], "object": target}
             tokens = {name: answer_tokens(model.text, text)[0] for name, text in texts.items()}
-            if len(set(tokens.values())) == len(tokens) and target != chain[1]:
+            said = answer_tokens(model.text, chain[1])[0]  # an edit to an object that begins alike would show nothing
+            if len(set(tokens.values())) == len(tokens) and tokens["object"] != said:
                 requested = request(model, first.templates[0], subject, target)
                 cases.append(Case(subject, requested, target, made[chain]["integrated"], tokens))
                 break

@@ -49,6 +49,11 @@ class Editor:
         return "layer" in self.settings.model_fields
 
     @property
+    def texts(self) -> bool:
+        """Whether it needs the request as text: it samples contexts, and holds still what is said of the subject."""
+        return "contexts" in self.settings.model_fields
+
+    @property
     def chosen(self) -> dict[str, Any]:
         """The settings that may be chosen, by name: their fields, but for the layer, which stands apart."""
         fields = self.settings.model_fields

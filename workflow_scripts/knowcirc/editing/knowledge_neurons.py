@@ -7,6 +7,7 @@
 
 A neuron is an input of the MLP's output matrix, as in the paper; the code that ROME uses scales what enters the
 activation. The answer is what the model says, which on known facts is the true object; the code asks for that by name.
+Dai et al. take the old object's embedding off once, add the new one's eight times, and refine neurons over prompts.
 """
 
 from collections.abc import Sequence

@@ -93,5 +93,9 @@ class NeuronSettings(Section):
 
     steps: Annotated[int, Field(ge=2)] = setting(20, "shares of the integrated gradients", source="ROME's code: 20")
     threshold: Share = setting(0.2, "least score, as a share of the largest", source="ROME's code: adaptive_threshold")
-    erased: NotNegative = setting(2.0, "how often the embedding of what the model says is taken off", source="its code")
-    written: NotNegative = setting(1.0, "how often that of each token of the new object is added", source="its code")
+    erased: NotNegative = setting(
+        2.0, "how often the embedding of what the model says is taken off", source="ROME's code: 2"
+    )
+    written: NotNegative = setting(
+        1.0, "how often that of each token of the new object is added", source="ROME's code: 1"
+    )

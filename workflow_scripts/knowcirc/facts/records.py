@@ -6,8 +6,9 @@ true object, whose answers must not move), prompts to generate from, reference t
 scores in the manner of zsRE, a question about the subject and questions about unrelated facts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -57,15 +58,23 @@ def _frozen(value: object) -> object:
 
 
 def build_record(
-    relation: Relation, index: int, *, n_neighbours: int, prefixes: Sequence[str], seed: int
+    relation: Relation,
+    index: int,
+    *,
+    n_neighbours: int,
+    prefixes: Sequence[str],
+    seed: int,
+    alike: Sequence[Sequence[str]] = (),
 ) -> Record | None:
     """The record of one fact, or None where the relation cannot give it a neighbour or another object.
 
-    `prefixes` are texts that the model sampled; one, chosen by seed, stands before the request as a paraphrase.
+    `alike` are groups of objects that begin with the same token: one is not put in the place of another. `prefixes` are
+    texts that the model sampled; one, chosen by seed, stands before the request as a paraphrase.
     """
     fact = relation.facts[index]
     rng = np.random.default_rng(derive(seed, relation.name, fact.subject))
-    others = [text for text in relation.objects if text != fact.object]
+    same = {fact.object, *(text for group in alike if fact.object in group for text in group)}
+    others = [text for text in relation.objects if text not in same]
     near = [other.subject for other in relation.facts if other.object == fact.object and other != fact]
     if not others or not near:
         return None
@@ -99,16 +108,20 @@ def choose_records(
     n_neighbours: int,
     prefixes: Sequence[str],
     seed: int,
+    alike: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({}),
 ) -> list[Record]:
     """`n` records of facts that the model knows, drawn from the relations in turn; a larger `n` begins with a smaller.
 
-    Each asks about UNRELATED facts of other relations, too. Facts with fewer than `n_neighbours` neighbours are left
-    out, so that every record weighs its neighbourhood alike.
+    `alike` are each relation's groups of objects that begin with the same token. Each record asks about UNRELATED facts
+    of other relations, too. Facts with fewer than `n_neighbours` neighbours are left out, so that every record weighs
+    its neighbourhood alike.
 
     Raises:
         ValueError: if the relations give fewer than `n` records.
     """
-    queues = [_candidates(r, known.get(r.name, set()), n_neighbours, prefixes, seed) for r in relations]
+    queues = [
+        _candidates(r, known.get(r.name, set()), n_neighbours, prefixes, seed, alike.get(r.name, ())) for r in relations
+    ]
     queues = [queue for queue in queues if queue]
     records: list[Record] = []
     while len(records) < n and queues:
@@ -142,11 +155,16 @@ def _unrelated(
 
 
 def _candidates(
-    relation: Relation, known: set[str], n_neighbours: int, prefixes: Sequence[str], seed: int
+    relation: Relation,
+    known: set[str],
+    n_neighbours: int,
+    prefixes: Sequence[str],
+    seed: int,
+    alike: Sequence[Sequence[str]],
 ) -> list[Record]:
     order = np.random.default_rng(derive(seed, "records", relation.name)).permutation(len(relation.facts))
     found = [
-        build_record(relation, int(i), n_neighbours=n_neighbours, prefixes=prefixes, seed=seed)
+        build_record(relation, int(i), n_neighbours=n_neighbours, prefixes=prefixes, seed=seed, alike=alike)
         for i in order
         if relation.facts[int(i)].subject in known
     ]

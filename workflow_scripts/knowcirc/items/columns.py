@@ -57,7 +57,7 @@ REUSED_WAYS = {
 ALONE = {
     "hit_at_1": "the answer is first",
     "p": "probability of the answer",
-    "among": "the answer leads those of all the relation's objects",
+    "among": "the answer leads those of all the relation's objects; not of answers that begin as another object does",
     "others": "share of the other facts' answers among the ten likeliest tokens",
 }
 
@@ -71,7 +71,7 @@ def alone(split: str, prompts: str) -> list[Column]:
         share(f"{split}_kept", f"hit@10 of the circuit over the model's, at most 1, on {prompts}", empty=True),
     ]
     return columns + [
-        share(f"{split}_{name}_{side}", f"{text}; {side}, {prompts}", interval=False, empty=name == "others")
+        share(f"{split}_{name}_{side}", f"{text}; {side}, {prompts}", interval=False, empty=name in ("among", "others"))
         for (name, text), side in product(ALONE.items(), ("original", "circuit"))
     ]
 

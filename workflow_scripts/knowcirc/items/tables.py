@@ -103,10 +103,11 @@ TABLES = (
             count("n_dropped", "edges dropped because no path leads on from them"),
             share("constant", "no edge is left, so that every prompt gets the same output", interval=False),
             *(column for split, prompts in SPLITS.items() for column in alone(split, prompts)),
-            count("n_objects", "different objects of the relation"),
+            count("n_objects", "different first tokens of the relation's objects"),
             number("faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True),
             number("faithfulness_random", "the same of random circuits", "of the model's", empty=True),
             *(count("n_val", "prompts of D_val"), count("n_test", "prompts of D_test")),
+            count("n_scored", "prompts of D_val that the method scored: attribution needs a partner"),
             *(count("n_pairs", "patched prompts"), count("n_relations", "relations in the row")),
             word("hit_at_10_beats_random", "hit@10 on D_test above random circuits', by intervals apart"),
             word("faithfulness_beats_random", "faithfulness above random circuits', by intervals apart"),
@@ -193,7 +194,11 @@ TABLES = (
         "editing.scoring:editing_scores",
         {"scores": "edits/{editor}.csv"},
         columns=(
-            *(MODEL, EDITOR, count("layer", "the edited layer, from 0", empty=True)),
+            *(
+                MODEL,
+                EDITOR,
+                count("layer", "the edited layer, from 0; empty: not edited, or found by the editor", empty=True),
+            ),
             share("S", "harmonic mean of ES, PS and NS"),
             share("ES", "efficacy: the new object is likelier than the true one on the request"),
             difference("EM", "probability of the new object less the true one's on the request"),
@@ -276,7 +281,11 @@ TABLES = (
                     share(f"says_{name}", f"the question is answered with {text}", empty=True),
                     share(f"hit_{name}", f"among the likeliest tokens (facts.hits) is {text}", empty=True),
                     share(f"p_{name}", f"probability of {text}", empty=True),
-                    share(f"writes_{name}", f"the mover of before the edit raises {text}", empty=True),
+                    share(
+                        f"writes_{name}",
+                        f"the head that moved the old object before the edit raises {text}",
+                        empty=True,
+                    ),
                 )
             ),
             *(count("n_mover", "chains that had a mover"), count("n", "chains")),

@@ -15,6 +15,8 @@ MIDDLE = 2 / 3  # of the depth: where early and middle layers end
 LOWEST = 1 / 3  # of the depth: the lowest layers
 TENTH = 0.1  # of the graph's edges
 FIRST = 10  # ranks that count as on top
+# The editors that a claim is about: the first that a study sees through circuits.
+AS_ROME, AS_FT_M = ("rome", "rome-easyedit"), ("ft-m", "ft-m-easyedit")
 
 
 class AbsentError(LookupError):
@@ -134,7 +136,7 @@ def severed_low(evidence: Evidence) -> Interval:
 def rises_later(evidence: Evidence) -> Interval:
     """Layers between the edited one and the one from which the new object is on top at the last position (ROME)."""
     rows = evidence.edited_ranks.sort_values("passed")
-    rows = rows[(rows["editor"] == _need(rows, "rome")) & (rows["position"] == "last")]
+    rows = rows[(rows["editor"] == _need(rows, *AS_ROME)) & (rows["position"] == "last")]
     arrivals = rows.groupby(["case", "layer"])["rank_new"].agg(arrival).reset_index()
     return _by_case(arrivals.assign(value=arrivals["rank_new"] - arrivals["layer"] - 1))
 
@@ -144,10 +146,10 @@ def written_straight(evidence: Evidence) -> Interval:
     rows = evidence.edited_ranks
     rows = rows[(rows["position"] == "last") & (rows["passed"] == rows["layer"] + 1)]
     by = {
-        name: rows[rows["editor"] == _need(rows, name)].set_index(["case", "layer"])["rank_drop_mlp"]
-        for name in ("ft-m", "rome")
+        names: rows[rows["editor"] == _need(rows, *names)].set_index(["case", "layer"])["rank_drop_mlp"]
+        for names in (AS_FT_M, AS_ROME)
     }
-    return _by_case((by["ft-m"] - by["rome"]).rename("value").reset_index())
+    return _by_case((by[AS_FT_M] - by[AS_ROME]).rename("value").reset_index())
 
 
 def _by_case(rows: pd.DataFrame) -> Interval:
@@ -155,10 +157,12 @@ def _by_case(rows: pd.DataFrame) -> Interval:
     return bootstrap(rows.groupby("case")["value"].mean().tolist())
 
 
-def _need(rows: pd.DataFrame, editor: str) -> str:
-    if not (rows["editor"] == editor).any():
-        raise AbsentError(editor)
-    return editor
+def _need(rows: pd.DataFrame, *editors: str) -> str:
+    """The first of the editors that has rows."""
+    for editor in editors:
+        if (rows["editor"] == editor).any():
+            return editor
+    raise AbsentError(editors[0])
 
 
 def score_gap(measure: str, more: str, less: str) -> Callable[[Evidence], Interval]:
@@ -180,7 +184,7 @@ def mover_writes_new(evidence: Evidence) -> Interval:
     """Share of edits by ROME after which the original mover head writes the new object, less the share before."""
     rows = _read_once(evidence.circuits, "request")
     before = rows[rows["editor"] == "none"].set_index("case")["writes_new"].astype(float)
-    after = rows[rows["editor"] == _need(rows, "rome")].assign(value=lambda one: one["writes_new"].astype(float))
+    after = rows[rows["editor"] == _need(rows, *AS_ROME)].assign(value=lambda one: one["writes_new"].astype(float))
     return bootstrap((after.groupby("case")["value"].mean() - before).dropna().tolist())
 
 

@@ -157,7 +157,8 @@ def _editing(table: pd.DataFrame) -> dict[str, object]:
     }
     for _, row in table.iterrows():
         if pd.notna(row["seconds_per_edit"]):
-            rows[str(row["editor"])] |= {"seconds": float(row["seconds_per_edit"]), "layer": int(row["layer"])}
+            layer = int(row["layer"]) if pd.notna(row["layer"]) else None  # an editor may find its layers itself
+            rows[str(row["editor"])] |= {"seconds": float(row["seconds_per_edit"]), "layer": layer}
     return rows
 
 
@@ -182,11 +183,12 @@ def _edited(table: pd.DataFrame) -> dict[str, object]:
 
 
 def _in_context(table: pd.DataFrame) -> dict[str, object]:
-    """Means over relations: hit@10, and how many heads are new with demonstrations, and (if compared) without any."""
+    """Means over relations: hit@10, p(answer), how many heads are new with demonstrations, and without any."""
     again = table["n_heads_again"].dropna()
     return {
         "relations": len(table),
         **{name: float(table[name].mean()) for name in ("original", "icl_heads_ablated", "random_heads_ablated")},
+        **{name: float(table[name].mean()) for name in ("p_original", "p_icl_heads_ablated", "p_random_heads_ablated")},
         "new_heads": float(table["n_heads"].mean()),
         "new_heads_again": None if again.empty else float(again.mean()),
     }
