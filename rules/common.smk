@@ -237,6 +237,19 @@ def digest_of_discovery(wildcards) -> str:
     return method_digest("discover_circuits", wildcards.method)(wildcards)
 
 
+def digest_of_shrinking(wildcards) -> str:
+    """The same of the search below a relation's circuit."""
+    return method_digest("shrink_circuits", wildcards.method)(wildcards)
+
+
+def compared_circuits(wildcards) -> list[str]:
+    """A relation's circuits by each method; those of a search that can go on, with what it found below their size."""
+    folders = [f"{name}/smaller" if FINDERS[name].passes else name for name in METHODS]
+    return [
+        f"<results>/{{model}}/circuits/{folder}/{{relation}}.npz" for folder in folders
+    ]
+
+
 def digest_of_comparison(wildcards) -> str:
     """The same of the comparison of methods, which goes by what their circuits of other sizes are."""
     kinds = [(FINDERS[name].scored, FINDERS[name].passes) for name in METHODS]

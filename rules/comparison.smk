@@ -1,12 +1,35 @@
+rule shrink_circuits:
+    """A relation's circuit, and smaller ones that the search finds where it goes on; MIB's sizes."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts="<results>/{model}/facts/known/{relation}.parquet",
+        circuits="<results>/{model}/circuits/{method}/{relation}.npz",
+    output:
+        circuits="<results>/{model}/circuits/{method}/smaller/{relation}.npz",
+    log:
+        "<logs>/shrink_circuits/{model}/{method}/{relation}.log",
+    benchmark:
+        "<benchmarks>/shrink_circuits/{model}/{method}/{relation}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        kv=kv_view,
+        circuits=method_settings,
+        seed=lookup(within=config, dpath="seed"),
+        code=digest_of_shrinking,
+    script:
+        "../workflow_scripts/shrink_circuits.py"
+
+
 rule compare_methods:
     """A relation's circuits of every method and size on D_test: faithfulness, completeness, hit@10; MIB's measures."""
     input:
         model="<results>/models/{model}/provenance.json",
         facts="<results>/{model}/facts/known/{relation}.parquet",
-        circuits=expand(
-            "<results>/{{model}}/circuits/{method}/{{relation}}.npz",
-            method=METHODS,
-        ),
+        circuits=compared_circuits,
     output:
         comparison="<results>/{model}/circuits/comparison/{relation}.csv",
     log:

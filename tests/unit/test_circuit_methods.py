@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def test_a_method_finds_a_connected_circuit_of_its_name(
         assert circuit.scores is not None
     sizes = [int(edges.sum()) for edges in sized_circuits(graph, circuit, (0.1, 0.5, 1.0), seed=0)]
     assert sizes == sorted(sizes)
+    if method.passes:
+        share = 0.5 * circuit.n_edges / graph.n_edges
+        smaller, _ = find_circuit(model, graph, prompts, [None, None], replace(settings, share=share), start=circuit)
+        assert 0 < smaller.n_edges <= circuit.n_edges / 2
+    else:
+        with pytest.raises(ValueError, match="does not go on from a circuit"):
+            find_circuit(model, graph, prompts, [None, None], settings, start=circuit)
 
 
 def test_a_method_can_be_drawn(method: Method) -> None:

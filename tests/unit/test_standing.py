@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from knowcirc.circuits import standing_files
+from knowcirc.circuits import kept, standing_files
 from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import ABLATIONS, METRICS, Ablation, Metric
-from knowcirc.circuits.discovery import Circuit, Scoring, attribute
+from knowcirc.circuits.circuit_settings import CircuitSettings
+from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attribute
+from knowcirc.circuits.evaluation import sized_circuits
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
 from knowcirc.circuits.standing import Standing, StandingSearch, StandingSettings, begin_standing
 from knowcirc.circuits.standing_files import load_standing, measure_afresh, save_standing, search_standing
 from knowcirc.facts.prompts import Prompt
+from knowcirc.files import Parts
 from knowcirc.job import Progress as Protocol
 from knowcirc.models import gpt2, llama
 from knowcirc.models.loading import LanguageModel
@@ -78,6 +82,47 @@ def test_circuits_are_connected_and_small_and_their_metric_is_theirs(
     assert all(path.sum() <= size * graph.n_edges for size, path in circuit.path.items())
     assert np.isfinite(circuit.scores[graph.valid]).all()  # type: ignore[index]
     assert np.isnan(circuit.scores[~graph.valid]).all()  # type: ignore[index]
+
+
+def test_a_search_goes_on_below_its_size_and_after_an_interruption(
+    model: LanguageModel, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {"groups": 4, "return_groups": 2, "prompts": 3, "probes": 2, "polish": 3, "steps": 60}
+    settings = CircuitSettings("standing", share=0.3, standing=steps)
+    prompts = [replace(prompt, text=str(i)) for i, prompt in enumerate(PROMPTS)]
+    finder = KeptCircuits(model, graph, settings, Parts(tmp_path / "circuits.npz", "test"))
+    circuit = finder.find_with_partners("capital", prompts, 0)
+    below = finder.shrink("capital", circuit, prompts, 0, (0.15, 0.2, 0.5))
+    assert (below.edges == circuit.edges).all()
+    assert below.path.keys() == circuit.path.keys() | {0.2, 0.15}
+    assert all(0 < below.path[size].sum() <= size * graph.n_edges < circuit.n_edges for size in (0.15, 0.2))
+    assert all((graph.connected(below.path[size]) == below.path[size]).all() for size in (0.15, 0.2))
+    task = task_of(model, prompts, [None] * 4, "nll+kl", "zero")
+    strongest = Circuit("standing", circuit.edges, circuit.scores)
+    for size in (0.15, 0.2):
+        (ranked,) = sized_circuits(graph, strongest, [size], 0)
+        found, guessed = (measure_afresh(model, graph, task, edges) for edges in (below.path[size], ranked))
+        assert found < guessed
+    monkeypatch.setattr(kept, "find_circuit", lambda *_, **__: pytest.fail("searched again"))
+    again = finder.shrink("capital", circuit, prompts, 0, (0.15, 0.2, 0.5))
+    assert all((again.path[size] == below.path[size]).all() for size in below.path)
+
+
+def test_where_no_smaller_circuit_is_left_the_search_ends(
+    model: LanguageModel,
+    graph: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise NoCircuitError("none is left")
+
+    finder = KeptCircuits(model, graph, CircuitSettings("standing"), Parts(tmp_path / "circuits.npz", "test"))
+    monkeypatch.setattr(kept, "find_circuit", fails)
+    circuit = Circuit("standing", graph.valid, graph.valid.astype(float), {0.9: graph.valid})
+    assert list(finder.shrink("capital", circuit, PROMPTS, 0, (0.1, 0.2)).path) == [0.9]
+    assert caplog.messages == ["capital, 20 % of the edges: none is left"]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_biased"])

@@ -42,6 +42,10 @@ class Circuit:
         return int(self.edges.sum())
 
 
+class NoCircuitError(ValueError):
+    """No circuit of the size asked for joins input and output."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """What attribution measures, and against which baseline: a partner's run (`patch`) or nothing (`zero`).

@@ -249,8 +249,9 @@ def sized_circuits(
 def passed_circuits(graph: Graph, circuit: Circuit, counts: Sequence[int]) -> list[EdgeMatrix]:
     """For each number of edges the largest circuit not above it of those that a search passed, its result included.
 
-    The search began with the whole graph. Below the smallest circuit: the edges of the search's result with the highest
-    scores (learned ones: low is weak, whatever the sign), disconnected parts dropped.
+    The search began with the whole graph; it may have gone on below its result. Below the smallest circuit: the edges
+    of the search's result with the highest scores (learned ones: low is weak, whatever the sign), disconnected parts
+    dropped.
 
     Raises:
         ValueError: if a circuit below the smallest is asked for and there are no scores.

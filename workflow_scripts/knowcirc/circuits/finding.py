@@ -30,20 +30,26 @@ def find_circuit(
     seed: int = 0,
     sizes: Sequence[float] = (),
     state: Path | None = None,
+    start: Circuit | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> tuple[Circuit, dict[str, object]]:
     """The circuit of the prompts together, and what is said of its search.
 
     `state` is a file that keeps a search that is not finished; `sizes` are larger shares of the edges at which a method
-    that passes them keeps its circuit.
+    that passes them keeps its circuit. Such a method can begin with another circuit of its own (`start`).
 
     Raises:
-        ValueError: for a method that is not in the registry, or settings that lack what it needs.
+        ValueError: for a method that is not in the registry or cannot begin with a circuit, or settings that lack what
+            it needs.
+        NoCircuitError: if there is none of the size that was asked for.
     """
     if settings.method not in METHODS:
         raise ValueError(f"method {settings.method!r} finds no circuits; choose one of {', '.join(METHODS)}")
+    if start is not None and not METHODS[settings.method].passes:
+        raise ValueError(f"method {settings.method} does not go on from a circuit")
     find = function_of(METHODS[settings.method].find)
+    begin = {} if start is None else {"start": start}
     found: tuple[Circuit, dict[str, object]] = find(
-        model, graph, prompts, partners, settings, seed=seed, sizes=sizes, state=state, report=report
+        model, graph, prompts, partners, settings, seed=seed, sizes=sizes, state=state, report=report, **begin
     )
     return found

@@ -1,12 +1,14 @@
 """Circuits of several sets of prompts in one job: each is kept when found, and an interrupted search goes on."""
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit, choose_partners
+from knowcirc.circuits.discovery import Circuit, NoCircuitError, choose_partners
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
@@ -16,6 +18,8 @@ from knowcirc.job import Ticker, release_pages
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
+
+log = logging.getLogger(__name__)
 
 
 class KeptCircuits:
@@ -36,26 +40,38 @@ class KeptCircuits:
         return cls(model, graph, CircuitSettings(**params.circuits), parts_of(job, output), sizes)
 
     def find(
-        self, name: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None] | None = None, *, seed: int = 0
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        partners: Sequence[Prompt | None] | None = None,
+        *,
+        seed: int = 0,
+        share: float | None = None,
+        start: Circuit | None = None,
     ) -> Circuit:
-        """The circuit of the prompts together; `name` tells it from the job's other circuits."""
+        """The circuit of the prompts together; `name` tells it from the job's other circuits.
+
+        `share` is its size where that is not the settings', `start` a circuit to begin with.
+        """
+        settings = self.settings if share is None else replace(self.settings, share=share)
         key = fingerprint(name, [(prompt.text, prompt.answer_text) for prompt in prompts])
         done, state = self.parts.path(key, ".npz"), self.parts.path(f"{key} search", ".npz")
         if not done.is_file():
-            start = time.perf_counter()
+            begun = time.perf_counter()
             given = [None] * len(prompts) if partners is None else partners
             found, _ = find_circuit(
                 self.model,
                 self.graph,
                 prompts,
                 given,
-                self.settings,
+                settings,
                 seed=seed,
                 sizes=self.sizes,
                 state=state,
+                start=start,
                 report=Ticker(f"{name}: {self.settings.method}"),
             )
-            self.parts.put(key, time.perf_counter() - start)
+            self.parts.put(key, time.perf_counter() - begun)
             save_circuits(done, {name: found})
             release_pages()
         self.seconds[name] = float(str(self.parts.get(key)))
@@ -63,6 +79,32 @@ class KeptCircuits:
 
     def find_with_partners(self, name: str, prompts: Sequence[Prompt], seed: int) -> Circuit:
         """The circuit of the prompts together; partners are drawn among them, by the seed and the name."""
-        own = derive(seed, "partners", name)
-        partners = [None if i is None else prompts[i] for i in choose_partners(prompts, own)]
+        own, partners = self._partners(name, prompts, seed)
         return self.find(name, prompts, partners, seed=own)
+
+    def shrink(
+        self, name: str, circuit: Circuit, prompts: Sequence[Prompt], seed: int, sizes: Sequence[float]
+    ) -> Circuit:
+        """A circuit that `find_with_partners` found, and in its `path` smaller ones: each search begins with the last.
+
+        `sizes` are shares of the edges; those not below the circuit's are passed over. Where no circuit of a size is
+        left, smaller ones are not looked for.
+        """
+        own, partners = self._partners(name, prompts, seed)
+        path, last = dict(circuit.path), circuit
+        for size in sorted(sizes, reverse=True):
+            if circuit.n_edges <= size * self.graph.n_edges:
+                continue
+            label = f"{name}, {100 * size:g} % of the edges"
+            try:
+                last = self.find(label, prompts, partners, seed=own, share=size, start=last)
+            except NoCircuitError as error:
+                log.warning("%s: %s", label, error)
+                break
+            path[size] = last.edges
+        return replace(circuit, path=path)
+
+    @staticmethod
+    def _partners(name: str, prompts: Sequence[Prompt], seed: int) -> tuple[int, list[Prompt | None]]:
+        own = derive(seed, "partners", name)
+        return own, [None if i is None else prompts[i] for i in choose_partners(prompts, own)]

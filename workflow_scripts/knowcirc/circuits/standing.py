@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change, MaskedModel, Run
 from knowcirc.circuits.metrics import Task
@@ -81,6 +82,19 @@ def begin_standing(graph: Graph, scores: Float[ndarray, "src dst"]) -> StandingS
     ranks = np.where(graph.valid, ranks.reshape(graph.valid.shape) / graph.n_edges, -np.inf)
     zeros = np.zeros(graph.valid.shape)
     return StandingSearch(graph.valid.copy(), ranks, zeros, zeros.copy())
+
+
+def begin_below(circuit: Circuit) -> StandingSearch:
+    """A search that begins with a circuit of an earlier one and the scores that this learned.
+
+    Raises:
+        ValueError: if the circuit has no scores.
+    """
+    if circuit.scores is None:
+        raise ValueError(f"the circuit of method {circuit.method} has no scores to go on with")
+    scores = np.nan_to_num(circuit.scores, nan=-np.inf)
+    zeros = np.zeros(scores.shape)
+    return StandingSearch(circuit.edges.copy(), scores, zeros, zeros.copy())
 
 
 class Standing:

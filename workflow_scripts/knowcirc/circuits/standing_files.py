@@ -20,14 +20,14 @@ from numpy import ndarray
 from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit, Scoring, attribute
+from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
 from knowcirc.circuits.settings import StandingSettings, StandingSteps
-from knowcirc.circuits.standing import Standing, StandingSearch, begin_standing
+from knowcirc.circuits.standing import Standing, StandingSearch, begin_below, begin_standing
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
@@ -80,15 +80,18 @@ def search_standing(
     ablation: Ablation = "zero",
     state: Path | None = None,
     sizes: Sequence[float] = (),
+    start: Circuit | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> tuple[Circuit, dict[str, object]]:
     """The best circuit found that is not above `settings.size` of the edges, and what is to be said of its search.
 
     `sizes` are larger shares of the edges at which the search's circuit is kept, in the circuit's `path`. `state` is a
-    file that keeps the search: where it exists the search goes on from it; the caller deletes it in the end.
+    file that keeps the search: where it exists the search goes on from it; the caller deletes it in the end. `start` is
+    a circuit of an earlier search to begin with, in place of all edges.
 
     Raises:
-        ValueError: where partners are missing, numbers overflow, or no circuit of the size is found.
+        ValueError: where partners are missing or numbers overflow.
+        NoCircuitError: if no circuit of the size is found.
     """
     task = task_of(model, prompts, partners, metric, ablation)
     absent = absent_outputs(model, graph, task, partners, ablation)
@@ -97,13 +100,15 @@ def search_standing(
         raise ValueError(f"the whole model's {metric} is {whole}; search in float64, or mend the model")
     if state is not None and state.is_file():
         search = load_standing(state, graph)
+    elif start is not None:
+        search = begin_below(start)
     else:
         search = begin_standing(graph, first_scores(model, graph, prompts, partners, settings, metric, ablation))
     standing = Standing(model.transformer, graph, task, settings, search, absent, sizes)
     _work(standing, graph, settings, state, report)
     best = search.best
     if best is None or not best.any():
-        raise ValueError(_failure(standing, metric))
+        raise NoCircuitError(_failure(standing, metric))
     details: dict[str, object] = {
         "metric": metric,
         "ablation": ablation,
