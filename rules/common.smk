@@ -340,7 +340,12 @@ def reverse_template(wildcards) -> str | None:
 
 def icl_counts(wildcards) -> dict[str, object]:
     """What the study of one relation's demonstrations depends on: not which relations are studied."""
-    return {name: value for name, value in config["icl"].items() if name != "relations"}
+    counts = dict(config["icl"])
+    del counts["relations"]
+    shown = counts.pop("shown")
+    if shown is not None and shown["relation"] == wildcards.relation:
+        counts["shown"] = {key: shown[key] for key in shown if key != "relation"}
+    return counts
 
 
 def relation_of_showcase(wildcards) -> str:

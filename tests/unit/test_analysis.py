@@ -16,7 +16,7 @@ from torch import Tensor
 from knowcirc.behaviours import in_context as in_context_study
 from knowcirc.behaviours.demonstrations import choose_demonstrations, demonstrate, new_heads
 from knowcirc.behaviours.hallucination import describe_case, pick_cases
-from knowcirc.behaviours.in_context import IclSettings, attention_of, enough, most_mended, study_relation
+from knowcirc.behaviours.in_context import IclSettings, attention_of, enough, shown_relation, study_relation
 from knowcirc.circuits import kept
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.circuit_settings import CircuitSettings
@@ -582,16 +582,38 @@ def test_facts_that_demonstrations_mend_come_first(
 
     monkeypatch.setattr(in_context_study, "answer_prompts", answer_prompts)
     few = replace(SETTINGS, d_val=1, d_test=1)
-    drawn = in_context_study._draw(model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, 1, few)
+    drawn = in_context_study._draw(model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, few)
     assert {fact.subject for fact in drawn} == mended
     more = in_context_study._draw(
-        model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, 1, replace(few, d_test=len(FACTS) - 5)
+        model, survey([0, 1, 2, 3]), RELATION, {f.subject for f in FACTS[:4]}, replace(few, d_test=len(FACTS) - 5)
     )
     assert {fact.subject for fact in more} == {fact.subject for fact in FACTS[4:]}
 
 
-def test_the_relation_shown_is_that_of_the_answer_that_rose_most() -> None:
-    assert most_mended([{"p_zero": p, "p_icl": q} for p, q in ((0.5, 0.9), (0.1, 0.6), (0.9, 0.95))]) == 1
+def test_the_relation_shown_is_the_chosen_facts_or_that_of_the_answer_that_rose_most() -> None:
+    metas = [{"p_zero": p, "p_icl": q, "chosen": False} for p, q in ((0.5, 0.9), (0.1, 0.6), (0.9, 0.95))]
+    assert shown_relation(metas) == 1
+    assert shown_relation([*metas, {"p_zero": 0.9, "p_icl": 0.1, "chosen": True}]) == 3
+
+
+def test_the_fact_shown_may_be_chosen_with_its_wording_and_its_demonstrations(model: LanguageModel, keep: Keep) -> None:
+    shown = {"template": "people of {} speak", "subject": FACTS[0].subject, "demonstrations": [FACTS[2].subject]}
+    settings = replace(SETTINGS, shown=shown)
+    study = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, settings)
+    asked = f"people of {FACTS[0].subject} speak"
+    assert study.zero_shot.text == asked
+    assert study.demonstrated.prompt.text == f"people of {FACTS[2].subject} speak {FACTS[2].object}. {asked}"
+    assert study.demonstrated.prompt.answer_text == FACTS[0].object
+    said = in_context_study.answer_prompts(model, [study.zero_shot, study.demonstrated.prompt])
+    assert [study.p_zero, study.p_demonstrated] == pytest.approx([answer.p for answer in said])
+    assert attention_of(model, study)[1]["chosen"] is True
+    plain = study_relation(keep(model), RELATION, survey([0, 1, 2, 3]), None, SETTINGS)
+    assert plain.row == study.row
+    assert attention_of(model, plain)[1]["chosen"] is False
+    with pytest.raises(ValueError, match=f"icl.shown: relation {RELATION.name} has no subject 'Atlantis'"):
+        study_relation(
+            keep(model), RELATION, survey([0, 1, 2, 3]), None, replace(SETTINGS, shown=shown | {"subject": "Atlantis"})
+        )
 
 
 def test_a_relation_is_studied_where_more_objects_are_known_than_a_prompt_demonstrates() -> None:

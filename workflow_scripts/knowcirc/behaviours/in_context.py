@@ -12,8 +12,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,10 @@ ATTENTION_COLUMNS = ("head", "position", "token", "in_demonstration", "attention
 
 @dataclass(frozen=True, slots=True)
 class IclSettings:
-    """Counts as in the configuration's `icl`, what counts as a hit, and the seed of every draw."""
+    """Counts as in the configuration's `icl`, what counts as a hit, and the seed of every draw.
+
+    `shown` is the fact of figure icl_attention (template, subject, demonstrations), if the study chooses it.
+    """
 
     demonstrations: int
     order: str
@@ -50,13 +53,14 @@ class IclSettings:
     seeds: int
     hits: int
     seed: int
+    shown: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IclStudy:
     """A relation's row of table icl_head_ablation, its new heads, and the demonstrated prompt whose answer rose most.
 
-    `n_edges` is the size of the circuit that holds the new heads.
+    `n_edges` is the size of the circuit that holds the new heads. `chosen`: the prompt is one that the study names.
     """
 
     row: dict[str, object]
@@ -66,6 +70,7 @@ class IclStudy:
     demonstrated: Demonstrated
     p_zero: float
     p_demonstrated: float
+    chosen: bool = False
 
 
 def enough(first_wording: pd.DataFrame, demonstrations: int) -> bool:
@@ -79,8 +84,12 @@ def study_relation(
     """Circuits, new heads and ablations of one relation.
 
     `survey` holds its rows of the first wording; `own` is its circuit, found by the same method, if it has one.
+
+    Raises:
+        ValueError: if the relation lacks a subject of the fact to be shown.
     """
     model = finder.model
+    chosen = None if settings.shown is None else _chosen(model, relation, settings.shown)
     known = set(survey.loc[survey["rank"] == 0, "subject"])
     template = relation.templates[0]
     draws = [derive(settings.seed, "icl", relation.name, i) % 2**32 for i in range(settings.seeds)]
@@ -107,7 +116,25 @@ def study_relation(
         "n_mended": len(mended),
         "n": len(facts) - n,
     }
-    return IclStudy(row, fresh, found.n_edges, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
+    study = IclStudy(row, fresh, found.n_edges, zero[best], shown[best], p_zero[best].p, p_shown[best].p)
+    if chosen is None:
+        return study
+    asked, demonstrated = chosen
+    said = answer_prompts(model, [asked, demonstrated.prompt])
+    return replace(
+        study, zero_shot=asked, demonstrated=demonstrated, p_zero=said[0].p, p_demonstrated=said[1].p, chosen=True
+    )
+
+
+def _chosen(model: LanguageModel, relation: Relation, shown: Mapping[str, Any]) -> tuple[Prompt, Demonstrated]:
+    facts = {fact.subject: fact for fact in relation.facts}
+    for subject in (shown["subject"], *shown["demonstrations"]):
+        if subject not in facts:
+            raise ValueError(f"icl.shown: relation {relation.name} has no subject {subject!r}; choose one of its file")
+    fact, template = facts[shown["subject"]], shown["template"]
+    before = [facts[subject] for subject in shown["demonstrations"]]
+    asked = fill(model.text, template, fact.subject, fact.object)
+    return asked, demonstrate(model.text, template, before, fact)
 
 
 def _behind(
@@ -206,10 +233,11 @@ def attention_of(model: LanguageModel, study: IclStudy) -> tuple[pd.DataFrame, d
         "n_new_heads": len(heads),
         "method": study.row["method"],
         "n_edges": study.n_edges,
+        "chosen": study.chosen,
     }
     return pd.DataFrame(rows, columns=list(ATTENTION_COLUMNS)), meta
 
 
-def most_mended(metas: Sequence[dict[str, Any]]) -> int:
-    """Which relation figure icl_attention shows: that of the fact whose answer's probability rises most."""
-    return max(range(len(metas)), key=lambda i: metas[i]["p_icl"] - metas[i]["p_zero"])
+def shown_relation(metas: Sequence[dict[str, Any]]) -> int:
+    """Which relation figure icl_attention shows: that of a chosen fact, else of the answer that rises most."""
+    return max(range(len(metas)), key=lambda i: (metas[i]["chosen"], metas[i]["p_icl"] - metas[i]["p_zero"]))

@@ -87,6 +87,8 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
             lines.append(f"{key}: {', '.join(map(repr, missing))} are not in relations.names")
     if (shown := study.showcase.relation) not in names:
         lines.append(f"showcase.relation: {shown!r} is not in relations.names")
+    if study.icl.shown is not None and study.icl.shown.relation not in study.icl.relations:
+        lines.append(f"icl.shown.relation: {study.icl.shown.relation!r} is not in icl.relations")
     mirror, corpus = study.mirror, study.moments.corpus
     if mirror is not None and not Path(mirror).is_dir():
         lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")

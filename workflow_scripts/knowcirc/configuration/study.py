@@ -276,6 +276,15 @@ class Hallucination(Section):
     cases: Count = setting(10, "wrong answers of the right type of a relation, at most, and as many right ones")
 
 
+class Shown(Section):
+    """A fact and the demonstrations before it; `demonstrations` are subjects of its relation."""
+
+    relation: str
+    template: Wording
+    subject: str
+    demonstrations: Names
+
+
 class Icl(Section):
     """In-context learning: circuits without and with demonstrations."""
 
@@ -285,6 +294,12 @@ class Icl(Section):
     d_val: Count = setting(6, "prompts on which each of a relation's two circuits is found, by circuits.methods[0]")
     d_test: Count = setting(12, "demonstrated prompts of the ablation")
     seeds: Count = setting(3, "draws of their demonstrations, and of the random heads")
+    shown: Shown | None = setting(
+        None,
+        "the fact of figure icl_attention: relation, template, subject, demonstrations (subjects); none: the one whose "
+        "answer rises most",
+        source="KC Fig. 5",
+    )
 
 
 class Composition(Section):
