@@ -154,6 +154,7 @@ rule compare_hops:
         kv=kv_view,
         method=lookup(within=config, dpath="circuits/methods")[0],
         hits=lookup(within=config, dpath="facts/hits"),
+        direct=DIRECT_RELATIONS,
         code=code_digest("compare_hops"),
     script:
         "../workflow_scripts/compare_hops.py"

@@ -66,6 +66,10 @@ GRADIENTS_PER_JOB = 1
 COMPOSITIONS = {
     f"{each['first']}+{each['second']}": each for each in config["hops"]["compositions"]
 }
+# The relation that asks a composition's question without a hop, where there is one.
+DIRECT_RELATIONS = {
+    name: each["direct"] for name, each in COMPOSITIONS.items() if each["direct"]
+}
 EDITORS_ASKED = list(
     dict.fromkeys(
         [*config["editing"]["editors"], *config["editing"]["circuits"]["editors"]]
@@ -324,7 +328,8 @@ def circuits_of_first_method(wildcards) -> str:
 
 def composition_of_wildcard(wildcards) -> dict[str, str]:
     """The composition of a job: two relations, and a phrase."""
-    return COMPOSITIONS[wildcards.composition]
+    composition = COMPOSITIONS[wildcards.composition]
+    return {name: composition[name] for name in ("first", "second", "phrase")}
 
 
 def relations_of_composition(wildcards) -> list[str]:

@@ -6,6 +6,7 @@ from knowcirc.behaviours.hops import hops_rows, read_chains
 from knowcirc.behaviours.reuse import hops_reuse
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.overlap import own_circuit
 from knowcirc.files import write_table
 from knowcirc.job import Job, run
 from knowcirc.models.loading import read_shape
@@ -19,7 +20,8 @@ def main(job: Job) -> None:
     graph = Graph.of(read_shape(Path(job.input.model).parent), params.kv)
     own = load_circuits(Path(job.input.circuits), method)
     rows = hops_rows(graph, studies, own, params.hits)
-    write_table(job.output.hops, rows.merge(hops_reuse(graph, studies), on="composition", validate="1:1"))
+    direct = {composition: own_circuit(own, relation) for composition, relation in params.direct.items()}
+    write_table(job.output.hops, rows.merge(hops_reuse(graph, studies, direct), on="composition", validate="1:1"))
 
 
 if __name__ == "__main__":

@@ -303,6 +303,13 @@ def test_reuse_is_the_share_of_a_single_hops_circuit(chains_study: tuple[KeptCir
     assert row["reused_edges_first"] == found["edges"]
     assert row["reused_nodes_unrelated"] == row["reused_nodes_second"]  # of the composition that shares no relation
     assert np.isnan(hops_reuse(graph, [study]).iloc[0]["reused_nodes_unrelated"])
+    assert np.isnan(table["reused_nodes_direct"]).all()
+    direct = {study.composition.name: [study.circuits["second"].edges]}
+    beside = hops_reuse(graph, [study, apart], direct).set_index("composition")
+    row = beside.loc[study.composition.name]
+    for of in ("nodes", "edges"):
+        assert row[f"reused_{of}_direct"] == row[f"reused_{of}_second"]
+    assert np.isnan(beside.loc["x+y", "reused_nodes_direct"])
 
 
 def test_compositions_of_too_few_known_chains_are_left_out(

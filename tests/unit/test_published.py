@@ -54,6 +54,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "icl": pd.DataFrame({"p_random_heads_ablated": [0.9, 0.8], "p_icl_heads_ablated": 0.5}),
         "hops": pd.DataFrame(
             {f"reused_{of}_{hop}": [0.5, 0.7] for of in ("nodes", "edges") for hop in ("first", "second")}
+            | {"reused_nodes_direct": [float("nan"), 0.7], "reused_edges_direct": float("nan")}
         ),
         "both_ways": pd.DataFrame({"reused_nodes_both_ways": [0.6, 0.8]}),
         "edits": frame,
@@ -144,6 +145,8 @@ def test_in_kind_a_level_is_higher_lower_or_no_different(published: pd.DataFrame
     assert kind.loc["d_test_circuit", "verdict"] == "lower"
     assert kind.loc["d_test_random", "verdict"] == "no different"
     assert kind.loc["reused_nodes_both_ways", "verdict"] == "no different"
+    assert kind.loc["reused_nodes_direct", "n"] == 1
+    assert kind.loc["reused_edges_direct", "verdict"] == "not run"
     peak = kind.loc["peak_mlp_less_attention"]
     assert (peak["ours"], peak["ours_low"], peak["ours_high"]) == pytest.approx((0.05, 0.01, 0.09))
     assert kind.loc["peak_state_of_total", "ours"] == pytest.approx(0.5)

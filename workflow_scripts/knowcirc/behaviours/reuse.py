@@ -3,6 +3,7 @@
 | column | of the circuit | the share in the circuit |
 |---|---|---|
 | first, second | of the first, of the second hop | of the question through both hops |
+| direct | of the relation that asks the same without a hop | of the question through both hops |
 | unrelated | of first hops of compositions that share no relation | of the question through both hops |
 | both_ways | asked forward | asked backward |
 | unrelated | forward, of relations without a common subject | asked backward |
@@ -13,6 +14,7 @@ is larger; here all circuits of a study have one size. `unrelated` is what any t
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -39,8 +41,13 @@ def reuse_columns(graph: Graph, pairs: Mapping[str, tuple[Sequence[EdgeMatrix], 
     return row
 
 
-def hops_reuse(graph: Graph, studies: Sequence[Chains]) -> pd.DataFrame:
-    """One row per composition with circuits: what the question through both hops uses of single hops' circuits."""
+def hops_reuse(
+    graph: Graph, studies: Sequence[Chains], direct: Mapping[str, Sequence[EdgeMatrix]] = MappingProxyType({})
+) -> pd.DataFrame:
+    """One row per composition with circuits: what the question through both hops uses of single questions' circuits.
+
+    `direct` has, by composition, the circuit of the relation that asks the same without a hop, where there is one.
+    """
     searched = [study for study in studies if study.circuits]
     rows = []
     for study in searched:
@@ -49,6 +56,7 @@ def hops_reuse(graph: Graph, studies: Sequence[Chains]) -> pd.DataFrame:
         others = [other for other in searched if not own & {other.composition.first, other.composition.second}]
         unrelated = [other.circuits["first"].edges for other in others]
         singles = {"first": [edges["first"]], "second": [edges["second"]], "unrelated": unrelated}
+        singles["direct"] = list(direct.get(study.composition.name, ()))
         row = reuse_columns(graph, {name: (circuits, edges["integrated"]) for name, circuits in singles.items()})
         rows.append({"composition": study.composition.name, **row})
     return pd.DataFrame(rows)

@@ -72,7 +72,9 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     ]
     parts = ("tracing", "comparison", "editing", "icl", "reverse")
     used = {f"{part}.relations": getattr(study, part).relations for part in parts}
-    used["hops.compositions"] = [name for each in study.hops.compositions for name in (each.first, each.second)]
+    used["hops.compositions"] = [
+        name for each in study.hops.compositions for name in (each.first, each.second, each.direct) if name
+    ]
     pairs = [f"{each.first}+{each.second}" for each in study.hops.compositions]
     lines += [
         f"hops.compositions: {pair} stands twice; keep one"

@@ -303,11 +303,15 @@ class Icl(Section):
 
 
 class Composition(Section):
-    """Two relations asked in one; `phrase` puts the first's subject into the second's wording."""
+    """Two relations asked in one; `phrase` puts the first's subject into the second's wording.
+
+    `direct` is a relation that asks the same without a hop (KC Table 5: mother tongue, beside home town and language).
+    """
 
     first: str
     second: str
     phrase: Wording
+    direct: str | None = None
 
 
 class Hops(Section):
@@ -319,7 +323,9 @@ class Hops(Section):
     )
     edited: Count = setting(5, "chains of a composition whose first hop is edited, at most", source="KC 5")
     compositions: Annotated[list[Composition], Field(min_length=1)] = setting(
-        ..., "first, second, and phrase: words with {} for the first's subject that the second is asked of"
+        ...,
+        "first, second, and phrase: words with {} for the first's subject that the second is asked of; direct: a "
+        "relation that asks the same without a hop, or none",
     )
 
 

@@ -97,7 +97,7 @@ BEHAVIOURS = (
         columns=(
             *(MODEL, word("composition", "the two relations"), *hits_of_hops()),
             *overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
-            *reused(REUSED_HOPS, ("unrelated",)),
+            *reused(REUSED_HOPS, ("direct", "unrelated")),
             count("n_prompts", "prompts on which the circuits of the first hop and of both hops were found"),
             count("n_prompts_second", "prompts on which the second hop's circuit was found"),
             *(count("n_known", "chains of which both hops rank first"), count("n", "chains")),

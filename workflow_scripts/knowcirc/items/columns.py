@@ -48,6 +48,7 @@ WAYS = {
 REUSED_HOPS = {
     "first": "the first hop's circuit that the circuit of both hops holds",
     "second": "the second hop's circuit that the circuit of both hops holds",
+    "direct": "the circuit of the relation that asks the same without a hop that the circuit of both hops holds",
     "unrelated": "circuits of other compositions' first hops that the circuit of both hops holds",
 }
 REUSED_WAYS = {

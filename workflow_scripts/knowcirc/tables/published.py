@@ -26,7 +26,7 @@ from knowcirc.statistics import DRAWS, NOTHING, Interval, bootstrap, columns
 
 OWN, KIND, NONE = "same model", "in kind", "none"
 SCORED = ("ES", "PS", "NS")
-REUSED = ("reused_nodes_first", "reused_nodes_second", "reused_edges_first", "reused_edges_second")
+REUSED = tuple(f"reused_{of}_{part}" for of in ("nodes", "edges") for part in ("first", "second", "direct"))
 PEAKS = {"peak_state": "state", "peak_mlp": "mlp", "peak_attention": "attention"}
 
 
