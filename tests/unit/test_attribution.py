@@ -221,7 +221,7 @@ def test_the_prompts_that_a_method_scores_are_counted() -> None:
         return Prompt("text", tuple(range(length)), None, "answer", (answer,))
 
     mixed, alone = [prompt(3, 1), prompt(3, 2), prompt(4, 3)], [prompt(3, 1), prompt(4, 2)]
-    for method, expected in (("eap", 2), ("eap-ig", 2), ("eap-ig-zero", 3), ("standing", 3), ("acdc", 3)):
+    for method, expected in (("eap", 2), ("eap-ig", 2), ("eap-ig-zero", 3), ("acdc", 3), ("acdc, one fact", 3)):
         assert n_scored(method, mixed) == expected
         assert n_scored(method, alone) == 2  # where none has a partner, all are scored against nothing
 
