@@ -225,7 +225,7 @@ def test_a_killed_editing_job_ends_the_same(
             code="code",
         )
         files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "edit_layer")}
-        given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), **files)
+        given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), frequencies=[], **files)
         made = SimpleNamespace(scores=str(output))
         return SimpleNamespace(
             input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m", part="0")

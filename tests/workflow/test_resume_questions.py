@@ -95,7 +95,7 @@ def comparison(inputs: SimpleNamespace, name: str, folder: Path) -> pd.DataFrame
         studied=[str(folder / "circuits.npz")],
         circuits=inputs.circuits,
     )
-    params = SimpleNamespace(kv="grouped", method="eap", hits=10)
+    params = SimpleNamespace(kv="grouped", method="eap", hits=10, direct={})
     output = SimpleNamespace(**{name: str(folder / "table.csv")})
     COMPARISONS[name].main(SimpleNamespace(input=given, params=params, output=output))
     return pd.read_csv(folder / "table.csv")
