@@ -204,7 +204,7 @@ def test_every_job_takes_one_thread(clone: Path) -> None:
         ("device=gpu", "device: 'gpu' should match pattern"),
         ("relations={names: [country_capitl]}", "unknown relation 'country_capitl', did you mean 'country_capital'?"),
         ("moments={corpus: no.txt}", "moments.corpus: file 'no.txt' does not exist"),
-        ("editing={editors: [romme]}", "editing.editors.0: 'romme' is none of rome, r-rome, memit"),
+        ("editing={editors: [romme]}", "editing.editors.0: 'romme' is none of rome, rome-easyedit, r-rome"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_anything_runs(clone: Path, change: str, expected: str) -> None:

@@ -28,7 +28,8 @@ class Editor:
     `defaults` are those that are the editor's own; `fixed` ones make it what it is and cannot be chosen. `moments` says
     whether it reads second moments, `together` whether it takes many requests at once, `swept` whether a sweep of ROME
     chooses its clamp, too. `depth` is where it works, as a share of the layers, where that is not ROME's layer.
-    `optimises` says whether it makes the request likelier step by step; one that does not may miss it.
+    `optimises` says whether it makes the request likelier step by step; one that does not may miss it. A `variant` of
+    another one is in a study only where it is named.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Editor:
     swept: bool = False
     depth: float | None = None
     optimises: bool = True
+    variant: bool = False
 
     @property
     def layered(self) -> bool:
@@ -84,6 +86,7 @@ EDITORS = {
             RomeSettings,
             fixed={"averaged_key": False, "second_moments": False},
             swept=True,
+            variant=True,
         ),
         Editor("r-rome", "R-ROME", ROME, RomeSettings, fixed={"averaged_key": True}, moments=True, swept=True),
         Editor("memit", "MEMIT", "editing.memit:edit_requests", MemitSettings, moments=True, together=True),
@@ -97,6 +100,7 @@ EDITORS = {
             FineTuneSettings,
             {"bound": 0.0005},
             {"loss": "target", "parts": ("mlp_out",)},
+            variant=True,
         ),
         Editor(
             "attn-edit",
