@@ -26,7 +26,7 @@ rule write_manifest:
         ],
         tables=[item.name for item in TABLES],
         methods=lookup(within=config, dpath="circuits/methods"),
-        compared=METHODS,
+        compared=[*METHODS, RANDOM],
         editors=lookup(within=config, dpath="editing/editors"),
         code=code_digest("write_manifest"),
     script:

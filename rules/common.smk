@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from knowcirc.circuits.methods import METHODS as FINDERS, settings_in
+from knowcirc.circuits.methods import METHODS as FINDERS, RANDOM, settings_in
 from knowcirc.configuration.checks import read_study, uses_gpu
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (

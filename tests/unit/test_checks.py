@@ -63,7 +63,7 @@ def study(tmp_path: Path) -> Path:
         "figures_of_all": OF_ALL,
         "tables": list(tables()),
         "methods": ["eap"],
-        "compared": ["eap"],
+        "compared": ["eap", "random"],
     }
     write_json(tmp_path / "manifest.json", {**manifest, "editors": ["rome"]})
     for name, frame in tables().items():
@@ -262,13 +262,13 @@ def test_a_figure_without_sound_data_is_named(study: Path) -> None:
 
 def test_an_editor_and_a_method_without_a_row_are_named(study: Path) -> None:
     manifest = read_json(study / "manifest.json")
-    methods = {"methods": ["eap", "eap-ig"], "compared": ["eap", "eap-ig+acdc"]}
+    methods = {"methods": ["eap", "eap-ig"], "compared": ["eap", "eap-ig+acdc", "random"]}
     write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], **methods})
     assert problems(study) == {
-        f"{MODEL}: editors": "no row for ft-m",
-        f"{MODEL}: editors on questions": "no row for ft-m",
-        f"{MODEL}: methods": "no row for eap-ig",
-        f"{MODEL}: compared methods": "no row for eap-ig+acdc",
+        f"{MODEL}: editors of editing_scores": "no row for ft-m",
+        f"{MODEL}: editors of zsre_scores": "no row for ft-m",
+        f"{MODEL}: methods of circuit_hit_at_10": "no row for eap-ig",
+        f"{MODEL}: compared of method_comparison": "no row for eap-ig+acdc",
     }
 
 

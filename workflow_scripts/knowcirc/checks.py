@@ -63,15 +63,10 @@ def _problems(results: Path, manifest: dict[str, list[str]]) -> Iterator[tuple[s
             yield str(tex.relative_to(results)), _try(check_start, tex, b"\\begin{tabular}")
         for name in figures:
             yield from _figure_problems(results, model, name)
-        rows = (
-            ("editors", "editing_scores", "editor", manifest["editors"]),
-            ("editors on questions", "zsre_scores", "editor", manifest["editors"]),
-            ("methods", "circuit_hit_at_10", "method", manifest["methods"]),
-            ("compared methods", "method_comparison", "method", [*manifest["compared"], "random"]),
-        )
-        for what, table, column, names in rows:
-            if table in tables:
-                yield f"{model}: {what}", _try(check_rows, results / model / f"tables/{table}.csv", column, names)
+        for table in (CONTRACTS[name] for name in tables if name in CONTRACTS):
+            path = results / model / f"tables/{table.name}.csv"
+            for column, key in table.rows_for.items():
+                yield f"{model}: {key} of {table.name}", _try(check_rows, path, column, manifest[key])
     report = results / "report.html"
     anchors = [f"{model}-{name}" for model in models for name in (*figures, *tables)]
     anchors += [f"all-{name}" for name in manifest["figures_of_all"]]

@@ -102,7 +102,11 @@ class Figure(Item):
 
 @dataclass(frozen=True, slots=True)
 class Table(Item):
-    """A table: CSV and LaTeX. `one_row_for` are the columns that tell its rows apart."""
+    """A table: CSV and LaTeX. `one_row_for` are the columns that tell its rows apart.
+
+    `rows_for` says of what it must have rows: a column, and the list of the manifest whose names stand in it.
+    """
 
     columns: Sequence[Column] = ()
     one_row_for: Sequence[str] = ()
+    rows_for: Mapping[str, str] = field(default_factory=dict)

@@ -114,6 +114,7 @@ TABLES = (
         ),
         stated={"circuits": "table"},
         one_row_for=("relation", "method", "ablation"),
+        rows_for={"method": "methods"},
     ),
     Table(
         "method_comparison",
@@ -150,6 +151,7 @@ TABLES = (
             count("n_relations", "relations in the row"),
         ),
         one_row_for=("relation", "method", "ablation"),
+        rows_for={"method": "compared"},
     ),
     Table(
         "special_components",
@@ -213,6 +215,7 @@ TABLES = (
         ),
         stated={"editing": "table"},
         one_row_for=("editor",),
+        rows_for={"editor": "editors"},
     ),
     Table(
         "zsre_scores",
@@ -228,6 +231,7 @@ TABLES = (
         ),
         stated={"questions": "table"},
         one_row_for=("editor",),
+        rows_for={"editor": "editors"},
     ),
     Table(
         "editing_generations",
