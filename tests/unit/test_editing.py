@@ -582,7 +582,7 @@ def test_romes_moment_is_that_of_its_layer(load_tiny: Loader) -> None:
 
 def test_an_unknown_editor_is_refused(load_tiny: Loader) -> None:
     model = load_tiny("gpt2")
-    with pytest.raises(ValueError, match="editor 'magic' is none of rome, r-rome, memit"):
+    with pytest.raises(ValueError, match="editor 'magic' is none of rome, rome-easyedit, r-rome, memit"):
         make_edit("magic", model, request_for(model), {"layer": 1}, material(model))
 
 
