@@ -515,21 +515,10 @@ def captions_of_study(wildcards) -> list[str]:
     return [f"rules/captions/{item.name}.rst" for item in (*FIGURES, *TABLES)]
 
 
-def counterfact_files(wildcards) -> list[str]:
-    """CounterFact and its reference texts, where the records come from it."""
-    if config["editing"]["source"] == "relations":
-        return []
-    return [
-        f"<results>/data/rome/{name}.json"
-        for name in ("counterfact", "attribute_snippets")
-    ]
-
-
-def frequency_files(wildcards) -> list[str]:
-    """ROME's word frequencies and their words, where the records come from CounterFact."""
-    if config["editing"]["source"] == "relations":
-        return []
-    return ["<results>/data/rome/idf.npy", "<results>/data/rome/tfidf_vocab.json"]
+def of_counterfact(*names: str) -> list[str]:
+    """Files that come with CounterFact, where the records come from it."""
+    asked = config["editing"]["source"] == "counterfact"
+    return [f"<results>/data/rome/{name}" for name in names if asked]
 
 
 def dataset_params(wildcards) -> dict[str, str]:

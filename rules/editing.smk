@@ -4,7 +4,7 @@ rule build_records:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_records,
         relations=relations_of_records,
-        counterfact=counterfact_files,
+        counterfact=of_counterfact("counterfact.json", "attribute_snippets.json"),
     output:
         records="<results>/{model}/edits/records.json",
     log:
@@ -130,7 +130,7 @@ rule edit_facts:
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
-        frequencies=frequency_files,
+        frequencies=of_counterfact("idf.npy", "tfidf_vocab.json"),
     output:
         scores="<results>/{model}/edits/{editor}/{part}.csv",
     log:

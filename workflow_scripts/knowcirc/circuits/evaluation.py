@@ -181,8 +181,11 @@ def patched_measures(
 ) -> Patched:
     """What each circuit makes of each pair of (prompt, partner), the partner's run in place of all other edges.
 
-    Pairs share a tree, and the partners' runs are recorded once a tree, for all circuits.
+    Pairs share a tree, and the partners' runs are recorded once a tree, for all circuits; equal circuits are run once.
     """
+    equal: dict[bytes, list[int]] = {}
+    for row, edges in enumerate(circuits):
+        equal.setdefault(edges.tobytes(), []).append(row)
     values = np.empty((len(circuits), len(pairs)))
     whole, empty = np.empty(len(pairs)), np.empty(len(pairs))
     ranks = np.empty((len(circuits), len(pairs)), dtype=int)
@@ -200,10 +203,10 @@ def patched_measures(
         with torch.no_grad():
             whole[group] = -targets.loss(next_logits(model.transformer, clean)).cpu().numpy()
             empty[group] = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final))).cpu().numpy()
-        for row, edges in enumerate(circuits):
-            logits = run_circuit(model.transformer, graph, edges, clean, ablated=absent)
-            values[row, group] = -targets.loss(logits).cpu().numpy()
-            ranks[row, group] = token_ranks(logits, answers, firsts[0].text).cpu().numpy()
+        for same in equal.values():
+            logits = run_circuit(model.transformer, graph, circuits[same[0]], clean, ablated=absent)
+            values[np.ix_(same, group)] = -targets.loss(logits).cpu().numpy()
+            ranks[np.ix_(same, group)] = token_ranks(logits, answers, firsts[0].text).cpu().numpy()
     return Patched(values, whole, empty, ranks)
 
 

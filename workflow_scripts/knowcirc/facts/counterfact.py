@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from knowcirc.facts.records import UNRELATED, Record
+from knowcirc.facts.upstream import reading
 from knowcirc.seeding import derive
 
 Order = Literal["drawn", "file"]
@@ -26,15 +27,13 @@ def read_counterfact(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: if it does not have CounterFact's fields.
     """
-    try:
+    with reading(path, "CounterFact"):
         cases = json.loads(path.read_text("utf-8"))
         for case in cases:
             rewrite = case["requested_rewrite"]
             _ = rewrite["prompt"], rewrite["subject"], rewrite["target_new"]["str"], rewrite["target_true"]["str"]
             _ = rewrite["relation_id"], rewrite["target_new"]["id"]
             _ = case["case_id"], case["paraphrase_prompts"], case["neighborhood_prompts"], case["generation_prompts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no CounterFact file ({type(error).__name__}: {error}); fetch it again") from None
     return list(cases)
 
 
@@ -45,13 +44,10 @@ def read_snippets(path: Path) -> Snippets:
         ValueError: if it does not have the file's fields.
     """
     found: Snippets = {}
-    try:
+    with reading(path, "attribute_snippets"):
         for part in json.loads(path.read_text("utf-8")):
             texts = found.setdefault((part["relation_id"], part["target_id"]), [])
             texts += [str(sample["text"]) for sample in part["samples"]]
-    except (ValueError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        raise ValueError(f"{path} is no attribute_snippets file ({kind}: {error}); fetch it again") from None
     return found
 
 

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from knowcirc.facts.knowledge import Answer, answer_prompts
 from knowcirc.facts.prompts import Prompt, answer_tokens, tokenise
+from knowcirc.facts.upstream import reading
 from knowcirc.models.loading import LanguageModel
 
 TEXTS = ("subject", "attribute", "prompt", "relation_id")
@@ -71,10 +72,8 @@ def read_known_1000(path: Path) -> list[KnownFact]:
     Raises:
         ValueError: naming the file, the record and the field that is not as expected.
     """
-    try:
+    with reading(path, "known_1000"):
         records = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no known_1000 file ({type(error).__name__}: {error}); fetch it again") from None
     if not isinstance(records, list) or not records:
         raise ValueError(f"{path} is no known_1000 file: a list of records is expected; fetch it again")
     facts = [_read_fact(path, number, record) for number, record in enumerate(records)]
