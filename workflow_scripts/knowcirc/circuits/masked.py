@@ -28,6 +28,7 @@ from knowcirc.models.token_tree import TokenTree
 from knowcirc.models.transformer import Transformer
 
 SPAN = 8  # layers whose changes are summed by one product
+MOST = 400_000_000  # numbers that changed circuits hold at once: 1.6 GB in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,10 @@ class MaskedModel:
         circuits = np.repeat(run.edges[None], len(changes), 0)
         for place, row in enumerate(order):
             circuits[place, changes[row].src, changes[row].dst] = changes[row].present
-        ends = self._measure(run, circuits, sorted(starts), part)
+        starts.sort()
+        most = max(1, MOST // (graph.n_src * len(part.nodes) * self.embedded.shape[-1]))
+        some = (slice(first, first + most) for first in range(0, len(changes), most))
+        ends = torch.cat([self._measure(run, circuits[rows], starts[rows], part) for rows in some], 1)
         weights = torch.from_numpy(circuits[:, :, graph.final]).to(ends)
         final = torch.einsum("rs,srpd->rpd", weights, ends) + self._constant(2 * graph.n_layers, part, part.ends)
         logits = self.model.unembed(final)

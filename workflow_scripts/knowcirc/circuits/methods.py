@@ -59,22 +59,24 @@ class Method:
 
 SHARE = {"share": "circuits/share"}
 CRITERION = {"criterion": "circuits/acdc/{tau,metric,absolute,ablation}", "prompts": "circuits/acdc/prompts"}
-ATTRIBUTED, RANDOM = "circuits.discovery:find_attributed", "random"
+ATTRIBUTED = "circuits.discovery:find_attributed"
+STANDING, EXACT, REFINED, RANDOM = "standing", "acdc", "eap-ig+acdc", "random"
+INTEGRATED, FROM_NOTHING = "eap-ig", "eap-ig-zero"  # searches rank edges by these, too
 
 METHODS = {
     method.name: method
     for method in (
         Method(
-            "standing",
+            STANDING,
             "circuits.standing_files:find_standing",
             SHARE | {"standing": "circuits/standing"},
             *("BLACK", "-", "p"),
             passes=True,
         ),
         Method("eap", ATTRIBUTED, SHARE, "ORANGE", "--", "s", scored=True, attribution=Attribution(1)),
-        Method("eap-ig", ATTRIBUTED, SHARE, "BLUE", "-", "o", scored=True, attribution=Attribution(5)),
+        Method(INTEGRATED, ATTRIBUTED, SHARE, "BLUE", "-", "o", scored=True, attribution=Attribution(5)),
         Method(
-            "eap-ig-zero",
+            FROM_NOTHING,
             ATTRIBUTED,
             SHARE,
             *("SKY", (0, (3, 1)), "v"),
@@ -82,12 +84,12 @@ METHODS = {
             attribution=Attribution(5, from_nothing=True),
         ),
         Method(
-            "eap-ig+acdc",
+            REFINED,
             "circuits.searching:find_refined",
             CRITERION | {"share": "circuits/acdc/share"},
             *("VERMILION", "-.", "D"),
         ),
-        Method("acdc", "circuits.searching:find_exact", CRITERION, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^"),
+        Method(EXACT, "circuits.searching:find_exact", CRITERION, "GREEN", (0, (5, 1, 1, 1, 1, 1)), "^"),
         Method(RANDOM, ATTRIBUTED, SHARE, "GREY", ":", "X"),
     )
 }

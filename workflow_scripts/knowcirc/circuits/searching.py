@@ -25,6 +25,7 @@ from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import EXACT, INTEGRATED, REFINED
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.circuits.settings import AcdcSettings
@@ -111,7 +112,7 @@ def candidates(
         ValueError: where the scores overflow, or the edges form no path.
     """
     others = [None] * len(prompts) if ablation == "zero" else partners
-    scores = attribute(model, graph, prompts, others, "eap-ig")
+    scores = attribute(model, graph, prompts, others, INTEGRATED)
     if not np.isfinite(scores).all():
         raise ValueError(f"scores are not finite in {model.transformer.embedding.dtype}; search in float64")
     edges: EdgeMatrix = top_edges(graph, scores, n_edges)
@@ -135,7 +136,7 @@ def find_exact(
     criterion = _criterion(settings)
     first, beside = prompts[: settings.prompts], partners[: settings.prompts]
     search, task = search_circuit(model, graph, first, beside, criterion, **kept)
-    return Circuit("acdc", search.edges, search.scores(graph)), describe_search(search, task, criterion)
+    return Circuit(EXACT, search.edges, search.scores(graph)), describe_search(search, task, criterion)
 
 
 def find_refined(
@@ -192,7 +193,7 @@ def refine(
     if state is None or not state.is_file():
         edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)
     found, _ = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=report)
-    return Circuit("eap-ig+acdc", found.edges, found.scores(graph))
+    return Circuit(REFINED, found.edges, found.scores(graph))
 
 
 def absent_outputs(

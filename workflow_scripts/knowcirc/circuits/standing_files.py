@@ -23,6 +23,7 @@ from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attribute
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change
+from knowcirc.circuits.methods import FROM_NOTHING, INTEGRATED, STANDING
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
@@ -120,7 +121,7 @@ def search_standing(
         "edges_limit": standing.limit,
         "settings": settings.model_dump(),
     }
-    return Circuit("standing", best, np.where(graph.valid, search.scores, np.nan), dict(search.path)), details
+    return Circuit(STANDING, best, np.where(graph.valid, search.scores, np.nan), dict(search.path)), details
 
 
 def first_scores(
@@ -141,7 +142,7 @@ def first_scores(
     """
     chosen, beside = list(prompts[: settings.prompts]), list(partners[: settings.prompts])
     patched = ablation == "patch" or (ablation == "mean" and _fit(chosen, beside))
-    method = "eap-ig" if patched else "eap-ig-zero"
+    method = INTEGRATED if patched else FROM_NOTHING
     scoring = Scoring(metric, "patch" if patched else "zero")
     scores = attribute(model, graph, chosen, beside, method, scoring)
     if not np.isfinite(scores).all():

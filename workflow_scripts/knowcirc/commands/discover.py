@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowcirc.circuits.choices import ABLATIONS, METRICS
-from knowcirc.circuits.methods import METHODS, RANDOM
+from knowcirc.circuits.methods import INTEGRATED, METHODS, RANDOM
 from knowcirc.circuits.settings import TAU
 from knowcirc.commands.arguments import check_output_file, flag, real, show, whole
 from knowcirc.commands.cases import Case, Needs, read_cases
@@ -64,8 +64,8 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=tuple(METHODS),
-        default="eap-ig",
-        help="default: eap-ig; random needs no prompt and no weights",
+        default=INTEGRATED,
+        help="default: %(default)s; random needs no prompt and no weights",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"

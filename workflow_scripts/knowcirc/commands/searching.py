@@ -15,6 +15,7 @@ from knowcirc.circuits.acdc import PROJECTION, Search
 from knowcirc.circuits.choices import KC_UNIT, UNITS
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.methods import EXACT
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.searching import candidates, describe_search, load_search, search_circuit
 from knowcirc.circuits.settings import AcdcSettings
@@ -133,7 +134,7 @@ def begin(
         log.info("going on from %s", f"layer {layer}" if layer >= 0 else "the end: all layers are done")
         return None
     log.info("searching on %d prompt(s), tau %g; finished layers are kept in %s", len(pairs), args.tau, state.parent)
-    if args.method == "acdc":
+    if args.method == EXACT:
         return None
     partners = [partner if case.paired else None for case, (_, partner) in zip(args.cases, pairs, strict=True)]
     return candidates(model, graph, [prompt for prompt, _ in pairs], partners, args.ablation, requested)
@@ -158,7 +159,7 @@ def summarise(
 ) -> list[tuple[str, str]]:
     """What is printed of a search."""
     n_edges = int(search.edges.sum())
-    among = "" if args.method == "acdc" else f", among the {requested} strongest"
+    among = "" if args.method == EXACT else f", among the {requested} strongest"
     unit = UNITS[args.metric]
     tau = f"{args.tau:g} {unit}"
     if args.metric == "kc-nll":

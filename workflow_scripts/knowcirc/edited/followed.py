@@ -15,6 +15,7 @@ from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.methods import STANDING
 from knowcirc.circuits.overlap import compare
 from knowcirc.edited.views import EditedView, read_view
 from knowcirc.editing.editors import UNEDITED
@@ -26,7 +27,7 @@ from knowcirc.reading.heads import Thresholds, find_head
 from knowcirc.reading.lens import by_layer, rank_drops, step_ranks
 
 Place = tuple[str, int]  # editor, edited layer
-STANDING = ("request", "unrelated")  # prompts that have standing circuits
+STAND_ALONE = ("request", "unrelated")  # prompts that have standing circuits
 MakeEdit = Callable[[str, int, Request], Edit]
 
 
@@ -91,7 +92,7 @@ def follow(
             ranks += [{**shared, **row} for row in _rank_rows(edited, prompts["request"], new)]
         before = before or after
         views = [(finders.method, view, before[name].circuit, view.circuit) for name, view in after.items()]
-        views += [("standing", after[name], original[name], circuit) for name, circuit in standing.items()]
+        views += [(STANDING, after[name], original[name], circuit) for name, circuit in standing.items()]
         for method, view, old, circuit in views:
             changes = _changes(before[view.prompt], view, limits)
             circuits.append({**shared, "method": method, **changes, **compare(graph, old.edges, circuit.edges)})
@@ -111,7 +112,7 @@ def _stand(
     if standing is None:
         return {}
     find, again = standing
-    said = {name: views[name].said for name in STANDING if name in views}
+    said = {name: views[name].said for name in STAND_ALONE if name in views}
     if not original:
         original |= {name: find(model, prompt) for name, prompt in said.items()}
         find = again

@@ -78,7 +78,7 @@ ROME, TUNE = "editing.rome:edit_requests", "editing.fine_tuning:edit_requests"
 EDITORS = {
     editor.name: editor
     for editor in (
-        Editor("rome", "ROME", ROME, RomeSettings, fixed={"averaged_key": False}, moments=True, swept=True),
+        Editor(ROME_ITSELF, "ROME", ROME, RomeSettings, fixed={"averaged_key": False}, moments=True, swept=True),
         Editor(
             "rome-easyedit",  # what Knowledge Circuits edited with (KC D.1)
             "ROME, C = I",

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from knowcirc.editing.editors import ROME_ITSELF
 from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import SCORES, Pair, harmonic, judge, scores
 from knowcirc.editing.making import make_edit
@@ -68,7 +69,7 @@ def sweep_record(
     for cell in places:
         if cell.token == "first_subsequent" and not after_subject:
             continue
-        edit = make_edit("rome", model, requested, {**settings, **asdict(cell)}, material)
+        edit = make_edit(ROME_ITSELF, model, requested, {**settings, **asdict(cell)}, material)
         with applied(model, edit) as edited:
             pairs = judge(edited, record)
         rows.append({"case": record.case, **asdict(cell), **measures(pairs, before), **scores(pairs)})

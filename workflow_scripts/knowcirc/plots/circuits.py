@@ -40,7 +40,7 @@ INPUTS = {
     "v": ("value", GREEN, 0.05),
     None: ("MLP or logits", "#6e6e6e", -0.05),
 }
-ROLE_COLORS = {"mover": "#f6c9a8", "relation": "#a9d6ec", "mixture": "#d8c3e4"}
+ROLE_COLORS = {"mover": "#f2a671", "relation": "#8ccbe9", "mixture": "#c9a3dc"}
 TOP_HEADS = 4
 
 
@@ -169,7 +169,7 @@ def _draw_node(axis: Axes, node: Placed, role: str | None) -> None:
         return
     marker, fill = ("o", "white") if node.kind == "head" else ("s", "#fdf3d0")
     if role is not None:
-        fill = ROLE_COLORS.get(role, "#dddddd")
+        fill = ROLE_COLORS.get(role, "#d4d4d4")
     edge = VERMILION if role else "#444444"
     size = 27**2 if node.kind == "head" else 22**2
     axis.scatter(
@@ -199,7 +199,12 @@ def _graph_legend(axis: Axes, edges: Sequence[Plain], roles: dict[str, str]) -> 
     for label, marker, fill in (("head", "o", "white"), ("MLP", "s", "#fdf3d0")):
         handles.append(_node_handle(label, marker, fill, "#444444"))
     handles += [
-        _node_handle(f"{role} head", "o", ROLE_COLORS.get(role, "#dddddd"), VERMILION)
+        _node_handle(
+            f"{role} head" if role in ROLE_COLORS else "main head, no role",
+            "o",
+            ROLE_COLORS.get(role, "#d4d4d4"),
+            VERMILION,
+        )
         for role in dict.fromkeys(roles.values())
     ]
     axis.legend(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from knowcirc.circuits.methods import STANDING
 from knowcirc.editing.editors import UNEDITED
 from knowcirc.statistics import Interval, bootstrap, columns, pooled
 
@@ -51,7 +52,7 @@ def edited_overlap(circuits: pd.DataFrame, model: str) -> pd.DataFrame:
     Standing circuits have rows of the unedited model, too: two searches from different seeds.
     """
     rows = []
-    compared = circuits[(circuits["editor"] != UNEDITED) | (circuits["method"] == "standing")]
+    compared = circuits[(circuits["editor"] != UNEDITED) | (circuits["method"] == STANDING)]
     by = ["method", "editor", "layer", "prompt"]
     for key, group in compared.groupby(by, sort=False):
         row: dict[str, object] = {"model": model, **dict(zip(by, key, strict=True))}
