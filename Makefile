@@ -67,9 +67,9 @@ check: $(STAMP) ## check the small study's results
 
 # Ratios measured side by side, no limits; it reads the small study's model, and other libraries where `peers` put them.
 .PHONY: bench
-bench: $(STAMP) ## time the circuit search and causal tracing side by side with others: results-bench/circuits.json
+bench: $(STAMP) ## time the circuit search and causal tracing side by side with others: docs/benchmarks.md
 	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
-	$(BIN)/python tests/benchmarks/bench_circuits.py results-test/models/$(MODEL) $(BENCH_ARGS)
+	$(BIN)/python tests/benchmarks/bench_circuits.py results-test/models/$(MODEL) --page docs/benchmarks.md $(BENCH_ARGS)
 
 .PHONY: peers
 peers: $(PEERS) ## the other libraries that bench can measure, apart from .venv: .peers
@@ -84,6 +84,13 @@ format: $(STAMP) ## format the code and the rules
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/snakefmt Snakefile rules
+
+# The papers' models with few layers and drawn weights, in a copy of the project; neither weights nor the network are needed.
+.PHONY: stand-ins
+stand-ins: $(STAMP) ## the papers' study with few of everything on stand-ins of their models: .stand-ins/results/report.html
+	$(BIN)/python tests/stand_ins/project.py .stand-ins
+	cd .stand-ins
+	PYTHONPATH=$$PWD/workflow_scripts snakemake --configfile config/{lre,paper,stand-ins}.yaml $(SNAKEMAKE_ARGS)
 
 .PHONY: reference
 reference: full ## copy that study's tables and figures into results/reference/

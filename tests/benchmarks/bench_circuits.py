@@ -10,6 +10,7 @@
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | sharing | prompts with a common beginning: exact search on 10 and on 1, attribution and circuits shared and apart |
 | standing | the search for a circuit that stands alone: first scores, steps |
+| processes | the same search in several processes side by side |
 | growth | the engine's time with layers, heads, prompt length, prompts |
 | tracing | causal tracing of one fact, plain and ours; its growth with layers, tokens, draws |
 | editing | seconds per edit, each editor, and ROME done plainly |
@@ -37,10 +38,11 @@ from benchmarks.attribution import measure_attribution, prompt_pairs
 from benchmarks.editing import measure_editing
 from benchmarks.growth import measure_growth
 from benchmarks.peers import Setting, measure_peers
+from benchmarks.processes import measure_processes
 from benchmarks.sharing import measure_sharing
 from benchmarks.standing import measure_standing
 from benchmarks.starting import measure_starting
-from benchmarks.timing import Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
+from benchmarks.timing import PAGE, Timing, duration, machine, memory, milliseconds, once, say, side_by_side, table
 from benchmarks.tracing import measure_tracing
 from knowcirc.circuits.acdc import Criterion, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
@@ -55,6 +57,11 @@ from unit import reference
 
 TEXT, ANSWER = "The official language of France is", "French"
 TAU = 0.05
+HEADING = """# What things take
+
+Written by `make bench`, in one run on the machine named below. Ratios of times of one run mean something; the times
+themselves are that machine's.
+"""
 HUGGING_FACE, OURS, REFERENCE = "Hugging Face: forward pass", "ours: forward pass", "reference: a test"
 
 
@@ -103,6 +110,8 @@ def main() -> None:
     stages["sharing"] = memory()
     results["standing"] = measure_standing(model, graph, prompts, quick=args.quick)
     stages["standing"] = memory()
+    results["processes"] = measure_processes(args.model, prompts, 1 if args.quick else 3)
+    stages["processes"] = memory()
     results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
     stages["growth"] = memory()
     results["tracing"] = measure_tracing(
@@ -117,6 +126,8 @@ def main() -> None:
         stages["peers"] = memory()
     results["memory"] = show_memory(stages)
     write_json(args.out, results)
+    if args.page is not None:
+        args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
     say(f"written to {args.out}")
 
 
@@ -125,6 +136,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="folder of a saved model")
     parser.add_argument("--out", type=Path, default=Path("results-bench/circuits.json"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE.md", help="the tables besides, as a page of the documentation"
+    )
     parser.add_argument("--quick", action="store_true", help="the last three layers only, few rounds, small networks")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")

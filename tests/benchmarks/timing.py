@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 MEBI = 2**20
+PAGE: list[str] = []  # what was said, as Markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,12 @@ def machine() -> dict[str, object]:
 
 
 def say(text: str = "") -> None:
-    """Write a line to standard output at once."""
+    """Write a line to standard output at once, and note it for the page."""
+    PAGE.append(text.strip())
+    _write(text)
+
+
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -93,8 +99,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        say("  ".join(["", row[0].ljust(widths[0]), *rest]).rstrip())
-    say()
+        _write("  ".join(["", row[0].ljust(widths[0]), *rest]).rstrip())
+    _write("")
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    PAGE.extend(["", lines[0], f"|---|{'---:|' * (len(heads) - 1)}", *lines[1:], ""])
 
 
 def _text(value: object) -> str:
