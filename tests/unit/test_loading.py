@@ -525,6 +525,20 @@ def test_the_weights_of_a_hub_model_are_recorded_at_first_and_compared_afterward
         fetch(free, tmp_path / "other", mirror=None, offline=True)
 
 
+def test_a_mirrors_folder_stands_for_the_hub(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    held = tmp_path / "mirror/models/someone/tiny"
+    shutil.copytree(folders["llama"], held)
+    fetch(row("hub", "someone/tiny"), tmp_path / "out", mirror=tmp_path / "mirror", offline=True)
+    assert (tmp_path / "out/provenance.json").is_file()
+    assert not (tmp_path / "cache/knowcirc/downloads").exists()  # a mirror's file is no first download
+    with pytest.raises(ValueError, match="expected 0000"):
+        fetch(row("hub", "someone/tiny", sha256="0" * 64), tmp_path / "out", mirror=tmp_path / "mirror", offline=True)
+
+
 def test_models_of_the_hub_are_pinned_at_commits() -> None:
     rows = read_models(TABLE).values()
     assert all(re.fullmatch("[0-9a-f]{40}", each.revision) for each in rows if each.source == "hub")

@@ -1,21 +1,31 @@
 """Upstream data: from a mirror folder or its public address, taken only if the checksum is right.
 
-Where no checksum is pinned, that of the first download is recorded, and later ones are compared with it.
+1. A download grows in a file beside the target. Where the connection breaks or hangs it is tried again after a pause,
+   from where it stopped, as long as upstream still has the same file; so it goes on in a later run, too.
+2. Its sha256 is compared with the pinned one; where none is pinned, that of the first download is recorded, and later
+   ones are compared with it.
+3. Only then it takes the target's name.
 """
 
 import hashlib
 import logging
 import os
-import time
-import urllib.error
-import urllib.request
+import shutil
 from pathlib import Path
 from typing import TypedDict
 
-from knowcirc.cache import cache_folder
-from knowcirc.files import atomic, read_json, write_json
+import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-TRIES = 3
+from knowcirc.cache import cache_folder
+from knowcirc.files import file_sha256, read_json, write_json
+
+TRIES = 5
+PAUSE = 1.0  # seconds before the second try; twice as long before each later one
+TIMEOUT = (10, 60)  # seconds until a connection stands, and without a byte
+CHUNK = 2**20
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may be better later
 log = logging.getLogger(__name__)
 
 
@@ -39,21 +49,28 @@ def fetch_file(target: Path, place: str, *, url: str, sha256: str, mirror: Path 
         ValueError: if it cannot be had, or its sha256 is not the pinned one; where that is empty, not the one of the
             first download (a mirror's file is not compared then, as it may be written otherwise).
     """
+    if mirror is None and offline:
+        raise ValueError(f"offline: {place} is not there yet; name a mirror folder, or set offline to false")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.download")
     if mirror is not None:
         source = mirror / place
         if not source.is_file():
             raise ValueError(f"the mirror has no {source}; complete it, or set mirror to null to use the network")
-        data, origin = source.read_bytes(), str(source)
-    elif offline:
-        raise ValueError(f"offline: {place} is not there yet; name a mirror folder, or set offline to false")
+        shutil.copyfile(source, part)
+        origin = str(source)
     else:
-        data, origin = _download(url), url
-    found = hashlib.sha256(data).hexdigest()
+        download(url, part)
+        origin = url
+    found = file_sha256(part)
     log.info("%s: sha256 %s", origin, found)
-    if sha256 or mirror is None:
-        check_sha256(origin, found, sha256)
-    with atomic(target) as part:
-        part.write_bytes(data)
+    try:
+        if sha256 or mirror is None:
+            check_sha256(origin, found, sha256)
+    except ValueError:
+        part.unlink()  # to go on from wrong bytes would help nobody
+        raise
+    part.replace(target)
 
 
 def check_sha256(origin: str, found: str, expected: str) -> None:
@@ -85,13 +102,76 @@ def record_of(origin: str) -> Path:
     return cache_folder() / "downloads" / f"{hashlib.sha256(origin.encode()).hexdigest()}.json"
 
 
-def _download(url: str) -> bytes:
-    reason = ""
-    for attempt in range(TRIES):
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return bytes(answer.read())
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            reason = str(getattr(error, "reason", error))
-            time.sleep(2**attempt)
-    raise ValueError(f"cannot download {url}: {reason}; check the network, or name a mirror folder in the config")
+def download(url: str, part: Path) -> None:
+    """Bring the file of `url` to `part`, from where an earlier try stopped.
+
+    Raises:
+        ValueError: in one line, if it is not there, or cannot be had in `TRIES` tries.
+    """
+    again = retry_if_exception_type((*BROKEN, _BusyError))
+    wait = wait_exponential(multiplier=PAUSE, max=60)
+    try:
+        for attempt in Retrying(stop=stop_after_attempt(TRIES), wait=wait, retry=again, reraise=True):
+            with attempt:
+                _receive(url, part)
+    except (requests.RequestException, _BusyError) as error:
+        reason = _reason(error)
+        raise ValueError(
+            f"cannot download {url}: {reason}; check the network, or name a mirror folder in the config"
+        ) from None
+    _state_of(part).unlink(missing_ok=True)
+
+
+class _BusyError(Exception):
+    """A server's answer that may be another later."""
+
+
+def _receive(url: str, part: Path) -> None:
+    """One try: go on behind what `part` holds, where upstream says that it is the same file; else from the start.
+
+    Raises:
+        requests.RequestException: if the connection breaks, or the server refuses.
+        _BusyError: if the server cannot answer now.
+    """
+    state, headers = _state_of(part), {"Accept-Encoding": "identity"}
+    begun = part.stat().st_size if part.is_file() and state.is_file() else 0
+    if begun:
+        headers |= {"Range": f"bytes={begun}-", "If-Range": state.read_text("utf-8")}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code in BUSY:
+            raise _BusyError(f"the server answers {answer.status_code} {answer.reason}")
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            raise _BusyError("the server has another file than what was begun")
+        answer.raise_for_status()
+        goes_on = answer.status_code == requests.codes.partial_content
+        if not goes_on:
+            part.unlink(missing_ok=True)
+            state.unlink(missing_ok=True)
+            if tag := _tag(answer):
+                state.write_text(tag, "utf-8")
+        with part.open("ab") as handle:
+            for chunk in answer.iter_content(CHUNK):
+                handle.write(chunk)
+
+
+def _state_of(part: Path) -> Path:
+    """The file that holds which version of upstream's file a part is of."""
+    return part.with_name(f"{part.name}.version")
+
+
+def _tag(answer: requests.Response) -> str:
+    """What names the version of a file, as `If-Range` takes it; "" where the server does not say."""
+    tag = answer.headers.get("ETag", "")
+    return "" if tag.startswith("W/") else tag or answer.headers.get("Last-Modified", "")
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "the server does not answer in time"
+    if isinstance(error, _BusyError):
+        return str(error)
+    return "the connection cannot be made" if "Max retries" in str(error) else "the connection broke"

