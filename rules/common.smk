@@ -6,11 +6,20 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from knowcirc.circuits.methods import METHODS as FINDERS, RANDOM, settings_in
+from knowcirc.circuits.methods import (
+    EXACT,
+    FROM_NOTHING,
+    INTEGRATED,
+    METHODS as FINDERS,
+    RANDOM,
+    STANDING,
+    settings_in,
+)
 from knowcirc.configuration.checks import read_study, uses_gpu
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (
     EDITORS,
+    ROME_ITSELF,
     UNEDITED,
     depth_layers,
     read_editors,
@@ -80,6 +89,7 @@ PARTS = {
     "editor": [UNEDITED, *config["editing"]["editors"]],
     "method": METHODS,
     "model": config["models"],
+    "questions": ["zsre_scores"] if config["editing"]["zsre_records"] else [],
 }
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
@@ -225,7 +235,7 @@ def circuit_settings(method: str) -> dict[str, object]:
 
 def searches_of(*methods: str) -> dict[str, object]:
     """What finds circuits by methods, and how edges are scored: by themselves, or at the start of a search."""
-    scored = dict.fromkeys((*methods, "eap-ig", "eap-ig-zero"))
+    scored = dict.fromkeys((*methods, INTEGRATED, FROM_NOTHING))
     attributions = [FINDERS[name].attribution for name in scored]
     return {FINDERS[method].find: attributions for method in methods}
 
@@ -275,7 +285,7 @@ def exact_showcase(wildcards) -> list[str]:
     methods = {config["showcase"]["method"], config["editing"]["circuits"]["method"]}
     return (
         [f"<results>/{wildcards.model}/circuits/showcase.json"]
-        if methods == {"acdc"}
+        if methods == {EXACT}
         else []
     )
 
@@ -295,7 +305,7 @@ def methods_of_edited_circuits(wildcards) -> dict[str, str]:
 
 def standing_settings(wildcards) -> dict[str, object]:
     """How standing circuits are found, whatever the study's methods."""
-    return circuit_settings("standing")
+    return circuit_settings(STANDING)
 
 
 def analysis_settings(wildcards) -> dict[str, object]:
@@ -425,6 +435,11 @@ def digest_of_edits(wildcards) -> str:
     return editing_digest("edit_facts", wildcards.editor)(wildcards)
 
 
+def digest_of_questions(wildcards) -> str:
+    """The same of the edits of zsRE's questions."""
+    return editing_digest("edit_questions", wildcards.editor)(wildcards)
+
+
 def settings_of_model(editor: str, model: str) -> dict[str, object]:
     """An editor's settings for one model: the configuration's, else the model's own, else the defaults."""
     return settings_of_editor(
@@ -471,12 +486,12 @@ def clamp_of_sweep(wildcards) -> float:
 
 def rome_settings(wildcards) -> dict[str, object]:
     """The settings of ROME for one model, which the sweep varies."""
-    return settings_of_model("rome", wildcards.model)
+    return settings_of_model(ROME_ITSELF, wildcards.model)
 
 
 def layer_of_rome(wildcards) -> int | None:
     """The layer of ROME's edits in editors.tsv, or None."""
-    return OF_MODELS.get(wildcards.model, {}).get("rome", {}).get("layer")
+    return OF_MODELS.get(wildcards.model, {}).get(ROME_ITSELF, {}).get("layer")
 
 
 def clamp_of_rome(wildcards) -> float:

@@ -54,7 +54,7 @@ rule sweep_edits:
         load_options=load_options,
         settings=rome_settings,
         sweep=lookup(within=config, dpath="editing/sweep"),
-        code=editing_digest("sweep_edits", "rome"),
+        code=editing_digest("sweep_edits", ROME_ITSELF),
     script:
         "../workflow_scripts/sweep_edits.py"
 
@@ -82,7 +82,7 @@ rule sweep_clamps:
         load_options=load_options,
         settings=rome_settings,
         sweep=lookup(within=config, dpath="editing/sweep"),
-        code=editing_digest("sweep_edits", "rome"),
+        code=editing_digest("sweep_edits", ROME_ITSELF),
     script:
         "../workflow_scripts/sweep_edits.py"
 
@@ -164,6 +164,53 @@ rule gather_edits:
         scores="<results>/{model}/edits/{editor}.csv",
     log:
         "<logs>/gather_edits/{model}/{editor}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
+
+
+rule edit_questions:
+    """Some of zsRE's questions edited by one editor, judged, and undone. ROME Table 1."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        questions="<results>/data/rome/zsre_mend_eval.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+    output:
+        scores="<results>/{model}/edits/zsre/{editor}/{part}.csv",
+    log:
+        "<logs>/edit_questions/{model}/{editor}/{part}.log",
+    benchmark:
+        "<benchmarks>/edit_questions/{model}/{editor}/{part}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        settings=editor_settings,
+        records=lookup(within=config, dpath="editing/zsre_records"),
+        share=RECORDS_PER_JOB,
+        code=digest_of_questions,
+    script:
+        "../workflow_scripts/edit_questions.py"
+
+
+rule gather_questions:
+    """The scores of all of zsRE's questions by one editor."""
+    input:
+        scores=of_parts(
+            "edits/zsre/{editor}/{part}.csv",
+            config["editing"]["zsre_records"],
+            RECORDS_PER_JOB,
+        ),
+    output:
+        scores="<results>/{model}/edits/zsre/{editor}.csv",
+    log:
+        "<logs>/gather_questions/{model}/{editor}.log",
     localrule: True
     params:
         code=code_digest("gather_tables"),
@@ -308,7 +355,7 @@ rule follow_edits:
         code=editing_digest(
             "follow_edits",
             *config["editing"]["circuits"]["editors"],
-            methods=[config["circuits"]["single"], "standing"],
+            methods=[config["circuits"]["single"], STANDING],
         ),
     script:
         "../workflow_scripts/follow_edits.py"

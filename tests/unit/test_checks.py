@@ -36,7 +36,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "circuit_hit_at_10": sound("circuit_hit_at_10", **relations, method="eap", tau=np.nan),
         "method_comparison": sound("method_comparison", method=["eap", "random"], **unmeasured),
         "editing_scores": sound("editing_scores", **editors, **layers),
-        "zsre_scores": sound("zsre_scores", **editors, specificity=np.nan),
+        "question_scores": sound("question_scores", **editors, specificity=np.nan),
     }
 
 
@@ -150,7 +150,7 @@ def test_all_missing_columns_are_named(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("editing_scores", "editor"), ("zsre_scores", "editor"), ("circuit_hit_at_10", "method")]
+    ("name", "column"), [("editing_scores", "editor"), ("question_scores", "editor"), ("circuit_hit_at_10", "method")]
 )
 def test_a_missing_column_of_names_is_a_complaint_and_no_crash(study: Path, name: str, column: str) -> None:
     change(study, name, lambda frame: frame.drop(columns=[column]))
@@ -182,7 +182,7 @@ def test_a_word_among_numbers_is_a_complaint_and_no_crash(study: Path) -> None:
         ("known_facts", "hit_at_1_low", -0.1, "0 to 1"),
         ("editing_scores", "NS", -0.2, "0 to 1"),
         ("editing_scores", "EM", -1.5, "-1 to 1"),
-        ("zsre_scores", "efficacy", 1.5, "0 to 1"),
+        ("question_scores", "efficacy", 1.5, "0 to 1"),
         ("causal_effects", "effect_high", 1.5, "-1 to 1"),
         ("circuit_hit_at_10", "edge_share", 2.0, "0 to 1"),
     ],
@@ -266,7 +266,7 @@ def test_an_editor_and_a_method_without_a_row_are_named(study: Path) -> None:
     write_json(study / "manifest.json", manifest | {"editors": ["rome", "ft-m"], **methods})
     assert problems(study) == {
         f"{MODEL}: editors of editing_scores": "no row for ft-m",
-        f"{MODEL}: editors of zsre_scores": "no row for ft-m",
+        f"{MODEL}: editors of question_scores": "no row for ft-m",
         f"{MODEL}: methods of circuit_hit_at_10": "no row for eap-ig",
         f"{MODEL}: compared of method_comparison": "no row for eap-ig+acdc",
     }

@@ -80,14 +80,14 @@ def test_question_scores_ask_about_the_subject_and_about_unrelated_facts(model: 
     queried = replace(RECORD, question="people in Peru speak", unrelated=(("Chile is", "Lima"), ("Papua is", "Peru")))
     new = RECORD.target_new
     expected = {
-        "zsre_efficacy": shares(model, [(RECORD.prompt, new)])[0],
-        "zsre_paraphrase": shares(model, [("people in Peru speak", new)])[0],
-        "zsre_specificity": sum(shares(model, list(queried.unrelated))) / 2,
+        "question_efficacy": shares(model, [(RECORD.prompt, new)])[0],
+        "question_paraphrase": shares(model, [("people in Peru speak", new)])[0],
+        "question_specificity": sum(shares(model, list(queried.unrelated))) / 2,
     }
     assert question_scores(model, queried) == expected
     without = question_scores(model, RECORD)  # no question: the paraphrases; nothing unrelated: no score
-    assert without["zsre_specificity"] is None
-    assert without["zsre_paraphrase"] == sum(shares(model, [(text, new) for text in RECORD.paraphrases])) / 2
+    assert without["question_specificity"] is None
+    assert without["question_paraphrase"] == sum(shares(model, [(text, new) for text in RECORD.paraphrases])) / 2
 
 
 @pytest.mark.parametrize("target", ["Lima", "Tok Pisin", "New Zealand Wellington"])

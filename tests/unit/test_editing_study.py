@@ -13,10 +13,18 @@ from torch import Tensor
 
 from knowcirc.editing.editors import UNEDITED
 from knowcirc.editing.edits import Material, applied, request
-from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, scores
+from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, question_scores, scores
 from knowcirc.editing.making import make_edit
 from knowcirc.editing.moments import moment_path, save_moment
-from knowcirc.editing.scoring import edit_record, editing_scores, placed, read_material, read_records, zsre_scores
+from knowcirc.editing.scoring import (
+    edit_question,
+    edit_record,
+    editing_scores,
+    placed,
+    question_table,
+    read_material,
+    read_records,
+)
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
 from knowcirc.models.loading import LanguageModel
@@ -98,6 +106,19 @@ def test_an_edited_row_is_judged_under_the_edit(model: LanguageModel, editor: st
     assert float(str(row["seconds"])) > 0
 
 
+@pytest.mark.parametrize("editor", ["none", "rome"])
+def test_a_question_is_judged_under_its_own_edit(model: LanguageModel, editor: str) -> None:
+    asked = replace(RECORD, target_true="", paraphrases=(), neighbours=(), question="people in New Zealand speak")
+    asked = replace(asked, unrelated=(("the capital of Chile is?", "Lima"),))
+    row = edit_question(model, asked, editor, SETTINGS.get(editor, {}), material(model))
+    requested = request(model, RECORD.template, RECORD.subject, RECORD.target_new)
+    edit = None if editor == UNEDITED else make_edit(editor, model, requested, SETTINGS[editor], material(model))
+    with applied(model, edit):
+        expected = question_scores(model, asked)
+    assert row == {"case": "capital/Peru", "target_new": "Tok Pisin", **expected}
+    assert row["question_efficacy"] == (0.0 if edit is None else 1.0)
+
+
 def test_a_record_without_references_has_no_consistency(load_tiny: Loader) -> None:
     row = edited(load_tiny("llama"), UNEDITED, record=replace(RECORD, references=()), generation=GENERATION)
     assert row["RS"] is None
@@ -134,11 +155,11 @@ def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
     assert placed(UNEDITED, {}, chosen, 30) == {}
 
 
-def test_zsre_scores_are_means_of_records_that_have_one() -> None:
+def test_scores_on_questions_are_means_of_records_that_have_one() -> None:
     frame = pd.DataFrame(
-        {"zsre_efficacy": [1.0, 0.5], "zsre_paraphrase": [0.0, 1.0], "zsre_specificity": [np.nan, 0.5]}
+        {"question_efficacy": [1.0, 0.5], "question_paraphrase": [0.0, 1.0], "question_specificity": [np.nan, 0.5]}
     )
-    row = zsre_scores({"rome": frame}, "tiny").iloc[0]
+    row = question_table({"rome": frame}, "tiny").iloc[0]
     assert (row["efficacy"], row["paraphrase"], row["specificity"], row["n"]) == (0.75, 0.5, 0.5, 2)
     assert row["efficacy_low"] <= 0.75 <= row["efficacy_high"]
 

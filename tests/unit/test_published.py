@@ -34,7 +34,7 @@ def results(**changes: Any) -> dict[str, Any]:
     ).assign(n=20)
     frame = {
         name: pd.DataFrame(
-            {"case": list("abcd"), "ES": es, "PS": ps, "NS": ns, "zsre_efficacy": es, "zsre_paraphrase": ps}
+            {"case": list("abcd"), "ES": es, "PS": ps, "NS": ns, "question_efficacy": es, "question_paraphrase": ps}
         )
         for name, es, ps, ns in (
             *(
@@ -50,7 +50,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "circuits": circuits,
         "effects": effects,
         "editing": editing.assign(**dict.fromkeys(("ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"), 0.5), n=4),
-        "zsre": pd.DataFrame({"editor": ["rome"], "efficacy": 0.9, "paraphrase": 0.7, "specificity": 0.2, "n": 4}),
+        "questions": {},
         "icl": pd.DataFrame({"p_random_heads_ablated": [0.9, 0.8], "p_icl_heads_ablated": 0.5}),
         "hops": pd.DataFrame(
             {f"reused_{of}_{hop}": [0.5, 0.7] for of in ("nodes", "edges") for hop in ("first", "second")}
@@ -103,8 +103,20 @@ def test_a_model_of_the_paper_is_compared_number_by_number(published: pd.DataFra
     edges = rows(same, paper="KC Table 1", about="adj_antonym", measure="n_edges").iloc[0]
     assert (edges["ours"], edges["published"], edges["verdict"]) == (573, 573, "within")
     assert rows(same, paper="KC Table 1", about="name_religion")["verdict"].eq("not run").all()
-    assert rows(same, paper="ROME Table 6")["verdict"].eq("other facts").all()  # zsRE's own questions are no source
+    assert rows(same, paper="ROME Table 6")["verdict"].eq("other facts").all()  # zsRE's own questions are not edited
     assert same["published_model"].eq("gpt2-medium").all()
+
+
+def test_edits_of_zsre_are_compared_where_the_study_has_them(published: pd.DataFrame) -> None:
+    asked = pd.DataFrame({"editor": ["rome"], "efficacy": 0.966, "paraphrase": 0.7, "specificity": 0.2, "n": 4})
+    table = paper_comparison("gpt2-medium", published, **results(questions={"zsre_scores": asked}))
+    found = rows(table, comparison="same model", paper="ROME Table 6")
+    assert rows(found, about="rome").set_index("measure")["verdict"].to_dict() == {
+        "efficacy": "within",
+        "paraphrase": "outside",
+        "specificity": "outside",
+    }
+    assert rows(found, about="ft-l")["verdict"].eq("not run").all()
 
 
 def test_tables_of_other_models_stand_in_one_row_and_are_empty(published: pd.DataFrame) -> None:

@@ -114,7 +114,7 @@ def test_captions_state_the_numbers_of_the_run() -> None:
     assert "rome at layer 3: 100.0 % of the edits take (20 edits, median 5.5 s)" in texts["editing_scores"]
     assert "none at" not in texts["editing_scores"]
     assert "kn: 20.0 % of the edits take (20 edits" in texts["editing_scores"]
-    assert "rome: 100.0 %, 60.0 %, 50.0 %" in texts["zsre_scores"]
+    assert "rome: 100.0 %, 60.0 %, 50.0 %" in texts["question_scores"]
     assert "layer 2 is best of 2" in texts["editing_sweep"]
     assert "largest effect of MLPs at the subject's last token is 25.0 % (layer 1)" in texts["causal_effects"]
     assert "on 1 of 3 relations" in texts["circuit_hit_at_10"]

@@ -216,6 +216,9 @@ class EditingBase(Section):
         source="ROME's code, which counts the start token, too",
     )
     prefix_top_k: Count = setting(50, "tokens of them are drawn from so many likeliest", source="ROME's code: 5")
+    zsre_records: Natural = setting(
+        0, "zsRE's questions (downloaded) that are edited for table zsre_scores; 0: none", source="ROME 3.2: 10,000"
+    )
     generation_records: Count = setting(4, "records of GE and RS (their n stands apart)")
     continuations: Count = setting(10, "sampled texts of a record")
     generation_tokens: Count = setting(50, "tokens of a sampled text", source="ROME's code: 100")

@@ -8,7 +8,7 @@ S       harmonic mean of ES, PS, NS;
 GE      fluency: mean of the weighted bi- and trigram entropies (bits) of generated text;
 RS      consistency: cosine of the TF-IDF vectors of generated text and of texts about the new object.
 
-In the manner of zsRE (ROME Table 1), with the share of an answer's tokens that are the likeliest, each after the right
+On questions (zsRE's: ROME Table 1), with the share of an answer's tokens that are the likeliest, each after the right
 ones before it: efficacy on the request, paraphrase on a question about the subject (on the paraphrases where the
 relation has no question), specificity on questions about unrelated facts, against their true answers.
 """
@@ -116,7 +116,7 @@ def scores(pairs: dict[str, list[Pair]]) -> dict[str, float]:
 
 
 def question_scores(model: LanguageModel, record: Record) -> dict[str, float | None]:
-    """Efficacy, paraphrase and specificity of one record in the manner of zsRE; None where it has no prompt for one."""
+    """Efficacy, paraphrase and specificity of one record on questions; None where it has no prompt for one."""
     questions = record.paraphrases if record.question is None else (record.question,)
     cases = {
         "efficacy": [(record.prompt, record.target_new)],
@@ -127,7 +127,7 @@ def question_scores(model: LanguageModel, record: Record) -> dict[str, float | N
     found: dict[str, float | None] = {}
     for name, part in cases.items():
         mine, shares = shares[: len(part)], shares[len(part) :]
-        found[f"zsre_{name}"] = float(np.mean(mine)) if mine else None
+        found[f"question_{name}"] = float(np.mean(mine)) if mine else None
     return found
 
 

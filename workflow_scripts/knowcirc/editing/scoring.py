@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.editors import EDITORS, SWEEP, UNEDITED
-from knowcirc.editing.edits import Material, applied, request
+from knowcirc.editing.edits import Edit, Material, applied, request
 from knowcirc.editing.evaluation import SCORES, fluency_and_consistency, harmonic, judge, question_scores, scores
 from knowcirc.editing.making import default_layer, make_edit
 from knowcirc.editing.moments import load_moment, moment_path
@@ -65,10 +65,8 @@ def edit_record(
     vectorizer: TfidfVectorizer,
 ) -> dict[str, object]:
     """The scores of one record under one editor (`none`: the model as it is); GE and RS where `generation` is given."""
-    start, edit = time.perf_counter(), None
-    if editor != UNEDITED:
-        requested = request(model, record.template, record.subject, record.target_new)
-        edit = make_edit(editor, model, requested, settings, material)
+    start = time.perf_counter()
+    edit = _edit(model, record, editor, settings, material)
     seconds = time.perf_counter() - start
     with applied(model, edit) as edited:
         pairs = judge(edited, record)
@@ -89,6 +87,24 @@ def edit_record(
         if generation is not None:
             row |= fluency_and_consistency(edited, record, vectorizer, **generation)
     return row
+
+
+def edit_question(
+    model: LanguageModel, record: Record, editor: str, settings: dict[str, object], material: Material
+) -> dict[str, object]:
+    """The scores of one of zsRE's questions under one editor (`none`: the model as it is)."""
+    with applied(model, _edit(model, record, editor, settings, material)) as edited:
+        return {"case": record.case, "target_new": record.target_new, **question_scores(edited, record)}
+
+
+def _edit(
+    model: LanguageModel, record: Record, editor: str, settings: dict[str, object], material: Material
+) -> Edit | None:
+    """The edit that a record asks for; None by `none`."""
+    if editor == UNEDITED:
+        return None
+    requested = request(model, record.template, record.subject, record.target_new)
+    return make_edit(editor, model, requested, settings, material)
 
 
 def editing_scores(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
@@ -112,13 +128,16 @@ def editing_scores(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
     return result
 
 
-def zsre_scores(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
-    """Table zsre_scores (ROME Table 1): one row per editor, the unedited model first; n counts records."""
+def question_table(scores: dict[str, pd.DataFrame], model: str) -> pd.DataFrame:
+    """Tables question_scores and zsre_scores (ROME Table 1): one row per editor, the unedited model first.
+
+    n counts records.
+    """
     rows = []
     for editor, frame in scores.items():
         row: dict[str, object] = {"model": model, "editor": editor}
         for name in QUESTIONS:
-            row |= columns(name, bootstrap(frame[f"zsre_{name}"].dropna().tolist()))
+            row |= columns(name, bootstrap(frame[f"question_{name}"].dropna().tolist()))
         rows.append({**row, "n": len(frame)})
     return pd.DataFrame(rows)
 

@@ -2,8 +2,8 @@
 
 A record asks for a counterfactual: the subject with another object of its relation. Beside the request it holds
 paraphrases (other templates; the request behind sampled text), its neighbourhood (other subjects with the same
-true object, whose answers must not move), prompts to generate from, reference texts about the new object, and, for
-scores in the manner of zsRE, a question about the subject and questions about unrelated facts.
+true object, whose answers must not move), prompts to generate from, reference texts about the new object, a question
+about the subject, and questions about unrelated facts.
 """
 
 from collections.abc import Mapping, Sequence

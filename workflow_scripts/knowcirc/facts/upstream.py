@@ -14,5 +14,5 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is no {kind} file ({type(error).__name__}: {error}); fetch it again") from None

@@ -62,6 +62,13 @@ ALONE = {
     "others": "share of the other facts' answers among the ten likeliest tokens",
 }
 
+ASKED = (
+    *(MODEL, EDITOR, share("efficacy", "tokens of the new object said first, on the question")),
+    share("paraphrase", "the same on another wording", empty=True),
+    share("specificity", "the same of the true object, on an unrelated question", empty=True),
+    count("n", "records"),
+)
+
 
 def alone(split: str, prompts: str) -> list[Column]:
     """What the model and a circuit alone say to the prompts of a split."""

@@ -8,7 +8,7 @@ from knowcirc.fields import value_at
 from knowcirc.items.contract import Figure, Item
 
 OWN_FILES = "config/"
-PART = re.compile(r"\{(editor|method)\}")
+PART = re.compile(r"\{(editor|method|questions)\}")
 Kind = TypeVar("Kind", bound=Item)
 
 
@@ -18,7 +18,7 @@ def items_of(items: Sequence[Kind], config: Mapping[str, Any]) -> list[Kind]:
 
 
 def names_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Of the inputs that are many files, what each file is of: editors, methods or models.
+    """Of the inputs that are many files, what each file is of: editors, methods, models or tables.
 
     `parts` says what each placeholder stands for.
     """

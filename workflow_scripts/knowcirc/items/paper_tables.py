@@ -50,7 +50,7 @@ PAPERS = (
             "circuits": "circuits/scores.csv",
             "effects": "tables/causal_effects.csv",
             "editing": "tables/editing_scores.csv",
-            "zsre": "tables/zsre_scores.csv",
+            "questions": "tables/{questions}.csv",
             "icl": "circuits/icl_ablation.csv",
             "hops": "behaviours/hops.csv",
             "both_ways": "behaviours/both_ways.csv",

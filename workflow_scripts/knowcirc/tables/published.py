@@ -32,13 +32,16 @@ PEAKS = {"peak_state": "state", "peak_mlp": "mlp", "peak_attention": "attention"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """This run's tables, and where its relations, records and traced facts come from."""
+    """This run's tables, and where its relations, records and traced facts come from.
+
+    `questions` holds table zsre_scores by its name, where the study has it.
+    """
 
     known: pd.DataFrame
     circuits: pd.DataFrame
     effects: pd.DataFrame
     editing: pd.DataFrame
-    zsre: pd.DataFrame
+    questions: Mapping[str, pd.DataFrame]
     icl: pd.DataFrame
     hops: pd.DataFrame
     both_ways: pd.DataFrame
@@ -49,7 +52,8 @@ class Results:
 
     def uses(self, data: object) -> bool:
         """Whether the study's numbers are of a published number's data (none named: of any)."""
-        return data in (self.relations, self.records, self.traced) or pd.isna(data)
+        zsre = "zsre" if self.questions else None
+        return data in (self.relations, self.records, self.traced, zsre) or pd.isna(data)
 
 
 def paper_comparison(model: str, published: pd.DataFrame, **tables: object) -> pd.DataFrame:
@@ -132,7 +136,8 @@ def _edited(results: Results, measure: str, editor: str) -> Interval:
 
 
 def _asked(results: Results, measure: str, editor: str) -> Interval:
-    return _cell(results.zsre[results.zsre["editor"] == editor], measure)
+    rows = results.questions["zsre_scores"]
+    return _cell(rows[rows["editor"] == editor], measure)
 
 
 def _traced(results: Results, measure: str, role: str) -> Interval:
@@ -232,8 +237,8 @@ IN_KIND: dict[str, Callable[[Results, str], Interval]] = {
     "reused_nodes_both_ways": _mean("both_ways", "reused_nodes_both_ways"),
     "icl_heads": _mean("icl", "p_random_heads_ablated", "p_icl_heads_ablated"),
     **{f"{name}_gap": _gap(name) for name in ("S", *SCORED)},
-    "zsre_efficacy_gap": _gap("zsre_efficacy"),
-    "zsre_paraphrase_gap": _gap("zsre_paraphrase"),
+    "question_efficacy_gap": _gap("question_efficacy"),
+    "question_paraphrase_gap": _gap("question_paraphrase"),
     "peak_mlp_less_attention": _mlp_less_attention,
     "peak_state_of_total": _state_of_total,
 }

@@ -1,0 +1,67 @@
+"""zsRE's questions as editing records, as ROME takes them (ROME 3.2, Table 1).
+
+A record asks a question about a subject and gives an answer to edit in. It is judged on the question, on another
+wording of it, and on a question of Natural Questions that has nothing to do with it.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from knowcirc.facts.records import Record
+from knowcirc.facts.upstream import reading
+
+log = logging.getLogger(__name__)
+
+
+def read_questions(path: Path) -> list[dict[str, Any]]:
+    """The cases of a file like ROME's `zsre_mend_eval.json`.
+
+    Raises:
+        ValueError: if it does not have the file's fields.
+    """
+    with reading(path, "zsRE"):
+        cases = json.loads(path.read_text("utf-8"))
+        for case in cases:
+            texts = (case[name] for name in ("src", "subject", "rephrase", "loc", "loc_ans"))
+            if not all(isinstance(text, str) and text for text in (*texts, case["answers"][0])):
+                raise ValueError(f"an empty text in the case of {case['subject']!r}")
+    return list(cases)
+
+
+def choose_questions(cases: list[dict[str, Any]], n: int) -> list[Record]:
+    """Records of the first `n` cases whose question names their subject once, in the order of the file.
+
+    Raises:
+        ValueError: if the file holds fewer.
+    """
+    records = []
+    for number, case in enumerate(cases):
+        if len(records) == n:
+            break
+        template = case["src"].replace(case["subject"], "{}")
+        if template.count("{}") == 1:
+            records.append(_record(number, case, template))
+        else:
+            log.warning("zsre/%d is left out: its question does not name %r once", number, case["subject"])
+    if len(records) < n:
+        raise ValueError(f"editing.zsre_records: {n} asked for, the file holds {len(records)}; ask for fewer")
+    return records
+
+
+def _record(number: int, case: dict[str, Any], template: str) -> Record:
+    return Record(
+        case=f"zsre/{number}",
+        relation="zsre",
+        subject=case["subject"],
+        template=template,
+        target_true="",  # none is known
+        target_new=case["answers"][0].strip(),
+        paraphrases=(),
+        neighbours=(),
+        generation=(),
+        references=(),
+        question=case["rephrase"],
+        unrelated=((f"{case['loc']}?", case["loc_ans"].strip()),),
+    )
