@@ -16,6 +16,7 @@ from knowcirc.circuits.methods import (
     settings_in,
 )
 from knowcirc.configuration.checks import read_study, uses_gpu
+from knowcirc.configuration.offline import missing
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (
     EDITORS,
@@ -63,6 +64,10 @@ DATA_FILES = {name if Path(name).suffix else f"{name}.json": name for name in DA
 # Those that the configuration asks for.
 FIGURES, TABLES = (items_of(items, config) for items in (ALL_FIGURES, ALL_TABLES))
 RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
+# What ROME's files are for, where the study takes them.
+COUNTERFACT = ("rome/counterfact.json", "rome/attribute_snippets.json")
+FREQUENCIES = ("rome/idf.npy", "rome/tfidf_vocab.json")
+KNOWN_1000, ZSRE = "rome/known_1000.json", "rome/zsre_mend_eval.json"
 # The methods that find circuits of every relation, then those of the comparison alone.
 METHODS = list(
     dict.fromkeys(config["circuits"]["methods"] + config["comparison"]["methods"])
@@ -533,7 +538,36 @@ def captions_of_study(wildcards) -> list[str]:
 def of_counterfact(*names: str) -> list[str]:
     """Files that come with CounterFact, where the records come from it."""
     asked = config["editing"]["source"] == "counterfact"
-    return [f"<results>/data/rome/{name}" for name in names if asked]
+    return [f"<results>/data/{name}" for name in names if asked]
+
+
+def data_of_study() -> list[str]:
+    """All that is downloaded beside models, as it lies below the folder of data and in a mirror."""
+    own = [RELATION_FILES[name] for name in config["relations"]["names"]]
+    rome = of_counterfact(*COUNTERFACT, *FREQUENCIES)
+    rome += [f"<results>/data/{KNOWN_1000}"] * (
+        config["tracing"]["source"] == "known_1000"
+    )
+    rome += [f"<results>/data/{ZSRE}"] * bool(config["editing"]["zsre_records"])
+    start = "<results>/data/"
+    return [
+        path.removeprefix(start) for path in (*own, *rome) if path.startswith(start)
+    ]
+
+
+def refuse_offline() -> None:
+    """Stop where a study that must do without the network lacks something, and say all that it lacks.
+
+    Raises:
+        WorkflowError: with one line for each model and file.
+    """
+    mirror = config["mirror"] and Path(config["mirror"])
+    models = [MODELS[name] for name in config["models"]]
+    lines = missing(models, data_of_study(), Path(config["outdir"]), mirror)
+    if lines:
+        raise WorkflowError(
+            "offline, and not on this machine:\n  " + "\n  ".join(lines)
+        )
 
 
 def dataset_params(wildcards) -> dict[str, str]:
@@ -555,3 +589,7 @@ def report_config(wildcards) -> dict[str, object]:
         key: value for key, value in config["editing"].items() if key not in unused
     }
     return found | {"editing": editing | editors}
+
+
+if config["offline"]:
+    refuse_offline()

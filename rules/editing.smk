@@ -4,7 +4,7 @@ rule build_records:
         model="<results>/models/{model}/provenance.json",
         facts=facts_of_records,
         relations=relations_of_records,
-        counterfact=of_counterfact("counterfact.json", "attribute_snippets.json"),
+        counterfact=of_counterfact(*COUNTERFACT),
     output:
         records="<results>/{model}/edits/records.json",
     log:
@@ -130,7 +130,7 @@ rule edit_facts:
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
-        frequencies=of_counterfact("idf.npy", "tfidf_vocab.json"),
+        frequencies=of_counterfact(*FREQUENCIES),
     output:
         scores="<results>/{model}/edits/{editor}/{part}.csv",
     log:
@@ -175,7 +175,7 @@ rule edit_questions:
     """Some of zsRE's questions edited by one editor, judged, and undone. ROME Table 1."""
     input:
         model="<results>/models/{model}/provenance.json",
-        questions="<results>/data/rome/zsre_mend_eval.json",
+        questions=f"<results>/data/{ZSRE}",
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",

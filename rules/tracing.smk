@@ -2,7 +2,7 @@ rule screen_known_1000:
     """Which facts of ROME's known_1000 can be traced on this model, and why the others cannot; ROME section 2."""
     input:
         model="<results>/models/{model}/provenance.json",
-        known_1000="<results>/data/rome/known_1000.json",
+        known_1000=f"<results>/data/{KNOWN_1000}",
     output:
         facts="<results>/{model}/facts/known_1000.parquet",
         left_out="<results>/{model}/traces/left_out.csv",

