@@ -32,6 +32,10 @@ include: "rules/items.smk"
 include: "rules/checks.smk"
 
 
+onstart:
+    refuse_missing(workflow.dag.needrun_jobs())
+
+
 rule all:
     """The report, once every artifact has been checked."""
     default_target: True

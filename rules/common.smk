@@ -541,32 +541,23 @@ def of_counterfact(*names: str) -> list[str]:
     return [f"<results>/data/{name}" for name in names if asked]
 
 
-def data_of_study() -> list[str]:
-    """All that is downloaded beside models, as it lies below the folder of data and in a mirror."""
-    own = [RELATION_FILES[name] for name in config["relations"]["names"]]
-    rome = of_counterfact(*COUNTERFACT, *FREQUENCIES)
-    rome += [f"<results>/data/{KNOWN_1000}"] * (
-        config["tracing"]["source"] == "known_1000"
-    )
-    rome += [f"<results>/data/{ZSRE}"] * bool(config["editing"]["zsre_records"])
-    start = "<results>/data/"
-    return [
-        path.removeprefix(start) for path in (*own, *rome) if path.startswith(start)
-    ]
-
-
-def refuse_offline() -> None:
-    """Stop where a study that must do without the network lacks something, and say all that it lacks.
+def refuse_missing(jobs) -> None:
+    """Stop before anything runs where what is about to be fetched cannot be had, and say all that is missing.
 
     Raises:
         WorkflowError: with one line for each model and file.
     """
-    mirror = config["mirror"] and Path(config["mirror"])
-    models = [MODELS[name] for name in config["models"]]
-    lines = missing(models, data_of_study(), Path(config["outdir"]), mirror)
-    if lines:
+    fetched = [
+        (job.rule.name, job.wildcards)
+        for job in jobs
+        if job.rule.name.startswith("fetch_")
+    ]
+    models = [MODELS[of.model] for name, of in fetched if name == "fetch_model"]
+    files = [of.dataset for name, of in fetched if name == "fetch_dataset"]
+    mirror = None if config["mirror"] is None else Path(config["mirror"])
+    if lines := missing(models, sorted(files), mirror, offline=config["offline"]):
         raise WorkflowError(
-            "offline, and not on this machine:\n  " + "\n  ".join(lines)
+            "these cannot be had without the network:\n  " + "\n  ".join(lines)
         )
 
 
@@ -589,7 +580,3 @@ def report_config(wildcards) -> dict[str, object]:
         key: value for key, value in config["editing"].items() if key not in unused
     }
     return found | {"editing": editing | editors}
-
-
-if config["offline"]:
-    refuse_offline()

@@ -137,7 +137,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="folder of a saved model")
     parser.add_argument("--out", type=Path, default=Path("results-bench/circuits.json"), help="(default: %(default)s)")
     parser.add_argument(
-        "--page", type=Path, metavar="FILE.md", help="the tables besides, as a page of the documentation"
+        "--page",
+        type=Path,
+        metavar="FILE.md",
+        help="the tables besides, as a page of the documentation (not of --quick)",
     )
     parser.add_argument("--quick", action="store_true", help="the last three layers only, few rounds, small networks")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")

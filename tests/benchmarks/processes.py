@@ -52,6 +52,6 @@ def _run(model: Path, prompts: Path, folder: Path, processes: int, threads: int)
         subprocess.Popen([*command, "--out", str(folder / f"{number}.json")], env=environment)
         for number in range(processes)
     ]
-    for each in started:
-        if each.wait():
-            raise subprocess.CalledProcessError(each.returncode, command)
+    codes = [each.wait() for each in started]
+    if any(codes):
+        raise subprocess.CalledProcessError(max(codes, key=abs), command)

@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """What the network holds, by address."""
     held = {URL: b"first"}
-    monkeypatch.setattr(download, "download", lambda url, part: part.write_bytes(held[url]))
+    monkeypatch.setattr(download, "download", lambda url, part: bool(part.write_bytes(held[url])))
     return held
 
 
@@ -95,7 +95,11 @@ BODY = bytes(range(256)) * 3000
 
 @dataclass
 class Upstream:
-    """A server of one file: what it does with each request in turn (`serve` once they are used up), and what it saw."""
+    """A server of one file: what it does with each request in turn (`serve` once they are used up), and what it saw.
+
+    It answers with a number, breaks off or hangs after half of the rest, sends nothing, goes on from another place
+    (`elsewhere`), or does not say how long the file is (`open`).
+    """
 
     faults: list[str] = field(default_factory=list)
     body: bytes = BODY
@@ -114,16 +118,22 @@ def server() -> Iterator[Upstream]:
             fault = state.faults.pop(0) if state.faults else "serve"
             given = self.headers.get("Range", "")
             state.ranges.append(given)
+            if fault == "nothing":
+                return
             if fault.isdigit():
                 self.send_error(int(fault))
                 return
             begun = int(given[6:-1]) if given and self.headers["If-Range"] == state.tag else 0
             self.send_response(206 if begun else 200)
-            self.send_header("Content-Length", str(len(state.body) - begun))
+            if fault != "open":
+                self.send_header("Content-Length", str(len(state.body) - begun))
+            if begun:
+                begun -= 10 * (fault == "elsewhere")
+                self.send_header("Content-Range", f"bytes {begun}-{len(state.body) - 1}/{len(state.body)}")
             if state.tag:
                 self.send_header("ETag", state.tag)
             self.end_headers()
-            rest = state.body[begun:]
+            rest = state.body[begun:][: len(state.body) // 3 if fault == "open" else None]
             if fault in ("break", "hang"):
                 rest = rest[: len(rest) // 2]
             self.wfile.write(rest)
@@ -146,7 +156,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses, and a server that hangs is given up soon."""
     monkeypatch.setattr(download, "PAUSE", 0.01)
     monkeypatch.setattr(download, "TIMEOUT", (1.0, 0.2))
-    monkeypatch.setattr(download, "CHUNK", 2**12)
 
 
 def brought(server: Upstream, folder: Path, sha256: str = "") -> bytes:
@@ -156,7 +165,9 @@ def brought(server: Upstream, folder: Path, sha256: str = "") -> bytes:
     return target.read_bytes()
 
 
-@pytest.mark.parametrize("faults", [[], ["break"], ["hang", "break"], ["503", "429"], ["break", "503"]])
+@pytest.mark.parametrize(
+    "faults", [[], ["break"], ["hang", "break"], ["503", "429"], ["break", "503"], ["break"] * 8, ["break", "nothing"]]
+)
 def test_a_download_goes_on_after_a_fault(server: Upstream, impatient: None, tmp_path: Path, faults: list[str]) -> None:
     server.faults = list(faults)
     assert brought(server, tmp_path, digest(BODY)) == BODY
@@ -166,20 +177,48 @@ def test_a_download_goes_on_after_a_fault(server: Upstream, impatient: None, tmp
 
 
 def test_a_later_run_goes_on_where_the_first_stopped(server: Upstream, impatient: None, tmp_path: Path) -> None:
-    server.faults = ["break"] * download.TRIES
-    with pytest.raises(ValueError, match=r"cannot download .*: the connection broke; check the network"):
+    server.faults = ["break", *["503"] * download.TRIES]
+    with pytest.raises(ValueError, match=r"cannot download .*: the server answers 503 .*; check the network"):
         brought(server, tmp_path)
     assert not (tmp_path / "data/facts.json").exists()
     assert brought(server, tmp_path) == BODY
-    assert int(server.ranges[-1].removeprefix("bytes=")[:-1]) > 0.9 * len(BODY)
+    assert len(BODY) // 2 - download.CHUNK <= int(server.ranges[-1].removeprefix("bytes=")[:-1]) <= len(BODY) // 2
 
 
 def test_another_file_upstream_is_taken_from_its_start(server: Upstream, impatient: None, tmp_path: Path) -> None:
-    server.faults = ["break"] * download.TRIES
+    server.faults = ["break", *["503"] * download.TRIES]
     with pytest.raises(ValueError, match="cannot download"):
         brought(server, tmp_path)
     server.body, server.tag = b"another", '"2"'
     assert brought(server, tmp_path) == b"another"
+
+
+@pytest.mark.parametrize("fault", ["elsewhere", "416"])
+def test_a_server_that_cannot_go_on_begins_anew(server: Upstream, impatient: None, tmp_path: Path, fault: str) -> None:
+    server.faults = ["break", fault]
+    assert brought(server, tmp_path) == BODY
+    assert [bool(given) for given in server.ranges] == [False, True, False]
+
+
+def test_a_file_that_nothing_says_is_whole_is_not_taken(server: Upstream, impatient: None, tmp_path: Path) -> None:
+    server.faults, server.tag = ["open", "open"], ""
+    with pytest.raises(ValueError, match="says how to tell if the file is whole"):
+        brought(server, tmp_path)
+    assert not record_of(server.url).exists()
+    with pytest.raises(ValueError, match=f"expected {digest(BODY)}"):
+        brought(server, tmp_path, digest(BODY))
+
+
+def test_a_mirrors_file_is_not_gone_on_with(server: Upstream, impatient: None, tmp_path: Path) -> None:
+    server.faults = ["break", *["503"] * download.TRIES]
+    with pytest.raises(ValueError, match="cannot download"):
+        brought(server, tmp_path)
+    (tmp_path / "mirror/a").mkdir(parents=True)
+    (tmp_path / "mirror/a/facts.json").write_bytes(b"the mirror's")
+    target = tmp_path / "data/facts.json"
+    fetch_file(target, "a/facts.json", url=server.url, sha256="", mirror=tmp_path / "mirror", offline=False)
+    assert [path.name for path in target.parent.iterdir()] == ["facts.json"]
+    assert brought(server, tmp_path) == BODY
 
 
 def test_without_a_version_a_download_begins_anew(server: Upstream, impatient: None, tmp_path: Path) -> None:
@@ -194,7 +233,7 @@ def test_without_a_version_a_download_begins_anew(server: Upstream, impatient: N
         (["404"], "the server answers 404 Not Found", 1),
         (["403"], "the server answers 403 Forbidden", 1),
         (["503"] * 9, "the server answers 503 Service Unavailable", download.TRIES),
-        (["hang"] * 9, "the server does not answer in time|the connection broke", download.TRIES),
+        (["hang", *["nothing"] * 9], "the connection broke", download.TRIES + 1),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(

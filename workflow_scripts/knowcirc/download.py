@@ -11,21 +11,22 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TypedDict
 
 import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowcirc.cache import cache_folder
 from knowcirc.files import file_sha256, read_json, write_json
 
-TRIES = 5
+TRIES = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second try; twice as long before each later one
 TIMEOUT = (10, 60)  # seconds until a connection stands, and without a byte
-CHUNK = 2**20
+CHUNK = 2**16
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may be better later
+TABLE = "config/datasets.tsv"
 log = logging.getLogger(__name__)
 
 
@@ -57,10 +58,15 @@ def fetch_file(target: Path, place: str, *, url: str, sha256: str, mirror: Path 
         source = mirror / place
         if not source.is_file():
             raise ValueError(f"the mirror has no {source}; complete it, or set mirror to null to use the network")
+        _version_of(part).unlink(missing_ok=True)
         shutil.copyfile(source, part)
         origin = str(source)
     else:
-        download(url, part)
+        if not download(url, part) and not sha256:
+            part.unlink()
+            raise ValueError(
+                f"{url}: neither the server nor {TABLE} says how to tell if the file is whole; put it into a mirror"
+            )
         origin = url
     found = file_sha256(part)
     log.info("%s: sha256 %s", origin, found)
@@ -102,61 +108,71 @@ def record_of(origin: str) -> Path:
     return cache_folder() / "downloads" / f"{hashlib.sha256(origin.encode()).hexdigest()}.json"
 
 
-def download(url: str, part: Path) -> None:
-    """Bring the file of `url` to `part`, from where an earlier try stopped.
+def download(url: str, part: Path) -> bool:
+    """Bring the file of `url` to `part`, from where an earlier try stopped; says whether it is known to be whole.
 
     Raises:
-        ValueError: in one line, if it is not there, or cannot be had in `TRIES` tries.
+        ValueError: in one line, if it is not there, or `TRIES` tries in a row bring nothing.
     """
-    again = retry_if_exception_type((*BROKEN, _BusyError))
-    wait = wait_exponential(multiplier=PAUSE, max=60)
-    try:
-        for attempt in Retrying(stop=stop_after_attempt(TRIES), wait=wait, retry=again, reraise=True):
-            with attempt:
-                _receive(url, part)
-    except (requests.RequestException, _BusyError) as error:
-        reason = _reason(error)
-        raise ValueError(
-            f"cannot download {url}: {reason}; check the network, or name a mirror folder in the config"
-        ) from None
-    _state_of(part).unlink(missing_ok=True)
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            whole = _receive(url, part)
+        except (*BROKEN, _BusyError) as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures == TRIES:
+                raise _refusal(url, error) from None
+            time.sleep(PAUSE * 2**failures)
+        except requests.RequestException as error:
+            raise _refusal(url, error) from None
+        else:
+            _version_of(part).unlink(missing_ok=True)
+            return whole
 
 
 class _BusyError(Exception):
     """A server's answer that may be another later."""
 
 
-def _receive(url: str, part: Path) -> None:
+def _receive(url: str, part: Path) -> bool:
     """One try: go on behind what `part` holds, where upstream says that it is the same file; else from the start.
 
     Raises:
         requests.RequestException: if the connection breaks, or the server refuses.
-        _BusyError: if the server cannot answer now.
+        _BusyError: if the server cannot answer now, or not as was asked.
     """
-    state, headers = _state_of(part), {"Accept-Encoding": "identity"}
-    begun = part.stat().st_size if part.is_file() and state.is_file() else 0
+    version, headers = _version_of(part), {"Accept-Encoding": "identity"}
+    begun = _size(part) if version.is_file() else 0
     if begun:
-        headers |= {"Range": f"bytes={begun}-", "If-Range": state.read_text("utf-8")}
+        headers |= {"Range": f"bytes={begun}-", "If-Range": version.read_text("utf-8")}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code in BUSY:
             raise _BusyError(f"the server answers {answer.status_code} {answer.reason}")
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink()
-            raise _BusyError("the server has another file than what was begun")
-        answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
+        other = goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
+        if other or answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink(missing_ok=True)
+            raise _BusyError("the server does not go on where the download stopped")
+        answer.raise_for_status()
         if not goes_on:
             part.unlink(missing_ok=True)
-            state.unlink(missing_ok=True)
+            version.unlink(missing_ok=True)
             if tag := _tag(answer):
-                state.write_text(tag, "utf-8")
+                version.write_text(tag, "utf-8")
         with part.open("ab") as handle:
             for chunk in answer.iter_content(CHUNK):
                 handle.write(chunk)
+        # requests compares with Content-Length, and a chunked answer has an end of its own
+        return "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
 
 
-def _state_of(part: Path) -> Path:
-    """The file that holds which version of upstream's file a part is of."""
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _version_of(part: Path) -> Path:
+    """The file that says which version of upstream's file a part is of."""
     return part.with_name(f"{part.name}.version")
 
 
@@ -166,12 +182,15 @@ def _tag(answer: requests.Response) -> str:
     return "" if tag.startswith("W/") else tag or answer.headers.get("Last-Modified", "")
 
 
-def _reason(error: Exception) -> str:
-    """Why a download failed, in a few words."""
+def _refusal(url: str, error: Exception) -> ValueError:
+    """Why a download failed, in one line."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answers {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return "the server does not answer in time"
-    if isinstance(error, _BusyError):
-        return str(error)
-    return "the connection cannot be made" if "Max retries" in str(error) else "the connection broke"
+        text = f"the server answers {error.response.status_code} {error.response.reason}"
+    elif isinstance(error, requests.Timeout) or "timed out" in text:
+        text = "the server does not answer in time"
+    elif "Max retries" in text:
+        text = "the connection cannot be made"
+    elif isinstance(error, BROKEN):
+        text = "the connection broke"
+    return ValueError(f"cannot download {url}: {text}; check the network, or name a mirror folder in the config")

@@ -18,8 +18,8 @@ def random_circuit(graph: Graph, n_edges: int, seed: int) -> EdgeMatrix:
     Raises:
         ValueError: if the graph has fewer edges.
     """
-    if not 1 <= n_edges <= graph.n_edges:
-        raise ValueError(f"edges: {n_edges} is outside 1 ... {graph.n_edges}, the size of this model's graph")
+    if not 0 <= n_edges <= graph.n_edges:
+        raise ValueError(f"edges: {n_edges} is outside 0 ... {graph.n_edges}, the size of this model's graph")
     rng = np.random.default_rng(seed)
     senders = [np.flatnonzero(graph.valid[:, dst]) for dst in range(graph.n_dst)]
     inputs = [np.flatnonzero(graph.owners[:, src]) for src in range(graph.n_src)]

@@ -1,23 +1,20 @@
-"""What a study without the network lacks: models and files that are neither fetched nor in the mirror."""
+"""What a run that may not use the network lacks: models and files that are neither in the mirror nor in a cache."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from knowcirc.models.table import ModelRow, wheel_pattern
 
 
-def missing(models: Iterable[ModelRow], files: Iterable[str], results: Path, mirror: Path | None) -> list[str]:
-    """One line for each of them, with where it may be put. `files` are paths below the folder of data, or the mirror.
+def missing(models: Iterable[ModelRow], files: Iterable[str], mirror: Path | None, *, offline: bool) -> list[str]:
+    """One line for each of them, with where it may be put.
 
-    A folder without `provenance.json` is no fetched model; neither is one that is no more there (`local`).
+    `models` and `files` (paths below a mirror) are those that the run is about to fetch. Where there is a mirror, files
+    come from it alone; a model that it does not hold comes from the network, unless that is out of bounds.
     """
-    lines = []
-    for row in models:
-        if not (results / "models" / row.model / "provenance.json").is_file() and not _held(row, mirror):
-            lines.append(f"model {row.model}: {_wanted(row)}")
+    lines = [f"model {row.model}: {_wanted(row)}" for row in models if offline and not _held(row, mirror)]
     for name in files:
-        if not (results / "data" / name).is_file() and not (mirror is not None and (mirror / name).is_file()):
+        if (offline or mirror is not None) and not (mirror is not None and (mirror / name).is_file()):
             lines.append(f"data {name}: put it into the mirror")
     return lines
 
@@ -27,7 +24,7 @@ def _held(row: ModelRow, mirror: Path | None) -> bool:
     if row.source == "local":
         return Path(row.location).expanduser().is_dir()
     if row.source == "hub":
-        return _cached(row).is_dir() or (mirror is not None and (mirror / "models" / row.location).is_dir())
+        return _cached(row) or (mirror is not None and (mirror / "models" / row.location).is_dir())
     return mirror is not None and any((mirror / "wheels").glob(_wheel(row)))
 
 
@@ -43,8 +40,13 @@ def _wheel(row: ModelRow) -> str:
     return wheel_pattern(row.location.partition("/")[0])
 
 
-def _cached(row: ModelRow) -> Path:
-    """Where the hub's library keeps a repository at a commit."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    return hub / f"models--{row.location.replace('/', '--')}" / "snapshots" / row.revision
+def _cached(row: ModelRow) -> bool:
+    """Whether the hub's library keeps the weights of a repository at a commit."""
+    from huggingface_hub import snapshot_download  # takes a second
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(row.location, revision=row.revision, local_files_only=True)
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return False
+    return any(Path(folder).glob("*.safetensors"))

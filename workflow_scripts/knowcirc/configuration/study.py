@@ -354,7 +354,10 @@ class Study(Section):
     device: Annotated[str, Field(pattern="^(auto|cpu|cuda(:[0-9]+)?)$")] = setting(
         "auto", "auto, cpu or cuda; results do not depend on it beyond rounding"
     )
-    mirror: str | None = setting(None, "a folder laid out as the upstream data, used instead of the network")
+    mirror: str | None = setting(
+        None,
+        "a folder laid out as the upstream data, used instead of the network (models that it lacks are downloaded)",
+    )
     offline: bool = setting(False, "true: never touch the network")
     relations: Relations
     facts: Facts = Facts()

@@ -12,6 +12,7 @@ from typing import Any
 from knowcirc.facts.records import Record
 from knowcirc.facts.upstream import reading
 
+TEXTS = ("src", "subject", "rephrase", "loc", "loc_ans")
 log = logging.getLogger(__name__)
 
 
@@ -24,14 +25,14 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     with reading(path, "zsRE"):
         cases = json.loads(path.read_text("utf-8"))
         for case in cases:
-            texts = (case[name] for name in ("src", "subject", "rephrase", "loc", "loc_ans"))
-            if not all(isinstance(text, str) and text for text in (*texts, case["answers"][0])):
-                raise ValueError(f"an empty text in the case of {case['subject']!r}")
+            for text in (*(case[name] for name in TEXTS), *case["answers"]):
+                if not isinstance(text, str):
+                    raise TypeError(f"{text!r} is no text")
     return list(cases)
 
 
 def choose_questions(cases: list[dict[str, Any]], n: int) -> list[Record]:
-    """Records of the first `n` cases whose question names their subject once, in the order of the file.
+    """Records of the first `n` cases whose question names its subject once and that lack nothing, in the file's order.
 
     Raises:
         ValueError: if the file holds fewer.
@@ -40,14 +41,25 @@ def choose_questions(cases: list[dict[str, Any]], n: int) -> list[Record]:
     for number, case in enumerate(cases):
         if len(records) == n:
             break
-        template = case["src"].replace(case["subject"], "{}")
-        if template.count("{}") == 1:
-            records.append(_record(number, case, template))
+        template = case["src"].replace(case["subject"], "{}") if case["subject"] else ""
+        if reason := _flaw(case, template):
+            log.info("zsre/%d is left out: %s", number, reason)
         else:
-            log.warning("zsre/%d is left out: its question does not name %r once", number, case["subject"])
+            records.append(_record(number, case, template))
     if len(records) < n:
         raise ValueError(f"editing.zsre_records: {n} asked for, the file holds {len(records)}; ask for fewer")
     return records
+
+
+def _flaw(case: dict[str, Any], template: str) -> str:
+    """Why a case cannot be edited or judged; "" if it can."""
+    if not all(text.strip() for text in (*(case[name] for name in TEXTS), *case["answers"][:1])) or not case["answers"]:
+        return "one of its texts is empty"
+    if case["subject"] != case["subject"].strip():
+        return f"spaces stand around its subject {case['subject']!r}"
+    if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+        return f"its question does not name {case['subject']!r} once"
+    return ""
 
 
 def _record(number: int, case: dict[str, Any], template: str) -> Record:

@@ -221,7 +221,7 @@ TABLES = (
     Table(
         "question_scores",
         "in the manner of ROME Table 1",
-        "the editors' scores on questions made from the relations",
+        "the editors' scores on questions made from the records",
         "editing.scoring:question_table",
         {"scores": "edits/{editor}.csv"},
         columns=ASKED,
