@@ -21,6 +21,8 @@ FULL_CONFIG := --configfile config/full.yaml
 # Passed to the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_ARGS ?=
 PEERS := .peers/.stamp
+# A process for each core, few enough for the memory of a laptop.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 # The interpreters to try for a new .venv are looked for outside it.
 OUTER_PATH := $(subst $(CURDIR)/$(BIN):,,$(PATH))
@@ -55,11 +57,11 @@ lint: $(STAMP) ## format, style, types, workflow style
 .PHONY: unit
 unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
 	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
-	$(BIN)/pytest --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
+	$(PYTEST) --dist worksteal --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
 
 .PHONY: workflow
 workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns
-	$(BIN)/pytest tests/workflow
+	$(PYTEST) --dist loadfile tests/workflow
 
 .PHONY: check
 check: $(STAMP) ## check the small study's results

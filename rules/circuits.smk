@@ -10,6 +10,7 @@ rule discover_circuits:
         "<logs>/discover_circuits/{model}/{method}/{relation}.log",
     benchmark:
         "<benchmarks>/discover_circuits/{model}/{method}/{relation}.tsv"
+    priority: priority_of_discovery
     threads: 1
     resources:
         mem_mb=model_mb,

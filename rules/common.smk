@@ -219,6 +219,15 @@ def seconds_of_method(wildcards) -> list[str]:
     ]
 
 
+def priority_of_discovery(wildcards) -> int:
+    """Above others the circuits that demonstrations wait for, whose own searches are long."""
+    first = config["circuits"]["methods"][0]
+    return int(
+        wildcards.method == first
+        and wildcards.relation in config["icl"]["relations"]
+    )
+
+
 def method_settings(wildcards) -> dict[str, object]:
     """How a method finds the circuits of relations."""
     return circuit_settings(wildcards.method)

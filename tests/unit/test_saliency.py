@@ -26,6 +26,7 @@ from unit import reference
 from unit.test_plots import words
 
 SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1)
+NOTHING = 1e-15  # some processors round rows of a batch apart
 LAYERS = 3
 
 
@@ -136,10 +137,10 @@ def test_positions_that_are_not_corrupted_nor_read_have_no_gradient(model: Langu
     found = measured(model, prompt, "corrupted")
     assert prompt.span is not None
     for one in found.values():
-        assert not one.norms[: prompt.span[0]].any()
-    assert not found["embedding", -1].norms[prompt.span[1] :].any()
-    assert not found["state", LAYERS - 1].norms[:-1].any()
-    assert found["state", 0].norms[prompt.span[0] :].all()
+        assert (one.norms[: prompt.span[0]] < NOTHING).all()
+    assert (found["embedding", -1].norms[prompt.span[1] :] < NOTHING).all()
+    assert (found["state", LAYERS - 1].norms[:-1] < NOTHING).all()
+    assert (found["state", 0].norms[prompt.span[0] :] > 1e6 * NOTHING).all()
 
 
 @pytest.mark.parametrize("memory", [1, 100_000])
@@ -217,11 +218,10 @@ def test_the_figure_names_what_it_shows() -> None:
 
 
 def test_a_study_has_these_items_only_where_it_asks_for_them(config: dict[str, Any]) -> None:
-    own = {"saliency", "saliency_facts"}
-    items = [*FIGURES, *TABLES]
-    assert {item.name for item in items} - {item.name for item in items_of(items, config)} == own
+    own, items = {"saliency", "saliency_facts"}, [*FIGURES, *TABLES]
+    without = {item.name for item in items_of(items, config)}
     config["tracing"]["saliency"] = "zero"
-    assert items_of(items, config) == items
+    assert {item.name for item in items_of(items, config)} - without == own
 
 
 def job(folders: dict[str, Path], folder: Path, **changes: object) -> Any:

@@ -78,8 +78,8 @@ def test_circuits_are_connected_and_small_and_their_metric_is_theirs(
     assert details["metric_circuit"] == pytest.approx(load_standing(state).best_metric, abs=1e-10)
     if metric in ("kl", "kc-nll"):
         assert details["metric_model"] == pytest.approx(0.0, abs=1e-10)
-    assert list(circuit.path) == [0.6, 0.3]
-    assert all(path.sum() <= size * graph.n_edges for size, path in circuit.path.items())
+    assert list(circuit.path) == [0.6]  # at 0.3, the size asked for, it is the circuit itself
+    assert circuit.n_edges < circuit.path[0.6].sum() <= 0.6 * graph.n_edges
     assert np.isfinite(circuit.scores[graph.valid]).all()  # type: ignore[index]
     assert np.isnan(circuit.scores[~graph.valid]).all()  # type: ignore[index]
 

@@ -106,6 +106,8 @@ def random_hits(
     """
     found = [False] * len(prompts)
     for number, edges in enumerate(randoms[: len(prompts)]):
+        if not edges.any():  # says the same to every prompt
+            continue
         chosen = range(number, len(prompts), len(randoms))
         part = [prompts[i] for i in chosen]
         answers = read_answers(circuit_logits(model, graph, [edges], part, absent)[0], part)

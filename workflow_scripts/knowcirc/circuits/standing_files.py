@@ -121,7 +121,9 @@ def search_standing(
         "edges_limit": standing.limit,
         "settings": settings.model_dump(),
     }
-    return Circuit(STANDING, best, np.where(graph.valid, search.scores, np.nan), dict(search.path)), details
+    # at the size asked for the best circuit stands, not the first one that was not above it
+    path = {size: edges for size, edges in search.path.items() if edges.sum() > standing.limit}
+    return Circuit(STANDING, best, np.where(graph.valid, search.scores, np.nan), path), details
 
 
 def first_scores(
