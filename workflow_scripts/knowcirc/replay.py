@@ -14,7 +14,7 @@ import heapq
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 UNMEASURED = 1.0  # seconds of a job without a benchmark file: it gathers or draws
@@ -22,13 +22,16 @@ UNMEASURED = 1.0  # seconds of a job without a benchmark file: it gathers or dra
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job of a dry run; `seconds` is what it took."""
+    """A job of a dry run; `seconds` is what it took, if it was `measured`, and `mem_mb` what it asks for."""
 
     rule: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     priority: int
     seconds: float
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    mem_mb: int = 0
+    measured: bool = False
 
 
 def read_plan(text: str, root: Path) -> list[Planned]:
@@ -42,8 +45,12 @@ def read_plan(text: str, root: Path) -> list[Planned]:
         said = dict(re.findall(r"^    (\w+): (.*)$", body, flags=re.MULTILINE))
         files = {kind: tuple(filter(None, said.get(kind, "").split(", "))) for kind in ("input", "output")}
         benchmark = root / said["benchmark"] if "benchmark" in said else None
-        seconds = _measured(benchmark) if benchmark is not None and benchmark.is_file() else UNMEASURED
-        jobs.append(Planned(rule, files["input"], files["output"], int(said.get("priority", 0)), seconds))
+        taken = _measured(benchmark) if benchmark is not None and benchmark.is_file() else None
+        seconds = UNMEASURED if taken is None else taken
+        named = dict(pair.split("=", 1) for pair in said.get("wildcards", "").split(", ") if "=" in pair)
+        memory = re.search(r"\bmem_mb=(\d+)", said.get("resources", ""))
+        job = Planned(rule, files["input"], files["output"], int(said.get("priority", 0)), seconds, named)
+        jobs.append(replace(job, mem_mb=int(memory[1]) if memory else 0, measured=taken is not None))
     if not jobs:
         raise ValueError("no jobs: give the output of `snakemake -n --forceall`")
     return jobs

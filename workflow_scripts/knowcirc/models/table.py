@@ -31,11 +31,17 @@ class FetchRow(Row):
 
 
 class ModelRow(FetchRow):
-    """One model. `mem_mb` is what a job with it needs, in MB."""
+    """One model. `mem_mb` is what a job with it needs, in MB.
+
+    `n_heads`, `n_kv_heads` and `n_params` (parameters, millions) are for planning alone.
+    """
 
     dtype: Literal["float32", "float64", "float16", "bfloat16"]
     processing: Processing
     kv: KvView
+    n_heads: Count
+    n_kv_heads: Count
+    n_params: Count
     mem_mb: Count
 
 
