@@ -88,4 +88,9 @@ def test_a_plan_says_stages_ends_and_downloads() -> None:
     assert "On 1 cores: 91 s." in text
     assert "On 2 cores: 60 s." in text
     assert "Model smollm2-135m: in a wheel" in text
+    assert "Not known" not in text
+    unknown = describe(
+        [job("discover_circuits", method="acdc"), job("edit_questions", editor="rome")], [1], costs(seconds=0)
+    )
+    assert "taken as nothing: discover_circuits acdc, edit_questions; the default study" in unknown
     assert "0.77" in check([job("find_known_facts", 16.9)], found)

@@ -132,6 +132,11 @@ def describe(jobs: Sequence[Planned], cores: Sequence[int], costs: Costs) -> str
     lines.append(f"{'all':<28}{len(jobs):>6}{_time(total):>12}")
     lines.append(f"\nThe longest chain of jobs takes {_time(chain)}.")
     lines += [f"On {number} cores: {_time(replay(jobs, number))}." for number in cores]
+    unknown = {f"{cost.rule} {cost.of}".strip() for job in jobs if (cost := costs.of(job)) and not cost.seconds}
+    if unknown:
+        lines.append(
+            f"Not known, and taken as nothing: {', '.join(sorted(unknown))}; the default study has no such job."
+        )
     for name in costs.config["models"]:
         row = costs.models[name]
         what = "in a wheel" if row.source == "wheel" else f"about {4 * row.n_params / 1000:.1f} GB"
