@@ -73,7 +73,7 @@ def test_the_projects_table_names_the_default_model() -> None:
     ("old", "new", "complaint"),
     [
         ("\tn_layers\t", "\tlayers\t", "missing or unknown: layers, n_layers"),
-        ("\t30\t6000", "\tthirty\t6000", "row of 'smollm2-135m': n_layers: 'thirty' should be a valid integer"),
+        ("\t30\t9\t", "\tthirty\t9\t", "row of 'smollm2-135m': n_layers: 'thirty' should be a valid integer"),
         ("\tgrouped\t30", "\tgroup\t30", "kv: 'group' is none of grouped, per_head, did you mean 'grouped'"),
         ("\twheel\t", "\tftp\t", "source: 'ftp' is none of"),
         ("\tllama\t", "\tlama\t", "family: 'lama' is none of .*, did you mean 'llama'"),

@@ -81,10 +81,10 @@ class Costs:
 def part_of(total: float, most: int, part: int) -> float:
     """How many things a job has of `total` that are dealt out `most` to a job.
 
-    >>> part_of(12, 5, 0), part_of(12, 5, 2)
-    (5, 2)
+    >>> part_of(12.0, 5, 0), part_of(12.0, 5, 2)
+    (5.0, 2.0)
     """
-    return max(0, min(most, total - most * part))
+    return float(max(0, min(most, total - most * part)))
 
 
 def _number(config: Mapping[str, Any], place: str) -> float:
@@ -127,8 +127,8 @@ def describe(jobs: Sequence[Planned], cores: Sequence[int], costs: Costs) -> str
     for stage, own in stages.items():
         most = max((job.mem_mb for job in own), default=0)
         memory = f"{most / 1000:.0f} GB" if most else ""
-        lines.append(f"{stage:<28}{len(own):>6}{_time(sum(job.seconds for job in own)):>12}{memory:>10}")
-    total, chain = sum(job.seconds for job in jobs), max(behind(jobs, needs_of(jobs)))
+        lines.append(f"{stage:<28}{len(own):>6}{_time(_seconds(own)):>12}{memory:>10}")
+    total, chain = _seconds(jobs), max(behind(jobs, needs_of(jobs)))
     lines.append(f"{'all':<28}{len(jobs):>6}{_time(total):>12}")
     lines.append(f"\nThe longest chain of jobs takes {_time(chain)}.")
     lines += [f"On {number} cores: {_time(replay(jobs, number))}." for number in cores]
@@ -144,10 +144,14 @@ def describe(jobs: Sequence[Planned], cores: Sequence[int], costs: Costs) -> str
     return "\n".join(lines)
 
 
+def _seconds(jobs: Sequence[Planned]) -> float:
+    return sum((job.seconds for job in jobs), 0.0)
+
+
 def _time(seconds: float) -> str:
     """A span of time in the unit that suits it.
 
-    >>> _time(30), _time(600), _time(36000)
+    >>> _time(30.0), _time(600.0), _time(36000.0)
     ('30 s', '10 min', '10.0 h')
     """
     if seconds < 120:
@@ -182,9 +186,9 @@ def check(jobs: Sequence[Planned], costs: Costs) -> str:
     done = [job for job in jobs if job.measured]
     for rule in dict.fromkeys(job.rule for job in done):
         own = [job for job in done if job.rule == rule]
-        taken, expected = sum(job.seconds for job in own), sum(map(costs.seconds, own))
+        taken, expected = _seconds(own), sum(map(costs.seconds, own), 0.0)
         lines.append(f"{rule:<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}")
-    taken, expected = sum(job.seconds for job in done), sum(map(costs.seconds, done))
+    taken, expected = _seconds(done), sum(map(costs.seconds, done), 0.0)
     return "\n".join([*lines, f"{'all':<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}"])
 
 
