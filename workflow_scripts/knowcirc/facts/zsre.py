@@ -37,7 +37,7 @@ def choose_questions(cases: list[dict[str, Any]], n: int) -> list[Record]:
     Raises:
         ValueError: if the file holds fewer.
     """
-    records = []
+    records: list[Record] = []
     for number, case in enumerate(cases):
         if len(records) == n:
             break
