@@ -63,6 +63,11 @@ unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
 workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns
 	$(PYTEST) --dist loadfile tests/workflow
 
+# Needs root and Debian's slurmctld, slurmd and slurm-client; apart from `test`, whose machines may lack both.
+.PHONY: test-slurm
+test-slurm: $(STAMP) ## a part of the small study on a throw-away Slurm cluster of this machine
+	$(BIN)/pytest tests/slurm
+
 .PHONY: check
 check: $(STAMP) ## check the small study's results
 	$(BIN)/knowcirc check results-test
