@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
+from knowcirc.job import release_pages
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 from knowcirc.tracing.noise import check_fit, embedding_deviation, noise_like_embeddings, unit_noise
@@ -105,7 +106,7 @@ def trace_fact(model: LanguageModel, prompt: Prompt, settings: TraceSettings, *,
     """The indirect effect of every site on the probability of `prompt.answer[0]`, averaged over the draws.
 
     The noise is drawn by numpy's `RandomState(settings.seed)`, of shape draws x corrupted tokens x d_model, anew for
-    each fact (as ROME's code does). `memory` bounds the bytes that a pass takes; the default is 256 MiB on a CPU and
+    each fact (as ROME's code does). `memory` bounds the bytes that a pass takes; the default is 128 MiB on a CPU and
     a quarter of what is free on a GPU. It changes the effects by rounding alone.
 
     Raises:
@@ -124,6 +125,7 @@ def trace_fact(model: LanguageModel, prompt: Prompt, settings: TraceSettings, *,
         p_corrupted.append(corrupted.p)
         for position, here in sites.items():
             p_restored[position].append(restore(network, clean, corrupted, here, position, answer, budget))
+            release_pages()  # positions have passes of ever new sizes
     base = float(torch.cat(p_corrupted).mean())
     effects = {kind: _unrun(prompt, kind, settings, network.shape.n_layers) for kind in settings.kinds}
     for position, here in sites.items():
