@@ -223,8 +223,7 @@ def priority_of_discovery(wildcards) -> int:
     """Above others the circuits that demonstrations wait for, whose own searches are long."""
     first = config["circuits"]["methods"][0]
     return int(
-        wildcards.method == first
-        and wildcards.relation in config["icl"]["relations"]
+        wildcards.method == first and wildcards.relation in config["icl"]["relations"]
     )
 
 
