@@ -92,11 +92,11 @@ format: $(STAMP) ## format the code and the rules
 	$(BIN)/ruff check --fix .
 	$(BIN)/snakefmt Snakefile rules
 
-# The papers' models with few layers and drawn weights, in a copy of the project; neither weights nor the network are needed.
 .PHONY: plan
 plan: $(STAMP) ## what the study will take: make plan PLAN_ARGS="--configfile config/full.yaml --cores 2 8"
 	$(BIN)/python -m knowcirc.plan $(PLAN_ARGS)
 
+# The papers' models with few layers and drawn weights, in a copy of the project; neither weights nor the network are needed.
 .PHONY: stand-ins
 stand-ins: $(STAMP) ## the papers' study with few of everything on stand-ins of their models: .stand-ins/results/report.html
 	$(BIN)/python tests/stand_ins/project.py .stand-ins

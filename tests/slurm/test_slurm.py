@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from copies import copy_workflow
 from slurm.cluster import cluster, lacking
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
 TABLES = ("known_facts", "causal_effects")
 TARGETS = [f"results-micro/smollm2-135m/tables/{name}.csv" for name in TABLES]
 FILES = ["--configfile", "config/test.yaml", "micro.yaml"]
@@ -25,13 +25,7 @@ def project(folder: Path) -> Path:
     held = ROOT / "results-test/models/smollm2-135m"
     if not (held / "provenance.json").is_file():
         pytest.skip("the small study's model is not there (make quick)")
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, folder / name)
+    copy_workflow(folder)
     shutil.copy2(Path(__file__).with_name("micro.yaml"), folder)
     shutil.copytree(held, folder / "results-micro/models/smollm2-135m")
     return folder

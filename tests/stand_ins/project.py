@@ -7,7 +7,6 @@ Its tables of models, editors and data sets name the stand-ins, layers that they
 """
 
 import csv
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +15,10 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from copies import copy_workflow
 from stand_ins.models import STAND_INS, save
 from stand_ins.texts import learned, relations, write_mirror
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
 FACTS = 24  # of a relation, at most
 LEAST = 0.95  # of the facts, whose answer must rank first
 Row = dict[str, str]
@@ -39,13 +37,7 @@ def make(folder: Path, models: Sequence[str]) -> None:
         ValueError: if a stand-in knows too few of its facts.
     """
     folder = folder.resolve()
-    for name in PARTS:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    copy_workflow(folder)
     facts = relations(FACTS)
     write_mirror(folder / "mirror", facts)
     study = yaml.safe_load(Path(__file__).with_name("study.yaml").read_text("utf-8"))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from copies import copy_workflow
+
 ROOT = Path(__file__).resolve().parents[2]
 FASTER = "editing: { ft-m: { learning_rate: 0.001 } }"
-PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
 
 
 def snakemake(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -38,12 +39,7 @@ def planned(done: subprocess.CompletedProcess[str]) -> set[str]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A copy of the workflow without any results."""
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, tmp_path / name)
+    copy_workflow(tmp_path)
     return tmp_path
 
 
