@@ -99,6 +99,7 @@ PARTS = {
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
+    KNOWCIRC_JOBS_PER_GPU=str(config["jobs_per_gpu"]),
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
@@ -577,7 +578,7 @@ def dataset_params(wildcards) -> dict[str, str]:
 
 def report_config(wildcards) -> dict[str, object]:
     """The settings that the report prints: all but where and how it was run; those of editors as each model has them."""
-    apart = ("device", "mirror", "offline", "outdir")
+    apart = ("device", "jobs_per_gpu", "mirror", "offline", "outdir")
     found = {key: value for key, value in config.items() if key not in apart}
     editors = {
         editor: {model: settings_of_model(editor, model) for model in config["models"]}

@@ -16,6 +16,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import NoReturn
 
+from knowcirc.job import message_of
+
 log = logging.getLogger("knowcirc")
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -120,6 +122,10 @@ def main(argv: list[str] | None = None) -> int:
         return int(end.code or 0)
     except (ValueError, OSError) as error:
         return complain(error)
+    except RuntimeError as error:
+        if message := message_of(error):
+            return complain(ValueError(message))
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("knowcirc: interrupted; nothing was left half-written\n")
         return INTERRUPTED

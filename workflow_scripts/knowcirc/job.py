@@ -38,8 +38,8 @@ class Job(Protocol):
 def run(main: Callable[[Job], None], job: Any) -> None:
     """Run a script's `main`; its log ends with the error if there is one.
 
-    A user's mistake (ValueError) leaves as one line, its traceback in a file beside the log; anything else leaves
-    with its traceback in the log.
+    A user's mistake (ValueError) leaves as one line, as does a GPU's lack of memory, with the traceback in a file
+    beside the log; anything else leaves with its traceback in the log.
     """
     path = Path(str(job.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +55,21 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         keep_pages()
         with threads(job.threads):
             main(job)
-    except ValueError as error:
-        log.error("%s", error)
+    except BaseException as error:
+        if not (mistake := message_of(error)):
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(traceback.format_exc())
+            raise
+        log.error("%s", mistake)
         path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
         raise SystemExit(1) from None
-    except BaseException:
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(traceback.format_exc())
-        raise
+
+
+def message_of(error: BaseException) -> str:
+    """What a user reads of a mistake in one line, or of a GPU whose memory was too small; "" for all else."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        return "the GPU's memory is too small for this; use device cpu, a larger GPU, or fewer prompts"
+    return str(error) if isinstance(error, ValueError) else ""
 
 
 def keep_pages() -> None:

@@ -23,6 +23,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.memory import in_parts
 from knowcirc.models.token_tree import TokenTree, groups, grow
 
 BATCH = 20
@@ -66,15 +67,19 @@ class AlignedMeans:
         shape = (graph.n_src, n_classes, model.transformer.shape.d_model)
         sums = torch.zeros(shape, dtype=torch.float64, device=model.device)
         counts = torch.zeros(n_classes, device=model.device)
-        for group in groups([prompt.ids for prompt in prompts], BATCH):
+
+        def averaged(group: list[int]) -> tuple[Tensor, Tensor]:
             tree = grow([prompts[i].ids for i in group], device=model.device)
             weights = torch.zeros(n_classes, len(tree), device=model.device)
             for i, path in zip(group, tree.paths.tolist(), strict=True):
                 for kind, node in zip(classes[i], path, strict=False):  # paths are filled up behind a prompt's end
                     weights[kind, node] += 1
             outputs = record(model.transformer, graph, tree).outputs[:, 0]
-            sums += weights.to(outputs) @ outputs
-            counts += weights.sum(1)
+            return weights.to(outputs) @ outputs, weights.sum(1)
+
+        for _, (outputs, passed) in in_parts(groups([prompt.ids for prompt in prompts], BATCH), averaged):
+            sums += outputs
+            counts += passed
         return cls((sums / counts[:, None]).to(outputs.dtype), n_before)
 
     def beside(self, prompt: Prompt) -> list[int]:

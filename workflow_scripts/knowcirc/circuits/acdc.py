@@ -16,6 +16,7 @@ Every decision is that of the one-by-one search. Sources: Conmy et al. 2023, arX
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
 from knowcirc.circuits.state import CircuitState, Rows
+from knowcirc.models.memory import halved
 from knowcirc.models.transformer import Transformer
 
 MARGIN = 1e-5
@@ -180,7 +182,7 @@ class AcdcRun:
         """Decide all edges into a layer (n_layers: into the final residual stream)."""
         graph, state = self.graph, self.state
         self.metric = state.refresh(layer)
-        self.width = self.first_width  # so that a search taken up again makes the same batches
+        self.width = min(self.first_width, self.widest)  # so that a search taken up again makes the same batches
         if layer == graph.n_layers:
             self._test(layer, self._edges_into([graph.final]))
         else:
@@ -223,9 +225,11 @@ class AcdcRun:
         kept = [False] * len(items)  # guesses: most edges go
         done, alone = 0, False
         while done < len(items):
-            width = 1 if alone else self.width
+            asked = 1 if alone else min(self.width, len(items) - done)
+            width, rows = halved(partial(self._propagate, layer, items, kept, done), asked)
+            if width < asked:  # more do not fit in memory
+                self.width = self.widest = width
             batch, guess = items[done : done + width], kept[done : done + width]
-            rows = self.state.propagate(layer, self._deltas(batch, guess), len(batch))
             metrics = rows.metric.tolist()
             self.search.passes += 1
             self.search.rows += len(batch)
@@ -234,6 +238,13 @@ class AcdcRun:
             self._adapt(decided, len(batch))
             done += decided
             self._tell()
+
+    def _propagate(
+        self, layer: int, items: list[tuple[int, int]], kept: list[bool], done: int, width: int
+    ) -> tuple[int, Rows]:
+        """What a batch of the next `width` items leads to, and how many they are."""
+        batch = slice(done, done + width)
+        return width, self.state.propagate(layer, self._deltas(items[batch], kept[batch]), width)
 
     def _decide(
         self, batch: list[tuple[int, int]], guess: list[bool], metrics: list[float], rows: Rows
@@ -285,7 +296,7 @@ class AcdcRun:
         if decided == width == self.width:
             self.width = min(2 * self.width, self.widest)
         elif decided < width:
-            self.width = max(self.narrowest, min(self.width, decided + self.narrowest))
+            self.width = min(self.widest, max(self.narrowest, min(self.width, decided + self.narrowest)))
 
     def _deltas(self, batch: list[tuple[int, int]], guess: list[bool]) -> dict[int, Float[Tensor, "row _ d"]]:
         """Changes of the receivers' inputs: in row j edge j is gone, and those before it that are guessed to go."""

@@ -16,6 +16,7 @@ from knowcirc.circuits.methods import METHODS, RANDOM, Attribution
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.memory import in_parts
 from knowcirc.models.token_tree import groups, grow
 
 BATCH = 8
@@ -130,7 +131,8 @@ def attribute(
     chosen = [i for i, one in enumerate(read) if one == (metric, ablation)]
     rows = [prompts[i].ids for i in chosen]
     others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
-    for group in groups(rows, BATCH, beside=others):
+
+    def scored(group: list[int]) -> Scores:
         places = [chosen[k] for k in group]
         answers = torch.tensor([prompts[i].answer[0] for i in places], device=model.device)
         wrong = None
@@ -141,7 +143,10 @@ def attribute(
         tree = grow([rows[k] for k in group], beside=beside, device=model.device)
         corrupted = None if beside is None else tree.with_tokens(beside)
         targets = Targets(answers, wrong, metric)
-        total += score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
+        return score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
+
+    for _, scores in in_parts(groups(rows, BATCH, beside=others), scored):
+        total += scores
     return total / len(chosen)
 
 

@@ -37,6 +37,7 @@ from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.memory import in_parts
 from knowcirc.models.token_tree import grouped_logits, groups, grow, next_logits
 from knowcirc.seeding import derive
 
@@ -81,12 +82,16 @@ def circuit_logits(
     rows = [prompt.ids for prompt in prompts]
     beside = None if absent is None else [absent.beside(prompt) for prompt in prompts]
     found = model.transformer.embedding.new_empty(len(circuits), len(prompts), model.transformer.shape.d_vocab)
-    for group in groups(rows, BATCH, beside=beside):
+
+    def run(group: list[int]) -> None:
         apart = None if beside is None else [beside[i] for i in group]
         tree = grow([rows[i] for i in group], beside=apart, device=model.device)
         ablated = None if absent is None else absent.at(tree, [prompts[i] for i in group])
         for number, edges in enumerate(circuits):
             found[number, group] = run_circuit(model.transformer, graph, edges, tree, ablated=ablated)
+
+    for _ in in_parts(groups(rows, BATCH, beside=beside), run):
+        pass
     return found
 
 
@@ -190,7 +195,8 @@ def patched_measures(
     whole, empty = np.empty(len(pairs)), np.empty(len(pairs))
     ranks = np.empty((len(circuits), len(pairs)), dtype=int)
     rows, partners = ([prompts[pair[side]].ids for pair in pairs] for side in (0, 1))
-    for group in groups(rows, PATCHED_BATCH, beside=partners):
+
+    def measure(group: list[int]) -> None:
         firsts, seconds = ([prompts[pairs[k][side]] for k in group] for side in (0, 1))
         clean = grow([rows[k] for k in group], beside=[partners[k] for k in group], device=model.device)
         other = clean.with_tokens([partners[k] for k in group])
@@ -207,6 +213,9 @@ def patched_measures(
             logits = run_circuit(model.transformer, graph, circuits[same[0]], clean, ablated=absent)
             values[np.ix_(same, group)] = -targets.loss(logits).cpu().numpy()
             ranks[np.ix_(same, group)] = token_ranks(logits, answers, firsts[0].text).cpu().numpy()
+
+    for _ in in_parts(groups(rows, PATCHED_BATCH, beside=partners), measure):
+        pass
     return Patched(values, whole, empty, ranks)
 
 

@@ -24,11 +24,12 @@ from torch import Tensor
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.patched import Outputs
 from knowcirc.models.layers import rotate
+from knowcirc.models.memory import halved, room
 from knowcirc.models.token_tree import TokenTree
 from knowcirc.models.transformer import Transformer
 
 SPAN = 8  # layers whose changes are summed by one product
-MOST = 400_000_000  # numbers that changed circuits hold at once: 1.6 GB in float32
+CPU_MEMORY = 1_600_000_000  # bytes that changed circuits hold at once on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +176,14 @@ class MaskedModel:
         for place, row in enumerate(order):
             circuits[place, changes[row].src, changes[row].dst] = changes[row].present
         starts.sort()
-        most = max(1, MOST // (graph.n_src * len(part.nodes) * self.embedded.shape[-1]))
-        some = (slice(first, first + most) for first in range(0, len(changes), most))
-        ends = torch.cat([self._measure(run, circuits[rows], starts[rows], part) for rows in some], 1)
+        each = graph.n_src * len(part.nodes) * self.embedded.shape[-1] * self.embedded.element_size()
+        most = max(1, room(self.embedded.device, CPU_MEMORY) // each)
+
+        def measured(most: int) -> Tensor:
+            some = (slice(first, first + most) for first in range(0, len(changes), most))
+            return torch.cat([self._measure(run, circuits[rows], starts[rows], part) for rows in some], 1)
+
+        ends = halved(measured, min(most, len(changes)))
         weights = torch.from_numpy(circuits[:, :, graph.final]).to(ends)
         final = torch.einsum("rs,srpd->rpd", weights, ends) + self._constant(2 * graph.n_layers, part, part.ends)
         logits = self.model.unembed(final)

@@ -354,6 +354,9 @@ class Study(Section):
     device: Annotated[str, Field(pattern="^(auto|cpu|cuda(:[0-9]+)?)$")] = setting(
         "auto", "auto, cpu or cuda; results do not depend on it beyond rounding"
     )
+    jobs_per_gpu: Count = setting(
+        1, "jobs that share a GPU; with more, also let as many run: `--resources gpu=N` (GPUs x jobs_per_gpu)"
+    )
     mirror: str | None = setting(
         None,
         "a folder laid out as the upstream data, used instead of the network (models that it lacks are downloaded)",

@@ -22,6 +22,7 @@ from knowcirc.cache import cache_folder
 from knowcirc.models import folding
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
+from knowcirc.models.gpu import lease
 from knowcirc.models.packing import packed, with_blocks
 from knowcirc.models.tokens import read_tokenizer
 from knowcirc.models.transformer import Shape, Transformer
@@ -78,16 +79,16 @@ class LanguageModel:
 def choose_device(name: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes what KNOWCIRC_DEVICE says, then a GPU if any.
 
+    A GPU is this process's until it ends; while others hold all that will do, this waits (`gpu.py`).
+
     Raises:
         ValueError: if a GPU is asked for and none is visible, or the name is unknown.
     """
     if name == "auto" and (name := os.environ.get("KNOWCIRC_DEVICE", "auto")) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not name.startswith("cuda"):
         raise ValueError(f"device {name!r} is none of auto, cpu, cuda, cuda:N")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} asked for, but no GPU is visible; use --device cpu")
-    return torch.device(name)
+    return torch.device(name) if name == "cpu" else lease(name)
 
 
 def load(

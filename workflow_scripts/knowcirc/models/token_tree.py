@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from knowcirc.models.layers import attention_pattern, rotate
+from knowcirc.models.memory import in_parts
 from knowcirc.models.transformer import Transformer
 
 SHARING = 4  # prompts in a tree, as many times as a batch of the same memory has rows: their logits take memory, too
@@ -182,8 +183,11 @@ def grouped_logits(
 
     `most` is as for `groups`.
     """
-    for group in groups(prompts, most):
-        yield group, next_logits(model, grow([prompts[i] for i in group], device=model.device))
+
+    def run(group: list[int]) -> Float[Tensor, "prompt vocab"]:
+        return next_logits(model, grow([prompts[i] for i in group], device=model.device))
+
+    yield from in_parts(groups(prompts, most), run)
 
 
 def grow(

@@ -27,13 +27,15 @@ from torch import Tensor
 from knowcirc.facts.prompts import Prompt
 from knowcirc.job import release_pages
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.memory import halved, room
 from knowcirc.models.transformer import Transformer
 from knowcirc.tracing.noise import check_fit, embedding_deviation, noise_like_embeddings, unit_noise
-from knowcirc.tracing.restored import CPU_MEMORY, Site, parts_of_draws, restore, run
+from knowcirc.tracing.restored import Site, parts_of_draws, restore, run
 from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, FITTED, KINDS, SEVERED, Distribution, Kind
 
 __all__ = ["KINDS", "SEVERED", "Kind", "Trace", "TraceSettings", "embedding_deviation", "tabulate", "trace_fact"]
 Positions = Literal["all", "subject_last"]
+LEAST = 2**20  # bytes: passes of one site and one draw take more, so that less changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,20 @@ def trace_fact(model: LanguageModel, prompt: Prompt, settings: TraceSettings, *,
 
     The noise is drawn by numpy's `RandomState(settings.seed)`, of shape draws x corrupted tokens x d_model, anew for
     each fact (as ROME's code does). `memory` bounds the bytes that a pass takes; the default is 128 MiB on a CPU and
-    a quarter of what is free on a GPU. It changes the effects by rounding alone.
+    a quarter of what is free on a GPU, less where that runs out. It changes the effects by rounding alone.
 
     Raises:
         ValueError: if the prompt has no subject, or not `extra` tokens after it.
     """
+    corrupted_span(prompt, settings.extra)
+    given = room(model.device) if memory is None else memory
+    return halved(lambda budget: _trace_within(budget, model, prompt, settings), given, least=min(given, LEAST))
+
+
+def _trace_within(budget: int, model: LanguageModel, prompt: Prompt, settings: TraceSettings) -> Trace:
+    """`trace_fact` in passes that take up to `budget` bytes each."""
     network, answer = model.transformer, prompt.answer[0]
     first, end = corrupted_span(prompt, settings.extra)
-    budget = _memory(model.device) if memory is None else memory
     embedded = network.embed(model.batch([prompt.ids]))
     clean = run(network, embedded, answer)
     rows = corrupt(network, embedded, (first, end), settings)
@@ -152,10 +160,6 @@ def _unrun(prompt: Prompt, kind: Kind, settings: TraceSettings, n_layers: int) -
     """Effects before any run: zero, or NaN for a kind that is run at one position alone."""
     everywhere = settings.severed_at == "all" or kind not in SEVERED
     return np.full((n_layers, len(prompt.ids)), 0.0 if everywhere else np.nan)
-
-
-def _memory(device: torch.device) -> int:
-    return int(torch.cuda.mem_get_info(device)[0]) // 4 if device.type == "cuda" else CPU_MEMORY
 
 
 def corrupt(

@@ -17,9 +17,6 @@ from torch import Tensor
 from knowcirc.models.transformer import HookPoint, KeyValue, Transformer
 from knowcirc.tracing.settings import Kind
 
-CPU_MEMORY = 128 * 2**20
-"""Bytes that one pass may take on a CPU; more makes it no faster, and the C library keeps several times as much."""
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -30,9 +30,10 @@ from torch import Tensor
 
 from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
+from knowcirc.models.memory import CPU_MEMORY
 from knowcirc.models.transformer import Transformer
 from knowcirc.tracing.causal import TraceSettings, corrupt, corrupted_span
-from knowcirc.tracing.restored import CPU_MEMORY, Run, probability, run
+from knowcirc.tracing.restored import Run, probability, run
 from knowcirc.tracing.settings import BASELINES, Activation, Baseline
 
 
