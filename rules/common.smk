@@ -181,6 +181,12 @@ def model_row(wildcards) -> dict[str, object]:
     return {key: getattr(row, key) for key in FetchRow.model_fields}
 
 
+def half_precision(wildcards) -> str | None:
+    """The model's dtype where it is one of half precision, which is compared with float32 once; None otherwise."""
+    dtype = MODELS[wildcards.model].dtype
+    return dtype if dtype in ("float16", "bfloat16") else None
+
+
 def relations_of_method(method: str) -> list[str]:
     """The relations whose circuits a method finds: all, or those of `comparison` alone."""
     everywhere = method in config["circuits"]["methods"]

@@ -11,6 +11,7 @@ rule fetch_model:
         mem_mb=model_mb,
     params:
         row=model_row,
+        half=half_precision,
         code=code_digest("fetch_model"),
     script:
         "../workflow_scripts/fetch_model.py"

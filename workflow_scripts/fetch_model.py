@@ -10,7 +10,7 @@ from knowcirc.models.table import FetchRow
 
 def main(job: Job) -> None:
     """Fill the model's folder; its provenance.json comes last."""
-    fetch(FetchRow(**job.params.row), Path(job.output.provenance).parent, **reach())
+    fetch(FetchRow(**job.params.row), Path(job.output.provenance).parent, half=job.params.half, **reach())
 
 
 if __name__ == "__main__":

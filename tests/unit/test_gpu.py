@@ -1,5 +1,6 @@
 """GPUs are leased, and passes shrink where memory runs out. No GPU is needed: what torch says of them is made up."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from knowcirc.circuits import discovery, evaluation
 from knowcirc.circuits.acdc import Criterion, acdc
@@ -21,10 +23,13 @@ from knowcirc.circuits.metrics import make_task
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.state import CircuitState
 from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.files import read_json
 from knowcirc.job import message_of
-from knowcirc.models import gpu, memory
+from knowcirc.models import checking, gpu, memory
+from knowcirc.models.fetching import fetch
 from knowcirc.models.loading import LanguageModel, choose_device
 from knowcirc.models.memory import halved, in_parts
+from knowcirc.models.table import FetchRow
 from knowcirc.tracing import causal
 from knowcirc.tracing.causal import TraceSettings, trace_fact
 
@@ -250,3 +255,35 @@ def test_a_lack_of_memory_is_told_in_one_line() -> None:
     )
     assert message_of(ValueError("which")) == "which"
     assert message_of(RuntimeError("ours")) == ""
+
+
+# -- half precision ------------------------------------------------------------------------------------------------
+
+
+def half_row(folder: Path) -> FetchRow:
+    given = {"revision": "main", "sha256": "", "bos": "tokenizer", "n_layers": 3, "licence": "MIT"}
+    return FetchRow(model="tiny", family="gpt2", source="local", location=str(folder), **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_held_to_float32_and_what_was_found_is_kept(
+    folders: dict[str, Path], tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "AGREEING", 0.8)  # drawn weights make all tokens about equally likely
+    fetch(half_row(folders["gpt2"]), tmp_path / "out", half=dtype, mirror=None, offline=True)
+    found = read_json(tmp_path / "out/provenance.json")[dtype]
+    assert 0.8 <= found["same_first_token"] <= 1
+    assert 0 < found["mean_kl"] < (1e-4 if dtype == "float16" else 1e-2)
+    fetch(half_row(folders["gpt2"]), tmp_path / "plain", mirror=None, offline=True)
+    assert dtype not in read_json(tmp_path / "plain/provenance.json")
+
+
+def test_a_model_that_overflows_in_half_precision_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    wild = tmp_path / "wild"
+    shutil.copytree(folders["gpt2"], wild)
+    weights = load_file(wild / "model.safetensors")
+    weights["transformer.wte.weight"] *= 1e5
+    save_file(weights, wild / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"in float16 says the same token first .* set its dtype to float32"):
+        fetch(half_row(wild), tmp_path / "out", half="float16", mirror=None, offline=True)
+    assert not (tmp_path / "out/provenance.json").exists()

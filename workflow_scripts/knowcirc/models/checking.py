@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from knowcirc.files import atomic
-from knowcirc.models.loading import check_stamp
+from knowcirc.models.loading import check_stamp, load
 from knowcirc.models.transformer import Transformer
 
 LENGTH = 12  # tokens of the input that the forward passes are compared on
@@ -22,6 +24,19 @@ TEXTS = (
     "Zürich, 中国 and naïve: don't",
     "print('a')\t#",
 )
+FACTS = (
+    "The official language of France is French, and the capital of Japan is Tokyo.",
+    "Water is made of hydrogen and oxygen; at sea level it boils at 100 degrees.",
+    "William Shakespeare wrote Hamlet. Leo Tolstoy wrote War and Peace.",
+    "The company Microsoft was founded by Bill Gates and has its head office in Redmond.",
+    "A lion is an animal, an oak is a tree, and the opposite of hot is cold.",
+    "The first president of the United States was George Washington.",
+    "In 1969 two men walked on the moon, and the whole world watched it.",
+    "The past tense of go is went, and the plural of mouse is mice.",
+)
+"""Texts whose next tokens float32 and half precision are compared on, at every position."""
+AGREEING, APART = 0.95, 0.01
+"""What half precision must reach there: the share of equal first tokens, and the mean KL divergence in nats."""
 log = logging.getLogger(__name__)
 
 
@@ -71,6 +86,37 @@ def check_view(network: PreTrainedModel, view: Transformer) -> None:
             f"departs from the model's own by {apart:.2g} of its largest logit; the family needs an adapter that "
             "computes all that this model does"
         )
+
+
+@torch.no_grad()
+def check_half(folder: Path, dtype: str) -> dict[str, float]:
+    """How near a saved model in half precision comes to itself in float32, on the texts of `FACTS`.
+
+    Gives `same_first_token` (share of positions) and `mean_kl` (from float32, nats).
+
+    Raises:
+        ValueError: if it does not come near enough for ranks of answers to be trusted, or the folder has no tokenizer.
+    """
+    exact, half = (load(folder, device="cpu", dtype=name) for name in ("float32", dtype))
+    same, apart = [], []
+    for text in FACTS:
+        ids = exact.batch([tuple(exact.text.encode(text).ids)])
+        expected, found = (_log_probabilities(model.transformer, ids) for model in (exact, half))
+        same.append(expected.argmax(-1) == found.argmax(-1))
+        apart.append((expected.exp() * (expected - found)).sum(-1))
+    agreeing, distance = float(torch.cat(same).double().mean()), float(torch.cat(apart).mean())
+    if not (agreeing >= AGREEING and distance <= APART):
+        raise ValueError(
+            f"{folder.name} in {dtype} says the same token first as in float32 at {agreeing:.0%} of positions, "
+            f"{distance:.2g} nats apart ({AGREEING:.0%} and {APART} are asked); set its dtype to float32 in models.tsv"
+        )
+    return {"same_first_token": agreeing, "mean_kl": distance}
+
+
+def _log_probabilities(model: Transformer, ids: Int[Tensor, "one pos"]) -> Float[Tensor, "pos vocab"]:
+    """Log-probabilities of the token behind every position, in double precision."""
+    *_, final = model.stream(ids)
+    return model.unembed(final)[0].double().log_softmax(-1)
 
 
 def compare_tokens(folder: Path, tokenizer: Tokenizer) -> None:

