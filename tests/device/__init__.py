@@ -1,0 +1,1 @@
+"""What a machine with a GPU shows: CPU and GPU agree, what things take there, and how much memory."""
