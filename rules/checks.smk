@@ -44,6 +44,10 @@ rule build_report:
             "<results>/models/{model}/provenance.json", model=config["models"]
         ),
         captions=captions_of_study,
+        page=[
+            f"workflow_scripts/knowcirc/report/page.{end}"
+            for end in ("html", "css", "js")
+        ],
     output:
         report="<results>/report.html",
     log:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from knowcirc.files import atomic, read_json
 from knowcirc.job import Job, run
-from knowcirc.report import build
+from knowcirc.report.page import build
 
 
 def main(job: Job) -> None:

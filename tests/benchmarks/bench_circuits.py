@@ -1,12 +1,11 @@
 """Circuit search, causal tracing and editing beside what else does their work, measured in one process.
 
-    python tests/benchmarks/bench_circuits.py results-test/models/smollm2-135m [--quick] [--no-peers]
+    python tests/benchmarks/bench_circuits.py results-test/models/smollm2-135m [--quick] [--sections NAME ...]
 
 | section | what |
 |---|---|
 | starting | a command from the shell to its answer, and imports |
-| tests | seconds per test: plain forward passes, the one-by-one reference, the engine |
-| search | the engine on the whole graph, and what testing one by one would take |
+| search | the engine on the whole graph; a test beside plain forward passes and the one-by-one reference |
 | attribution | EAP and EAP-IG on 1 and on 10 prompts |
 | sharing | prompts with a common beginning: exact search on 10 and on 1, attribution and circuits shared and apart |
 | standing | the search for a circuit that stands alone: first scores, steps |
@@ -70,66 +69,74 @@ class _EnoughError(Exception):
 
 
 def main() -> None:
-    """Measure all sections, write them to standard output and to a JSON file."""
+    """Measure all sections, or some, and write what is found after each: tables, a JSON file, and the page."""
     args = parse_arguments()
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
-    rounds = 5 if args.quick else 30
     stages = {"imports": memory()}
-    about = machine()
-    say("; ".join(f"{key} {value}" for key, value in about.items()) + "\n")
-    starting = measure_starting(args.model, 1 if args.quick else 5)
+    results: dict[str, object] = {"model": args.model.name, "quick": args.quick, "machine": machine()}
+    say("; ".join(f"{key} {value}" for key, value in machine().items()) + "\n")
     model = load(args.model, device="cpu")
     stages["model loaded"] = memory()
     fast, packing = pack(model.transformer)
     stages["weights packed"] = memory()
+    for name, measured in sections_of(args, model, fast, packing).items():
+        if args.sections and name not in args.sections:
+            continue
+        results[name] = measured()
+        stages[name] = memory()
+        write_json(args.out, results | {"memory": stages})
+        if args.page is not None:
+            args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
+    show_memory(stages)
+    if args.page is not None:
+        args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
+    say(f"written to {args.out}")
 
+
+def sections_of(
+    args: argparse.Namespace, model: LanguageModel, fast: Transformer, packing: float
+) -> dict[str, Callable[[], object]]:
+    """What each section measures, in the order in which they are."""
+    quick, rounds = args.quick, 1 if args.quick else 3
     graph = Graph.of(model.transformer.shape, "grouped")
+    first = max(0, graph.n_layers - 3) if quick else 0
+    top = max(first, 3 * graph.n_layers // 4)  # ten prompts take hours on the whole graph
+    prompts, partners = prompt_pairs(model, 10)
+    quick_model = replace(model, transformer=fast)
+    tests, many = (20, 5) if quick else (300, 30)
+    sections: dict[str, Callable[[], object]] = {
+        "starting": lambda: measure_starting(args.model, 1 if quick else 5),
+        "search": lambda: measure_search(model, fast, graph, packing, first, many),
+        "attribution": lambda: measure_attribution(quick_model, graph, prompts, partners, rounds=rounds),
+        "sharing": lambda: measure_sharing(fast, graph, prompts, partners, first=top, rounds=rounds),
+        "standing": lambda: measure_standing(model, graph, prompts, quick=quick),
+        "processes": lambda: measure_processes(args.model, prompts, rounds),
+        "growth": lambda: measure_growth(quick=quick, rounds=rounds),
+        "tracing": lambda: measure_tracing(model, sites=10 if quick else 60, rounds=rounds, quick=quick),
+        "editing": lambda: measure_editing(model, quick_model, quick=quick),
+        "peers": lambda: measure_peers(Setting(model, prompts[0], partners[0], first, tests, many)),
+    }
+    if not args.peers:
+        del sections["peers"]
+    return sections
+
+
+def measure_search(
+    model: LanguageModel, fast: Transformer, graph: Graph, packing: float, first: int, rounds: int
+) -> dict[str, object]:
+    """A test of the search beside plain passes, before and after the search, and the search."""
     prompt = tokenise(model.text, TEXT, ANSWER)
     task = make_task("nll", [prompt.ids], [prompt.answer[0]])
-    first = max(0, graph.n_layers - 3) if args.quick else 0
     calls = forward_calls(model, fast, graph, task)
     before = side_by_side(calls, rounds)
     search, seconds = run_engine(fast, graph, task, first)
     after = side_by_side(calls, rounds)
     timings = {name: Timing.of([*before[name], *after[name]]) for name in calls}
-    results = {
-        "model": args.model.name,
-        "quick": args.quick,
-        "machine": about,
-        "starting": starting,
+    return {
         "tests": show_tests(timings, seconds / len(search.tests), first),
         "search": show_search(graph, search, seconds, packing, timings, first),
     }
-    stages["search"] = memory()
-    prompts, partners = prompt_pairs(model, 10)
-    quick_model = replace(model, transformer=fast)
-    results["attribution"] = measure_attribution(quick_model, graph, prompts, partners, rounds=1 if args.quick else 3)
-    stages["attribution"] = memory()
-    top = max(first, 3 * graph.n_layers // 4)  # ten prompts take hours on the whole graph
-    results["sharing"] = measure_sharing(fast, graph, prompts, partners, first=top, rounds=1 if args.quick else 3)
-    stages["sharing"] = memory()
-    results["standing"] = measure_standing(model, graph, prompts, quick=args.quick)
-    stages["standing"] = memory()
-    results["processes"] = measure_processes(args.model, prompts, 1 if args.quick else 3)
-    stages["processes"] = memory()
-    results["growth"] = measure_growth(quick=args.quick, rounds=1 if args.quick else 3)
-    stages["growth"] = memory()
-    results["tracing"] = measure_tracing(
-        model, sites=10 if args.quick else 60, rounds=1 if args.quick else 3, quick=args.quick
-    )
-    stages["tracing"] = memory()
-    results["editing"] = measure_editing(model, quick_model, quick=args.quick)
-    stages["editing"] = memory()
-    if args.peers:
-        tests = 20 if args.quick else 300
-        results["peers"] = measure_peers(Setting(model, prompts[0], partners[0], first, tests, rounds))
-        stages["peers"] = memory()
-    results["memory"] = show_memory(stages)
-    write_json(args.out, results)
-    if args.page is not None:
-        args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
-    say(f"written to {args.out}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -145,6 +152,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="the last three layers only, few rounds, small networks")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")
+    parser.add_argument("--sections", nargs="+", metavar="NAME", help="these alone, of the table above")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
     return parser.parse_args()
 
@@ -245,12 +253,11 @@ def show_search(
     }
 
 
-def show_memory(stages: dict[str, dict[str, float]]) -> dict[str, object]:
+def show_memory(stages: dict[str, dict[str, float]]) -> None:
     """Resident memory after each stage."""
     say("Memory after each stage, MiB: imports and loading are the start-up; the peak is that of all stages so far")
     rows = [[name, round(used["resident_mib"]), round(used["peak_mib"])] for name, used in stages.items()]
     table(["", "resident", "peak"], rows)
-    return dict(stages)
 
 
 if __name__ == "__main__":

@@ -40,11 +40,12 @@ def measure_editing(model: LanguageModel, fast: LanguageModel, *, quick: bool) -
     start = make_edit("rome", model, requests[0], {**settings, "steps": 1, "layer": LAYER}, material)
     found: list[dict[str, object]] = [{"editor": "rome, plain", "seconds": plain, "times_as_fast": 1.0}]
     rows: list[list[object]] = [["rome, plain (from one step)", f"{plain:.2f}", "1"]]
-    for editor in EDITORS:
+    for editor, entry in EDITORS.items():
         layer = default_layer(editor, LAYER, model.transformer.shape.n_layers)
-        seconds = statistics.median(
-            once(_call(editor, fast, one_request, {**settings, "layer": layer}, material)) for one_request in requests
-        )
+        given = {**settings, "layer": layer}
+        own = {name: value for name, value in given.items() if name in entry.settings.model_fields}
+        own |= {"steps": entry.default("steps")} if not entry.layered else {}  # steps of another kind
+        seconds = statistics.median(once(_call(editor, fast, one_request, own, material)) for one_request in requests)
         ratio = plain / seconds if editor == "rome" else None
         found.append({"editor": editor, "seconds": seconds, "times_as_fast": ratio})
         rows.append([editor, f"{seconds:.2f}", "" if ratio is None else f"{ratio:.3g}"])

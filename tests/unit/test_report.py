@@ -13,18 +13,25 @@ import pytest
 from PIL import Image
 
 from knowcirc.files import write_json, write_table
-from knowcirc.report import build, render_caption
+from knowcirc.report.captions import render_caption
+from knowcirc.report.markdown import results_page
+from knowcirc.report.page import build
+from knowcirc.report.parts import claims_of, comparisons_of
 from knowcirc.tables.findings import collect
 from unit import test_findings as study
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "rules" / "captions").glob("*.rst"))
 MODELS = ("tiny", "other")
-MANIFEST: dict[str, Any] = {"models": list(MODELS), "figures": ["circuit_graph"], "tables": ["known_facts", "scores"]}
+MANIFEST: dict[str, Any] = {
+    "models": list(MODELS),
+    "figures": ["circuit_graph"],
+    "tables": ["known_facts", "editing_generations"],
+}
 MANIFEST["figures_of_all"] = ["average_rank_by_layer"]
 TEXTS = {
     "circuit_graph": '**Fig.** The circuit of "{{ prompt }}" in {{ model }}.',
     "known_facts": "{{ known.facts }} facts, {{ pct(known.share) }} known.",
-    "scores": "Plain words.",
+    "editing_generations": "Plain words.",
     "all_average_rank_by_layer": "One line per model.",
 }
 
@@ -44,7 +51,7 @@ def results(tmp_path: Path) -> Path:
         known |= {"hit_at_1": [0.25, 0.5], "hit_at_1_low": [0.125, np.nan], "hit_at_1_high": [0.75, np.nan]}
         write_table(tmp_path / model / "tables" / "known_facts.csv", pd.DataFrame(known))
         scores = {"model": model, "text": ["short", "long " * 30], "S": [1.0, 0.0]}
-        write_table(tmp_path / model / "tables" / "scores.csv", pd.DataFrame(scores))
+        write_table(tmp_path / model / "tables" / "editing_generations.csv", pd.DataFrame(scores))
     (tmp_path / "all/figures").mkdir(parents=True)
     Image.new("RGB", (4, 3), (90, 90, 90)).save(tmp_path / "all/figures/average_rank_by_layer.png")
     return tmp_path
@@ -131,7 +138,8 @@ def test_a_caption_stands_for_every_figure_and_table_of_the_study() -> None:
 
 def test_the_page_loads_nothing(page: str) -> None:
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|#)""", page)
-    assert not re.search(r"@import|url\(|<script|<link|<iframe", page)
+    assert not re.search(r"@import|url\(|<script |<link|<iframe|https?:", page)
+    assert page.count("<script>") == 1  # the page's own
 
 
 def test_figures_are_in_the_page_bit_by_bit(page: str, results: Path) -> None:
@@ -141,42 +149,159 @@ def test_figures_are_in_the_page_bit_by_bit(page: str, results: Path) -> None:
     assert images == [path.read_bytes() for path in paths]
 
 
-def test_every_item_of_every_model_has_an_anchor_and_a_link_to_it(page: str) -> None:
-    names = [f"{model}-{name}" for model in MODELS for name in ("circuit_graph", "known_facts", "scores")]
-    assert re.findall(r'<h3 id="([^"]+)"', page) == [*names, "all-average_rank_by_layer"]
-    assert re.findall(r'<a href="#([^"]+)"', page) == names
+def test_the_data_of_each_item_can_be_downloaded(page: str, results: Path) -> None:
+    found = re.findall(r'<a href="data:text/csv;base64,([^"]+)" download="([^"]+)"', page)
+    expected = [(model, name) for model in MODELS for name in ("known_facts.csv", "editing_generations.csv")]
+    assert [name for _, name in found] == [name for _, name in expected]
+    for (data, _), (model, name) in zip(found, expected, strict=True):
+        assert base64.b64decode(data) == (results / model / "tables" / name).read_bytes()
+
+
+def test_data_that_are_large_are_named_where_they_lie(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowcirc.report.parts.EMBEDDED", 10)
+    assert 'href="tiny/tables/known_facts.csv" download="known_facts.csv"' in build(results, MANIFEST, TEXTS, {})
+
+
+def test_every_item_of_every_model_has_an_anchor_and_each_chapter_a_link(page: str) -> None:
+    names = [f"{model}-{name}" for model in MODELS for name in ("known_facts", "circuit_graph", "editing_generations")]
+    assert re.findall(r'<article id="([^"]+)"', page) == [*names, "all-average_rank_by_layer"]  # in the papers' order
+    anchors = re.findall(r'id="([^"]+)"', page)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'<a href="#([^"]+)"', page)) <= set(anchors)
+    assert {f"{model}-{chapter}" for model in MODELS for chapter in ("facts", "circuits", "editing")} < set(anchors)
 
 
 def test_each_model_has_its_own_numbers_and_origin(page: str) -> None:
-    first, second = page.split('id="other-circuit_graph"')
+    first, second = page.split('<section id="other">')
     assert "prompt 0" in first
     assert "12 facts, 50.0 % known" in plain(first)
     assert "prompt 1" in second
     assert "13 facts" in plain(second)
-    assert "From tiny/<repository> (hub), licence MIT, weights sha256 abab" in plain(first)
+    assert "tiny: from tiny/<repository> (hub), licence MIT, weights sha256 abab" in plain(second)
     assert "<repository>" not in page
 
 
 def test_texts_of_tables_and_settings_are_escaped(page: str) -> None:
-    assert "<script>" not in page
-    assert '<td class="text">&lt;script&gt;alert(1)&lt;/script&gt;</td>' in page
+    assert "<script>alert" not in page
+    assert ">&lt;script&gt;alert(1)&lt;/script&gt;</td>" in page
     assert "b &amp; c" in page
     assert "a &lt;b&gt; &amp; ü" in page
 
 
 def test_a_tables_cells_hold_numbers_with_their_intervals(page: str) -> None:
-    tables = re.findall(r"<table>(.*?)</table>", page)
-    assert re.findall(r"<th[^>]*>([^<]*)</th>", tables[0]) == ["relation", "n", "layer", "hit_at_1"]
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", tables[0])[1:]]
+    tables = re.findall(r"<table>(.*?)</table>", page, re.DOTALL)
+    assert [plain(head) for head in re.findall(r"<th[^>]*>(.*?)</th>", tables[0], re.DOTALL)] == [
+        *("relation", "n", "layer", "hit_at_1")
+    ]
+    assert re.search(r'title="[^"]+ \(share\)"><button type="button">hit_at_1<', tables[0])
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", tables[0], re.DOTALL)[1:]]
     assert [plain(cell) for cell in rows[0][1:]] == ["3", "2", "0.250 [0.125, 0.750]"]
     assert [plain(cell) for cell in rows[1][1:]] == ["4", "", "0.500"]  # no interval, no brackets
-    assert re.findall(r'<td class="(\w+)">', tables[1]) == ["text", "long"]
+    assert re.findall(r'<td class="(\w+)" data-value="([^"]*)"', tables[0])[1:4] == [
+        *(("number", "3.0"), ("number", "2.0"), ("number", "0.25"))
+    ]
+    assert re.findall(r'<td class="(text|long)"', tables[1]) == ["text", "long"]
     assert plain(tables[1]).endswith("0.000")
 
 
 def test_a_missing_caption_or_figure_is_an_error(results: Path) -> None:
-    with pytest.raises(KeyError, match="scores"):
+    with pytest.raises(KeyError, match="editing_generations"):
         build(results, MANIFEST, {name: TEXTS[name] for name in ("circuit_graph", "known_facts")}, {})
     (results / "other" / "figures" / "circuit_graph.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"other/figures/circuit_graph\.png"):
         build(results, MANIFEST, TEXTS, {})
+
+
+CLAIMS = {
+    "claim": ["a <b>", "b", "c"],
+    "section": "KC 4",
+    "quote": "the paper's words",
+    "measure": "a number",
+    "value": [0.8, 0.1, np.nan],
+    "low": [0.7, 0.0, np.nan],
+    "high": [0.9, 0.3, np.nan],
+    "bound": [0.5, 0.5, 0.5],
+    "fails": "it is small",
+    "holds": ["yes", "no", "unclear"],
+    "n": [4, 5, 0],
+}
+COMPARED = {
+    "comparison": "in kind",
+    "paper": "KC Table 1",
+    "published_model": "gpt2-medium",
+    "measure": "d_val_circuit",
+    "about": ["mean", np.nan],
+    "printed": ["0.73", None],
+    "published": [0.7, np.nan],
+    "ours": [0.9, 0.5],
+    "ours_low": [0.8, 0.4],
+    "ours_high": [1.0, 0.6],
+    "difference": [0.2, np.nan],
+    "verdict": ["higher", "none"],
+    "n": [26, 26],
+}
+
+
+def test_the_page_opens_with_what_holds(results: Path) -> None:
+    for model in MODELS:
+        for name, rows in (("claims", CLAIMS), ("paper_comparison", COMPARED)):
+            write_table(results / model / "tables" / f"{name}.csv", pd.DataFrame({"model": model, **rows}))
+    tables = [*MANIFEST["tables"], "claims", "paper_comparison"]
+    page = build(
+        results, MANIFEST | {"tables": tables}, TEXTS | {"claims": "Claims.", "paper_comparison": "Numbers."}, {}
+    )
+    section = page[page.index('id="tiny-holds"') : page.index('id="tiny-facts"')]
+    assert plain(section[section.index('<p class="counts">') :]).startswith("1 holds 1 does not hold 1 unclear")
+    assert re.findall(r'<details class="claim (\w+)">', section) == ["yes", "no", "unclear"]
+    assert "0.8 [0.7, 0.9] over 4 cases; bound 0.5" in plain(section)
+    assert "a &lt;b&gt;" in section
+    assert section.count('class="bar"') == 3  # an empty claim has none; the comparison has one
+    assert "0.7 0.9 [0.8, 1]" in plain(section)
+    assert "in kind: none" not in section
+
+
+def test_a_strips_middle_is_the_bound() -> None:
+    places = [claim["place"] for claim in claims_of(pd.DataFrame(CLAIMS))]
+    assert places[0] == {"value": pytest.approx(83.75), "low": pytest.approx(72.5), "high": pytest.approx(95)}
+    assert places[1]["low"] == pytest.approx(5)
+    assert places[1]["high"] < 50
+    assert places[2] == {}
+
+
+def test_a_comparisons_strip_spans_both_numbers() -> None:
+    (found,) = comparisons_of(pd.DataFrame(COMPARED))
+    assert found["place"]["published"] == pytest.approx(5)
+    assert found["place"]["ours_high"] == pytest.approx(95)
+
+
+# -- the page in Markdown ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    for name, text in TEXTS.items():
+        (folder / f"{name}.rst").write_text(text, "utf-8")
+    return folder
+
+
+def test_the_markdown_page_has_every_item_with_its_numbers(results: Path, captions: Path) -> None:
+    (captions / "circuit_graph.rst").write_text("Edges{% if run is defined %}: {{ lost.n }}{% endif %}.", "utf-8")
+    write_json(results / "manifest.json", MANIFEST)
+    page = results_page(results, captions)
+    assert "12 facts, 50.0 % known." in page
+    assert "13 facts, 50.0 % known." in page
+    assert page.count("Edges. (This run's findings lack a number that the caption states") == 2
+    images = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert all(Path(path).is_file() for path in images)
+    assert len(images) == 3
+    assert all(Path(path).is_file() for path in re.findall(r"\]\(([^)]+\.csv)\)", page))
+
+
+def test_the_reference_results_page_is_that_of_the_reference_run() -> None:
+    root = Path(__file__).parents[2]
+    made = results_page(Path("results/reference"), CAPTIONS[0].parent) if Path.cwd() == root else None
+    assert (
+        made is None or (root / "RESULTS.md").read_text("utf-8") == made
+    )  # python -m knowcirc.report results/reference

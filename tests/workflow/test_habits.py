@@ -106,6 +106,7 @@ ROOMS = {
     "tables": ("circuits", "tracing", "editing"),
     "plots": ("circuits", "editing"),
     "items": ("plots",),
+    "report": ("items",),
     "configuration": ("circuits", "editing", "facts", "models", "tracing"),
 }
 """What each room of the library may import of the others."""

@@ -53,6 +53,7 @@ BEHAVIOURS = (
         ),
         stated={"wrong": "table"},
         one_row_for=("relation",),
+        chapter="behaviours",
     ),
     Table(
         "icl_head_ablation",
@@ -87,6 +88,7 @@ BEHAVIOURS = (
         ),
         stated={"icl": "table"},
         one_row_for=("relation",),
+        chapter="behaviours",
     ),
     Table(
         "hops",
@@ -104,6 +106,7 @@ BEHAVIOURS = (
         ),
         stated={"hops": "table"},
         one_row_for=("composition",),
+        chapter="behaviours",
     ),
     Table(
         "reverse_relations",
@@ -120,5 +123,6 @@ BEHAVIOURS = (
         ),
         stated={"both_ways": "table"},
         one_row_for=("relation",),
+        chapter="behaviours",
     ),
 )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,20 @@ def number(name: str, meaning: str, unit: str, *, interval: bool = True, empty: 
     return Column(name, meaning, unit, interval=interval, empty=empty)
 
 
+Chapter = Literal["paper", "facts", "tracing", "circuits", "heads", "editing", "edited", "behaviours"]
+CHAPTERS: dict[Chapter, str] = {
+    "facts": "What the model knows",
+    "tracing": "Where a fact is recalled: causal tracing",
+    "circuits": "Knowledge circuits",
+    "heads": "Heads, and where the answer rises",
+    "editing": "Editing facts",
+    "edited": "Edits seen through circuits",
+    "behaviours": "Hallucination, demonstrations, hops, reversal",
+    "paper": "The papers' claims and numbers",
+}
+"""The report's chapters, in its order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """What figures and tables have in common.
@@ -74,7 +89,8 @@ class Item:
     placeholder ({editor}, {method}) stands for a file of each, and the function gets a dictionary. `settings` are
     places in the configuration. `stated` are its files whose numbers the report states in words, by the names that
     these have there: `table` or `data` (what the item writes), or the name of an input. `where` is a place in
-    the configuration: a study has the item only where that is set; "" where every study has it.
+    the configuration: a study has the item only where that is set; "" where every study has it. `chapter` is where it
+    stands in the report.
     """
 
     name: str
@@ -85,6 +101,7 @@ class Item:
     settings: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     stated: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     where: str = field(default="", kw_only=True)
+    chapter: Chapter = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ FIGURES = (
         {"effects": "tables/causal_effects.csv"},
         data="effects",
         settings={"window": "tracing/window", "pooling": "tracing/pooling"},
+        chapter="tracing",
     ),
     Figure(
         "causal_trace_facts",
@@ -21,6 +22,7 @@ FIGURES = (
         data="traces",
         prepare="plots.tracing:shown_traces",
         settings={"window": "tracing/window", "examples": "tracing/examples"},
+        chapter="tracing",
     ),
     Figure(
         "causal_trace_severed",
@@ -29,6 +31,7 @@ FIGURES = (
         "plots.tracing:causal_trace_severed",
         {"effects": "tables/causal_effects_severed.csv"},
         data="effects",
+        chapter="tracing",
     ),
     Figure(
         "saliency_facts",
@@ -40,6 +43,7 @@ FIGURES = (
         prepare="plots.saliency:shown_gradients",
         settings={"examples": "tracing/examples", "baseline": "tracing/saliency"},
         where="tracing/saliency",
+        chapter="tracing",
     ),
     Figure(
         "circuit_graph",
@@ -48,6 +52,7 @@ FIGURES = (
         "plots.circuits:circuit_graph",
         {"drawing": "figures/circuit_graph.json"},
         stated={"drawing": "drawing"},
+        chapter="circuits",
     ),
     Figure(
         "component_distribution",
@@ -56,6 +61,7 @@ FIGURES = (
         "plots.circuits:component_distribution",
         {"components": "figures/component_distribution.csv"},
         settings={"method": "circuits/methods/0"},
+        chapter="circuits",
     ),
     Figure(
         "faithfulness_curves",
@@ -65,6 +71,7 @@ FIGURES = (
         {"rows": "circuits/comparison.csv"},
         data="points",
         prepare="circuits.method_tables:curve_points",
+        chapter="circuits",
     ),
     Figure(
         "answer_rank_by_layer",
@@ -73,6 +80,7 @@ FIGURES = (
         "plots.ranks:answer_rank_by_layer",
         {"ranks": "figures/answer_rank_by_layer.csv", "meta": "figures/answer_rank_by_layer.json"},
         stated={"ranks": "ranks"},
+        chapter="heads",
     ),
     Figure(
         "average_rank_by_layer",
@@ -82,6 +90,7 @@ FIGURES = (
         {"rows": "components/ranks.parquet"},
         data="ranks",
         prepare="tables.averages:average_ranks",
+        chapter="heads",
     ),
     Figure(
         "head_ablation_tokens",
@@ -90,6 +99,7 @@ FIGURES = (
         "plots.components:head_ablation_tokens",
         {"tokens": "figures/head_ablation_tokens.csv", "meta": "figures/head_ablation_tokens.json"},
         stated={"tokens": "tokens", "token_meta": "meta"},
+        chapter="heads",
     ),
     Figure(
         "editing_sweep",
@@ -99,6 +109,7 @@ FIGURES = (
         {"sweep": "edits/sweep.csv", "edit_layer": "edits/edit_layer.json"},
         data="sweep",
         stated={"sweep": "data"},
+        chapter="editing",
     ),
     Figure(
         "edited_circuits",
@@ -111,6 +122,7 @@ FIGURES = (
             "meta": "figures/edited_circuits.json",
         },
         stated={"edited": "heads"},
+        chapter="edited",
     ),
     Figure(
         "edited_rank_by_layer",
@@ -120,6 +132,7 @@ FIGURES = (
         {"ranks": "edits/followed_ranks.csv"},
         data="ranks",
         prepare="tables.averages:edited_ranks",
+        chapter="edited",
     ),
     Figure(
         "hallucination",
@@ -128,6 +141,7 @@ FIGURES = (
         "plots.behaviours:hallucination",
         {"ranks": "figures/hallucination.csv", "meta": "figures/hallucination.json"},
         stated={"hallucination": "meta"},
+        chapter="behaviours",
     ),
     Figure(
         "icl_attention",
@@ -136,6 +150,7 @@ FIGURES = (
         "plots.behaviours:icl_attention",
         {"attention": "figures/icl_attention.csv", "meta": "figures/icl_attention.json"},
         stated={"attention": "meta"},
+        chapter="behaviours",
     ),
     Figure(
         "all_average_rank_by_layer",
@@ -146,5 +161,6 @@ FIGURES = (
         data="ranks",
         prepare="tables.averages:ranks_of_models",
         together=True,
+        chapter="heads",
     ),
 )

@@ -38,6 +38,7 @@ PAPERS = (
         ),
         stated={"claims": "table"},
         one_row_for=("claim",),
+        chapter="paper",
     ),
     Table(
         "paper_comparison",
@@ -68,5 +69,6 @@ PAPERS = (
         ),
         stated={"published": "table"},
         one_row_for=("comparison", "paper", "published_model", "measure", "about"),
+        chapter="paper",
     ),
 )

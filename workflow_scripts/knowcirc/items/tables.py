@@ -40,6 +40,7 @@ TABLES = (
         ),
         stated={"known": "table"},
         one_row_for=("relation",),
+        chapter="facts",
     ),
     Table(
         "causal_effects",
@@ -51,6 +52,7 @@ TABLES = (
         columns=(MODEL, word("kind", "what is restored: state, mlp or attention; total: everything"), *EFFECT),
         stated={"effects": "table"},
         one_row_for=("kind", "role", "layer"),
+        chapter="tracing",
     ),
     Table(
         "causal_effects_severed",
@@ -64,6 +66,7 @@ TABLES = (
         ),
         stated={"severed": "table"},
         one_row_for=("kind", "severed", "role", "layer"),
+        chapter="tracing",
     ),
     Table(
         "saliency",
@@ -86,6 +89,7 @@ TABLES = (
         ),
         one_row_for=("kind", "role", "layer"),
         where="tracing/saliency",
+        chapter="tracing",
     ),
     Table(
         "circuit_hit_at_10",
@@ -116,6 +120,7 @@ TABLES = (
         stated={"circuits": "table"},
         one_row_for=("relation", "method", "ablation"),
         rows_for={"method": "methods"},
+        chapter="circuits",
     ),
     Table(
         "method_comparison",
@@ -153,6 +158,7 @@ TABLES = (
         ),
         one_row_for=("relation", "method", "ablation"),
         rows_for={"method": "compared"},
+        chapter="circuits",
     ),
     Table(
         "special_components",
@@ -175,6 +181,7 @@ TABLES = (
         ),
         stated={"heads": "table"},
         one_row_for=("relation", "head"),
+        chapter="heads",
     ),
     Table(
         "head_ablation",
@@ -189,6 +196,7 @@ TABLES = (
         ),
         stated={"ablation": "table"},
         one_row_for=("relation", "role"),
+        chapter="heads",
     ),
     Table(
         "editing_scores",
@@ -217,6 +225,7 @@ TABLES = (
         stated={"editing": "table"},
         one_row_for=("editor",),
         rows_for={"editor": "editors"},
+        chapter="editing",
     ),
     Table(
         "question_scores",
@@ -228,6 +237,7 @@ TABLES = (
         stated={"questions": "table"},
         one_row_for=("editor",),
         rows_for={"editor": "editors"},
+        chapter="editing",
     ),
     Table(
         "zsre_scores",
@@ -239,6 +249,7 @@ TABLES = (
         one_row_for=("editor",),
         rows_for={"editor": "editors"},
         where="editing/zsre_records",
+        chapter="editing",
     ),
     Table(
         "editing_generations",
@@ -251,6 +262,7 @@ TABLES = (
             *(count("sample", "which sample, from 0"), word("text", "the continuation")),
         ),
         one_row_for=("editor", "edit", "prompt", "sample"),
+        chapter="editing",
     ),
     Table(
         "edited_circuit_overlap",
@@ -274,6 +286,7 @@ TABLES = (
         ),
         stated={"overlap": "table"},
         one_row_for=("method", "editor", "layer", "prompt"),
+        chapter="edited",
     ),
     Table(
         "edit_portability",
@@ -303,6 +316,7 @@ TABLES = (
         ),
         stated={"portability": "table"},
         one_row_for=("relation", "editor"),
+        chapter="edited",
     ),
     *BEHAVIOURS,
     *PAPERS,
