@@ -104,7 +104,7 @@ stand-ins: $(STAMP) ## the papers' study with few of everything on stand-ins of 
 	PYTHONPATH=$$PWD/workflow_scripts snakemake --configfile config/{lre,paper,stand-ins}.yaml $(SNAKEMAKE_ARGS)
 
 .PHONY: reference
-reference: full ## copy that study's tables and figures into results/reference/
+reference: full ## copy that study's tables and figures into results/reference/, and write RESULTS.md of them
 	@cd results-full
 	rm -rf ../results/reference/{$(MODEL),all}
 	for folder in {$(MODEL),all}/{tables,figures}; do
@@ -114,6 +114,8 @@ reference: full ## copy that study's tables and figures into results/reference/
 	done
 	cp checks.json manifest.json ../results/reference/
 	cp $(MODEL)/findings.json ../results/reference/$(MODEL)/
+	cd ..
+	$(BIN)/python -m knowcirc.report results/reference > RESULTS.md
 
 .PHONY: clean
 clean: ## remove all results (downloaded models too); results/reference stays

@@ -1,4 +1,4 @@
-"""`python -m knowcirc.items` prints the README's table of figures and tables."""
+"""`python -m knowcirc.items > docs/items.md` writes the list of figures and tables anew."""
 
 import sys
 
@@ -7,9 +7,15 @@ from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
 
 
+HEADING = """# Figures and tables
+
+Every item of the study, with what it reproduces. Written by `python -m knowcirc.items`.
+"""
+
+
 def markdown() -> str:
-    """All items as a table in Markdown, in the order of the report."""
-    lines = ["| item | paper | what it shows |", "|---|---|---|"]
+    """All items as a page in Markdown."""
+    lines = [HEADING, "| item | paper | what it shows |", "|---|---|---|"]
     kinds: tuple[tuple[str, tuple[Item, ...]], ...] = (("figure", FIGURES), ("table", TABLES))
     for kind, items in kinds:
         lines += [f"| {kind} `{item.name}` | {item.paper} | {item.summary}{_where(item)} |" for item in items]
