@@ -1,4 +1,4 @@
-"""The registry of figures and tables: each entry keeps what it promises to the workflow, the report and the documentation."""
+"""The registry of figures and tables: each entry keeps what it promises to workflow, report and documentation."""
 
 import ast
 import inspect

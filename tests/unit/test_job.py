@@ -74,10 +74,20 @@ RECORDED = (  # exact ACDC of the default study's showcase: seconds of one core,
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 
 
+class Named(SimpleNamespace):
+    """Named values as Snakemake gives them."""
+
+    def items(self) -> list[tuple[str, object]]:
+        return list(vars(self).items())
+
+
 @pytest.fixture
 def fake(tmp_path: Path) -> SimpleNamespace:
     """What a script uses of its Snakemake job; the log's folder does not exist yet."""
-    return SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], params=SimpleNamespace(n=3), threads=1)
+    return SimpleNamespace(
+        log=[str(tmp_path / "logs" / "rule.log")], rule="a_rule", params=Named(n=3), threads=1, input=[], output=[],
+        wildcards=Named(),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

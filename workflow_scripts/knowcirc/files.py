@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -99,9 +102,16 @@ class Parts:
         return self.folder / (hashlib.sha256(f"{self.salt}{key}".encode()).hexdigest()[:24] + suffix)
 
     def get(self, key: str) -> object | None:
-        """The finished part, or None."""
+        """The finished part, or None; one that cannot be read is forgotten, and said to be."""
         path = self.path(key)
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except ValueError:
+            log.warning("%s cannot be read; what it held is made again", path)
+            path.unlink()
+            return None
 
     def put(self, key: str, value: object) -> None:
         """Keep a finished part; NaN is allowed here (a score that does not apply)."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from knowcirc.provenance import check_inputs, write_records
+
 T = TypeVar("T")
 STEP = 10.0  # seconds between two lines of progress
 MARK = 1.0  # seconds between two remembered states of a work
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 class Job(Protocol):
     """What a script may use of its Snakemake job."""
 
+    rule: str
     input: Any
     output: Any
     params: Any
@@ -38,8 +41,9 @@ class Job(Protocol):
 def run(main: Callable[[Job], None], job: Any) -> None:
     """Run a script's `main`; its log ends with the error if there is one.
 
-    A user's mistake (ValueError) leaves as one line, as does a GPU's lack of memory, with the traceback in a file
-    beside the log; anything else leaves with its traceback in the log.
+    Its inputs are found to be as they were made before it begins, and where its outputs come from is written beside
+    them when it has ended (`provenance.py`). A user's mistake (ValueError) leaves as one line, as does a GPU's lack of
+    memory, with the traceback in a file beside the log; anything else leaves with its traceback in the log.
     """
     path = Path(str(job.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +57,10 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         keep_pages()
+        start, inputs = time.monotonic(), check_inputs(job.input)
         with threads(job.threads):
             main(job)
+        write_records(job, inputs, time.monotonic() - start)
     except BaseException as error:
         if not (mistake := message_of(error)):
             with path.open("a", encoding="utf-8") as handle:

@@ -6,7 +6,6 @@ from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
 
-
 HEADING = """# Figures and tables
 
 Every item of the study, with what it reproduces. Written by `python -m knowcirc.items`.
