@@ -60,8 +60,14 @@ unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
 	$(PYTEST) --dist worksteal --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
 
 .PHONY: workflow
-workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns
-	$(PYTEST) --dist loadfile tests/workflow
+workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns, a few faults
+	$(PYTEST) --dist loadfile tests/workflow tests/faults
+
+# 200 kills take an hour or more; without --kills, as in `test`, a few are made.
+FAULT_ARGS ?= --kills 200
+.PHONY: test-faults
+test-faults: $(STAMP) ## a small part of the study killed again and again, damaged files, full disks
+	$(BIN)/pytest tests/faults $(FAULT_ARGS)
 
 # Needs root and Debian's slurmctld, slurmd and slurm-client; apart from `test`, whose machines may lack both.
 .PHONY: test-slurm

@@ -32,6 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 Loader = Callable[..., LanguageModel]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests that kill a study."""
+    parser.addoption("--kills", type=int, default=3, help="how often tests/faults kills a study (default: 3)")
+    parser.addoption("--seed", type=int, default=0, help="of the moments at which it does (default: 0)")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is found out about models is kept apart from the user's own."""

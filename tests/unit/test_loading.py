@@ -579,3 +579,16 @@ def test_where_upstream_data_come_from_is_told_by_the_environment(monkeypatch: p
     monkeypatch.setenv("KNOWCIRC_MIRROR", "")
     monkeypatch.delenv("KNOWCIRC_OFFLINE")
     assert reach() == {"mirror": None, "offline": False}
+
+
+def test_a_fetched_model_whose_files_were_changed_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    fetch(row("local", str(folders["llama"])), tmp_path, mirror=None, offline=True)
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    load(tmp_path, device="cpu")  # younger, but the same
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="was changed since it was fetched") as error:
+        load(tmp_path, device="cpu")
+    message(error)

@@ -5,6 +5,7 @@ has fetched and that was not loaded here before: then forward pass and tokens ar
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -214,13 +215,23 @@ PROVENANCE = "provenance.json"
 def is_checked(folder: Path) -> bool:
     """Whether forward pass and tokens of this very folder were found to be those of transformers.
 
-    A fetched folder is, unless files of it are younger than its provenance, which is written last.
+    A fetched folder is, as long as its files are those that its provenance speaks of, which is written last.
+
+    Raises:
+        ValueError: if they were changed since then.
     """
     provenance = folder / PROVENANCE
     if provenance.is_file():
         read = [folder / "config.json", *folder.glob("*.safetensors")]
         if max(path.stat().st_mtime_ns for path in read) <= provenance.stat().st_mtime_ns:
             return True
+        if (fetched := json.loads(provenance.read_text("utf-8")).get("weights_sha256")) is not None:
+            if fetched == weights_digest(folder):
+                return True
+            raise ValueError(
+                f"{folder} was changed since it was fetched (its sha256 differs from that in {PROVENANCE}); delete "
+                f"{PROVENANCE}, and it is fetched again"
+            )
     try:
         return check_stamp(folder).is_file()
     except (OSError, ValueError):  # a home that is none, or another's
