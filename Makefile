@@ -132,7 +132,7 @@ clean: ## remove all results (downloaded models too); results/reference stays
 setup: $(STAMP) ## only the environment: .venv with requirements.txt
 
 # The stamp comes last, so a .venv without it is half-made and is made anew.
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt requirements.lock pyproject.toml
 	@if [[ ! -e $@ ]]; then
 	    for python in $(PYTHONS); do
 	        if PATH="$(OUTER_PATH)" $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi
@@ -142,9 +142,20 @@ $(STAMP): requirements.txt pyproject.toml
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear .venv
 	fi
 	rm -f $@
-	$(BIN)/python -m pip install --requirement requirements.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --constraint requirements.txt $$(grep '^torch==' requirements.txt)
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	touch $@
+
+# pip-tools reads each package's files from the index: minutes. torch stands apart, its builds lie on several indexes.
+.PHONY: lock
+lock: ## write requirements.lock anew: the pins of requirements.txt with the sha256 of their files
+	python3 -m venv .venv-lock
+	.venv-lock/bin/pip install pip-tools
+	grep -v '^torch==' requirements.txt > .venv-lock/requirements.in
+	.venv-lock/bin/pip-compile --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+	    --no-emit-index-url --output-file requirements.lock .venv-lock/requirements.in
+	rm -r .venv-lock
 
 .PHONY: help
 help: ## this list

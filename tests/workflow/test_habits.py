@@ -153,3 +153,14 @@ def test_a_benchmark_imports_what_there_is(path: Path) -> None:
             module = importlib.import_module(str(node.module))
             names = [name.name for name in node.names if not hasattr(module, name.name)]
             assert [name for name in names if importlib.util.find_spec(f"{node.module}.{name}") is None] == []
+
+
+def test_the_lock_file_has_the_pins_of_the_requirements_with_hashes() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^[\w.-]+==[\w.]+", (ROOT / name).read_text("utf-8"), re.MULTILINE))
+
+    locked = pins("requirements.lock")
+    assert locked == {pin for pin in pins("requirements.txt") if not pin.startswith("torch==")}
+    blocks = re.split(r"^(?=[\w.-]+==)", (ROOT / "requirements.lock").read_text("utf-8"), flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(locked)
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", block) for block in blocks)
