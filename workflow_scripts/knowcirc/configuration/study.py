@@ -243,7 +243,7 @@ class GeneratedEdit(Section):
     template: Wording
     subject: str
     target: str
-    prompts: Names
+    prompts: Annotated[list[Wording], Field(min_length=1), Different]
 
 
 class Generations(Section):
