@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from knowcirc.fields import Count, Row, one_of, read_rows
 from knowcirc.models.families import FAMILIES
 
@@ -25,7 +27,7 @@ class FetchRow(Row):
     location: str
     revision: str
     sha256: str
-    bos: str
+    bos: Annotated[str, Field(pattern=r"^(tokenizer|[0-9]+)$")]
     n_layers: Count
     licence: str
 
