@@ -21,6 +21,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 """Above 0, at most 1."""
+Folder = Annotated[str, Field(pattern=r"^[^{}\s][^{}]*$")]
+"""A folder's path, without the braces of Snakemake's wildcards."""
 MOST = 12  # names that a hint lists
 
 

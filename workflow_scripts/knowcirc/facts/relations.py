@@ -4,6 +4,7 @@ Built-in relations are YAML files in `config/facts/`; those of LRE (Hernandez et
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def _read_fact(path: Path, row: object) -> Fact:
 
 
 def _check(path: Path, relation: Relation) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", relation.name):
+        raise ValueError(f"{path}: name {relation.name!r}: take letters, digits, dots, underscores and dashes alone")
     if relation.name != path.stem:
         raise ValueError(f"{path}: name {relation.name!r} is not the file's name; make them equal")
     if relation.category not in CATEGORIES:
