@@ -6,6 +6,11 @@ SHELL := bash
 .DEFAULT_GOAL := study
 .NOTPARALLEL:
 
+# Snakemake cannot start jobs by a Python whose path has spaces.
+ifneq ($(words $(CURDIR)),1)
+$(error the path of this folder has spaces: $(CURDIR); move it to one without)
+endif
+
 # Passed to every run of the workflow: make SNAKEMAKE_ARGS="--workflow-profile profiles/gpu"
 SNAKEMAKE_ARGS ?=
 

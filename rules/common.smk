@@ -2,9 +2,14 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+# The workflow's own library, before any that is installed.
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from knowcirc.circuits.methods import (
     EXACT,
@@ -43,27 +48,48 @@ from knowcirc.items.files import (
 from knowcirc.items.tables import TABLES as ALL_TABLES
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.table import FetchRow, read_models
+from knowcirc.places import check_python, prefer
+from knowcirc.yaml_files import read_yaml
 
-ROOT = Path(workflow.basedir)
+prefer(str(ROOT / "workflow_scripts"))
 
 try:
+    check_python(sys.executable)
+    for path in filter(os.path.isfile, workflow.configfiles):
+        read_yaml(Path(path))  # refuses keys that stand twice
+    # As a module whose settings are given: these are laid over the defaults.
+    if workflow.modifier.skip_configfile:
+        given = dict(config)
+        config.update(read_yaml(ROOT / "config/config.yaml"))
+        update_config(config, given)
     MODELS = read_models(ROOT / "config/models.tsv")
-    OF_MODELS = read_editors(ROOT / "config/editors.tsv", MODELS)
+    DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
+    OF_MODELS = read_editors(ROOT / "config/editors.tsv", DEPTHS)
     DATASETS = {
         row.dataset: row for row in read_rows(ROOT / "config/datasets.tsv", DatasetRow)
     }
-    DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
     # Every setting, with its default where the files leave it out.
-    config.update(read_study(config, ROOT, DEPTHS, list(DATASETS)))
+    typed = workflow.config_settings.config or {}
+    config.update(read_study(config, ROOT, DEPTHS, list(DATASETS), typed))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
+
+
+def own(path: str) -> str:
+    """A file of the workflow's own folder, from the folder that Snakemake works in."""
+    return path if ROOT == Path.cwd() else str(ROOT / path)
 
 
 # By the file that a data set is kept as: under its own ending, or as .json where its name has none.
 DATA_FILES = {name if Path(name).suffix else f"{name}.json": name for name in DATASETS}
 # Those that the configuration asks for.
 FIGURES, TABLES = (items_of(items, config) for items in (ALL_FIGURES, ALL_TABLES))
-RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
+RELATION_FILES = {
+    name: path if path.startswith("<results>") else own(path)
+    for name, path in SOURCES[config["relations"]["source"]]
+    .relations(ROOT, DATASETS)
+    .items()
+}
 # What ROME's files are for, where the study takes them.
 COUNTERFACT = ("rome/counterfact.json", "rome/attribute_snippets.json")
 FREQUENCIES = ("rome/idf.npy", "rome/tfidf_vocab.json")
@@ -540,7 +566,7 @@ def figures_of_study(wildcards) -> list[str]:
 
 def captions_of_study(wildcards) -> list[str]:
     """The captions of all figures and tables."""
-    return [f"rules/captions/{item.name}.rst" for item in (*FIGURES, *TABLES)]
+    return [own(f"rules/captions/{item.name}.rst") for item in (*FIGURES, *TABLES)]
 
 
 def of_counterfact(*names: str) -> list[str]:
