@@ -17,7 +17,7 @@ SNAKEMAKE_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 SNAKEMAKE := $(BIN)/snakemake
-# One run at a time; unlike Snakemake's own lock, this one goes with a killed process.
+# One run at a time: the workflow's own lock, taken before Snakemake starts. It goes with a killed process.
 RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml

@@ -38,6 +38,7 @@ include: "rules/checks.smk"
 
 
 onstart:
+    refuse_second_run()
     refuse_missing(workflow.dag.needrun_jobs())
 
 
