@@ -47,8 +47,9 @@ from knowcirc.items.files import (
 )
 from knowcirc.items.tables import TABLES as ALL_TABLES
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.table import FetchRow, read_models
+from knowcirc.models.table import FetchRow, local_files, read_models
 from knowcirc.places import check_python, prefer
+from knowcirc.runlock import take
 from knowcirc.yaml_files import read_yaml
 
 prefer(str(ROOT / "workflow_scripts"))
@@ -80,6 +81,11 @@ def own(path: str) -> str:
     return path if ROOT == Path.cwd() else str(ROOT / path)
 
 
+# A folder of this machine is named from the workflow's own, as the table that names it.
+for row in MODELS.values():
+    if row.source == "local":
+        place = own(os.path.expanduser(row.location))
+        MODELS[row.model] = row.model_copy(update={"location": place})
 # By the file that a data set is kept as: under its own ending, or as .json where its name has none.
 DATA_FILES = {name if Path(name).suffix else f"{name}.json": name for name in DATASETS}
 # Those that the configuration asks for.
@@ -198,6 +204,12 @@ def gpus(wildcards) -> int:
 def model_mb(wildcards, attempt) -> int:
     """Memory that a job with the model needs, more after a failure."""
     return MODELS[wildcards.model].mem_mb * attempt
+
+
+def files_of_source(wildcards) -> list[str]:
+    """The files of a model that lies in a folder of this machine, so that a change of one is seen."""
+    row = MODELS[wildcards.model]
+    return local_files(Path(row.location)) if row.source == "local" else []
 
 
 def model_row(wildcards) -> dict[str, object]:
@@ -575,6 +587,18 @@ def of_counterfact(*names: str) -> list[str]:
     return [f"<results>/data/{name}" for name in names if asked]
 
 
+def refuse_second_run() -> None:
+    """Stop where another run, by `make` or by `snakemake`, is at work in this folder; else hold its lock to the end.
+
+    Raises:
+        WorkflowError: if there is one.
+    """
+    try:
+        take()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def refuse_missing(jobs) -> None:
     """Stop before anything runs where what is about to be fetched cannot be had, and say all that is missing.
 
@@ -590,9 +614,7 @@ def refuse_missing(jobs) -> None:
     files = [of.dataset for name, of in fetched if name == "fetch_dataset"]
     mirror = None if config["mirror"] is None else Path(config["mirror"])
     if lines := missing(models, sorted(files), mirror, offline=config["offline"]):
-        raise WorkflowError(
-            "these cannot be had without the network:\n  " + "\n  ".join(lines)
-        )
+        raise WorkflowError("these cannot be had:\n  " + "\n  ".join(lines))
 
 
 def dataset_params(wildcards) -> dict[str, str]:

@@ -61,6 +61,12 @@ class ModelRow(FetchRow):
     mem_mb: Count
 
 
+def local_files(folder: Path) -> list[str]:
+    """The files of a model's folder that fetching it may read."""
+    patterns = ("*.json", "*.safetensors", "*.txt", "tokenizer.model")
+    return sorted(str(path) for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
 def wheel_pattern(requirement: str) -> str:
     """The name of a wheel (PACKAGE==VERSION), but for what says where it runs.
 
