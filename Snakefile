@@ -1,16 +1,11 @@
 """Knowledge circuits and ROME, from download to report. `snakemake` alone runs the study of config/config.yaml."""
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
 min_version("9.16")
 
-# The workflow's own folder: Snakemake may work in another one, and another workflow may have this one as a module.
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
 
-
-configfile: ROOT / "config/config.yaml"
+configfile: workflow.source_path("config/config.yaml")
 
 
 container: "docker://python:3.11"
@@ -38,8 +33,7 @@ include: "rules/checks.smk"
 
 
 onstart:
-    refuse_second_run()
-    refuse_missing(workflow.dag.needrun_jobs())
+    check_start(workflow.dag.needrun_jobs())
 
 
 rule all:

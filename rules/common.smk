@@ -8,7 +8,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-# The workflow's own library, before any that is installed.
+# The workflow's own folder: Snakemake may work in another one, and another workflow may have this one as a module.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent
+# Its library, before any that is installed.
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from knowcirc.circuits.methods import (
@@ -53,6 +55,13 @@ from knowcirc.runlock import take
 from knowcirc.yaml_files import read_yaml
 
 prefer(str(ROOT / "workflow_scripts"))
+ELSEWHERE = Path.cwd() != ROOT
+
+# The folder that Snakemake works in may have settings of its own, which are laid over the workflow's.
+if ELSEWHERE and os.path.isfile("config/config.yaml"):
+
+    configfile: "config/config.yaml"
+
 
 try:
     check_python(sys.executable)
@@ -78,7 +87,7 @@ except ValueError as error:
 
 def own(path: str) -> str:
     """A file of the workflow's own folder, from the folder that Snakemake works in."""
-    return path if ROOT == Path.cwd() else str(ROOT / path)
+    return str(ROOT / path) if ELSEWHERE else path
 
 
 # A folder of this machine is named from the workflow's own, as the table that names it.
@@ -587,16 +596,17 @@ def of_counterfact(*names: str) -> list[str]:
     return [f"<results>/data/{name}" for name in names if asked]
 
 
-def refuse_second_run() -> None:
-    """Stop where another run, by `make` or by `snakemake`, is at work in this folder; else hold its lock to the end.
+def check_start(jobs) -> None:
+    """Stop where another run is at work in this folder, by `make` or by `snakemake`, or where something cannot be had.
 
     Raises:
-        WorkflowError: if there is one.
+        WorkflowError: if so.
     """
     try:
         take()
     except ValueError as error:
         raise WorkflowError(str(error)) from None
+    refuse_missing(jobs)
 
 
 def refuse_missing(jobs) -> None:
