@@ -6,13 +6,18 @@ SHELL := bash
 .DEFAULT_GOAL := study
 .NOTPARALLEL:
 
+# Snakemake cannot start jobs by a Python whose path has spaces.
+ifneq ($(words $(CURDIR)),1)
+$(error the path of this folder has spaces: $(CURDIR); move it to one without)
+endif
+
 # Passed to every run of the workflow: make SNAKEMAKE_ARGS="--workflow-profile profiles/gpu"
 SNAKEMAKE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
 SNAKEMAKE := $(BIN)/snakemake
-# One run at a time; unlike Snakemake's own lock, this one goes with a killed process.
+# One run at a time: the workflow's own lock, taken before Snakemake starts. It goes with a killed process.
 RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml

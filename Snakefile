@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.16")
 
 
-configfile: "config/config.yaml"
+configfile: workflow.source_path("config/config.yaml")
 
 
 container: "docker://python:3.11"
@@ -33,7 +33,7 @@ include: "rules/checks.smk"
 
 
 onstart:
-    refuse_missing(workflow.dag.needrun_jobs())
+    check_start(workflow.dag.needrun_jobs())
 
 
 rule all:

@@ -2,9 +2,16 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+# The workflow's own folder: Snakemake may work in another one, and another workflow may have this one as a module.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent
+# Its library, before any that is installed.
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from knowcirc.circuits.methods import (
     EXACT,
@@ -42,28 +49,62 @@ from knowcirc.items.files import (
 )
 from knowcirc.items.tables import TABLES as ALL_TABLES
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.table import FetchRow, read_models
+from knowcirc.models.table import FetchRow, local_files, read_models
+from knowcirc.places import check_python, prefer
+from knowcirc.runlock import take
+from knowcirc.yaml_files import read_yaml
 
-ROOT = Path(workflow.basedir)
+prefer(str(ROOT / "workflow_scripts"))
+ELSEWHERE = Path.cwd() != ROOT
+
+# The folder that Snakemake works in may have settings of its own, which are laid over the workflow's.
+if ELSEWHERE and os.path.isfile("config/config.yaml"):
+
+    configfile: "config/config.yaml"
+
 
 try:
+    check_python(sys.executable)
+    for path in filter(os.path.isfile, workflow.configfiles):
+        read_yaml(Path(path))  # refuses keys that stand twice
+    # As a module whose settings are given: these are laid over the defaults.
+    if workflow.modifier.skip_configfile:
+        given = dict(config)
+        config.update(read_yaml(ROOT / "config/config.yaml"))
+        update_config(config, given)
     MODELS = read_models(ROOT / "config/models.tsv")
-    OF_MODELS = read_editors(ROOT / "config/editors.tsv", MODELS)
+    DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
+    OF_MODELS = read_editors(ROOT / "config/editors.tsv", DEPTHS)
     DATASETS = {
         row.dataset: row for row in read_rows(ROOT / "config/datasets.tsv", DatasetRow)
     }
-    DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
     # Every setting, with its default where the files leave it out.
-    config.update(read_study(config, ROOT, DEPTHS, list(DATASETS)))
+    typed = workflow.config_settings.config or {}
+    config.update(read_study(config, ROOT, DEPTHS, list(DATASETS), typed))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 
+def own(path: str) -> str:
+    """A file of the workflow's own folder, from the folder that Snakemake works in."""
+    return str(ROOT / path) if ELSEWHERE else path
+
+
+# A folder of this machine is named from the workflow's own, as the table that names it.
+for row in MODELS.values():
+    if row.source == "local":
+        place = own(os.path.expanduser(row.location))
+        MODELS[row.model] = row.model_copy(update={"location": place})
 # By the file that a data set is kept as: under its own ending, or as .json where its name has none.
 DATA_FILES = {name if Path(name).suffix else f"{name}.json": name for name in DATASETS}
 # Those that the configuration asks for.
 FIGURES, TABLES = (items_of(items, config) for items in (ALL_FIGURES, ALL_TABLES))
-RELATION_FILES = SOURCES[config["relations"]["source"]].relations(ROOT, DATASETS)
+RELATION_FILES = {
+    name: path if path.startswith("<results>") else own(path)
+    for name, path in SOURCES[config["relations"]["source"]]
+    .relations(ROOT, DATASETS)
+    .items()
+}
 # What ROME's files are for, where the study takes them.
 COUNTERFACT = ("rome/counterfact.json", "rome/attribute_snippets.json")
 FREQUENCIES = ("rome/idf.npy", "rome/tfidf_vocab.json")
@@ -173,6 +214,12 @@ def gpus(wildcards) -> int:
 def model_mb(wildcards, attempt) -> int:
     """Memory that a job with the model needs, more after a failure."""
     return MODELS[wildcards.model].mem_mb * attempt
+
+
+def files_of_source(wildcards) -> list[str]:
+    """The files of a model that lies in a folder of this machine, so that a change of one is seen."""
+    row = MODELS[wildcards.model]
+    return local_files(Path(row.location)) if row.source == "local" else []
 
 
 def model_row(wildcards) -> dict[str, object]:
@@ -547,13 +594,26 @@ def figures_of_study(wildcards) -> list[str]:
 
 def captions_of_study(wildcards) -> list[str]:
     """The captions of all figures and tables."""
-    return [f"rules/captions/{item.name}.rst" for item in (*FIGURES, *TABLES)]
+    return [own(f"rules/captions/{item.name}.rst") for item in (*FIGURES, *TABLES)]
 
 
 def of_counterfact(*names: str) -> list[str]:
     """Files that come with CounterFact, where the records come from it."""
     asked = config["editing"]["source"] == "counterfact"
     return [f"<results>/data/{name}" for name in names if asked]
+
+
+def check_start(jobs) -> None:
+    """Stop where another run is at work in this folder, by `make` or by `snakemake`, or where something cannot be had.
+
+    Raises:
+        WorkflowError: if so.
+    """
+    try:
+        take()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    refuse_missing(jobs)
 
 
 def refuse_missing(jobs) -> None:
@@ -571,9 +631,7 @@ def refuse_missing(jobs) -> None:
     files = [of.dataset for name, of in fetched if name == "fetch_dataset"]
     mirror = None if config["mirror"] is None else Path(config["mirror"])
     if lines := missing(models, sorted(files), mirror, offline=config["offline"]):
-        raise WorkflowError(
-            "these cannot be had without the network:\n  " + "\n  ".join(lines)
-        )
+        raise WorkflowError("these cannot be had:\n  " + "\n  ".join(lines))
 
 
 def dataset_params(wildcards) -> dict[str, str]:

@@ -1,5 +1,7 @@
 rule fetch_model:
     """The model as a Hugging Face folder; provenance.json is written last."""
+    input:
+        source=files_of_source,
     output:
         provenance="<results>/models/{model}/provenance.json",
     log:

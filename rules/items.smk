@@ -6,7 +6,7 @@ for item in FIGURES:
         name:
             f"plot_{item.name}"
         input:
-            **inputs_of(item, PARTS),
+            **inputs_of(item, PARTS, own),
         output:
             **figure_files(item)
             | {
@@ -34,7 +34,7 @@ for item in TABLES:
         name:
             f"tabulate_{item.name}"
         input:
-            **inputs_of(item, PARTS),
+            **inputs_of(item, PARTS, own),
         output:
             csv=f"<results>/{{model}}/tables/{item.name}.csv",
             tex=f"<results>/{{model}}/tables/{item.name}.tex",

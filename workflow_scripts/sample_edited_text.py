@@ -13,6 +13,7 @@ from knowcirc.files import write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
 from knowcirc.seeding import derive
+from knowcirc.wording import fill_in
 
 
 def main(job: Job) -> None:
@@ -25,7 +26,8 @@ def main(job: Job) -> None:
     rows = []
     for case in progress(requested["edits"], "generations: edits"):
         edit_request = request(model, case["template"], case["subject"], case["target"])
-        prompts = [text.format(case["subject"]) for text in case["prompts"] for _ in range(requested["samples"])]
+        named = f"{edit_request.prompt.text} {case['target']}"
+        prompts = [fill_in(text, case["subject"]) for text in case["prompts"] for _ in range(requested["samples"])]
         for editor in (UNEDITED, *settings):
             edit = None if editor == UNEDITED else make_edit(editor, model, edit_request, settings[editor], material)
             with applied(model, edit) as edited:
@@ -34,7 +36,7 @@ def main(job: Job) -> None:
                 rows.append(
                     {
                         "editor": editor,
-                        "edit": f"{case['template'].format(case['subject'])} {case['target']}",
+                        "edit": named,
                         "prompt": prompt,
                         "sample": number % requested["samples"],
                         "text": text[len(prompt) :],

@@ -589,10 +589,14 @@ def test_an_editor_that_samples_contexts_needs_texts(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no request"),
-        ("prompt,subject,target\n", "no request"),
-        ("prompt,target\nx {} is,y\n", "column subject is missing"),
-        ("prompt,subject,target\nx is,a,b\n", "row 1: --prompt 'x is' must hold {} once"),
+        ("", "missing columns 'prompt', 'subject', 'target'"),
+        ("prompt,subject,target\n", "holds no requests"),
+        ("prompt,target\nx {} is,y\n", "missing columns 'subject'"),
+        ("prompt,subject,target,note\nx {} is,a,b,c\n", "unknown columns 'note'"),
+        ("prompt,subject,target\nx is,a,b\n", "edits.csv, line 2: --prompt 'x is' must hold {} once"),
+        ("prompt,subject,target\n{} is by,a,Marlowe, Christopher\n", "line 2: the number of cells differs"),
+        ("prompt,subject,target\n{} is,a\n", "line 2: the number of cells differs"),
+        ('prompt,subject,target\n{} is,a,"b\n', "edits.csv is no CSV file"),
         ("prompt,subject,target\n{} is,a,b\n{} is,a,c\n", "'a is' is asked for twice"),
     ],
 )

@@ -366,10 +366,16 @@ def test_numbers_that_overflow_are_refused_and_leave_nothing(
     for path in folders["gpt2"].iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     weights = load_file(broken / "model.safetensors")
-    weights["transformer.wte.weight"][5] = float("inf")
+    loud = weights["transformer.h.1.mlp.c_proj.weight"]
+    loud.div_(loud.abs().max()).mul_(3e38)
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     assert "the metric is nan; search in float64" in refuse("discover", broken, *PROMPT, *ACDC, "--out", "c.json")
-    assert "scores are not finite" in refuse("discover", broken, *PROMPT, "--method", "eap-ig+acdc", "--out", "c.json")
+    for method in ("eap-ig+acdc", "eap-ig-zero"):
+        said = refuse("discover", broken, *PROMPT, "--method", method, "--out", "c.json")
+        assert "scores are not finite in float32; search in float32 or float64, or mend the model" in said
+    half = refuse("discover", broken, *PROMPT, "--method", "eap-ig-zero", "--dtype", "float16", "--out", "c.json")
+    assert "weights transformer.h.1.mlp.c_proj.weight: " in half
+    assert "not finite in float16" in half
 
 
 REFUSED = [

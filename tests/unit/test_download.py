@@ -85,7 +85,7 @@ def test_a_record_that_cannot_be_written_is_told(
 ) -> None:
     cache.parent.write_text("a file where the folder should be", "utf-8")
     assert fetched(tmp_path) == b"first"
-    assert "cannot be recorded" in caplog.text
+    assert "cannot be kept" in caplog.text
 
 
 # -- faults of the network ---------------------------------------------------------------------------------------------

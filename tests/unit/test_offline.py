@@ -71,3 +71,10 @@ def test_with_the_network_files_must_be_in_the_mirror_and_models_need_not(tmp_pa
     put(tmp_path / FILES[0])
     (line,) = missing([HUB, WHEEL], FILES, tmp_path, offline=False)
     assert FILES[1] in line
+
+
+def test_a_folder_of_this_machine_must_be_there_with_the_network_too(tmp_path: Path) -> None:
+    gone = local(tmp_path / "mine")
+    assert missing([HUB, WHEEL, gone], [], None, offline=False) == [
+        f"model mine: there is no folder {tmp_path / 'mine'}"
+    ]

@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.evaluation import circuit_answers, hits
+from knowcirc.circuits.discovery import Circuit, attribute
+from knowcirc.circuits.evaluation import circuit_answers, hits, patched_measures
 from knowcirc.circuits.graph import Graph
 from knowcirc.commands.editing import read_target
 from knowcirc.edited.views import read_view
-from knowcirc.editing.edits import Request
+from knowcirc.editing.edits import Material, Request
 from knowcirc.editing.evaluation import read_said
+from knowcirc.editing.making import make_edit
+from knowcirc.editing.sampling import sample
 from knowcirc.facts.knowledge import Answer, answer_prompts, read_answers
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.ranking import check_finite, token_ranks
@@ -20,8 +22,11 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.reading.ablation import answers_without, next_tokens
 from knowcirc.reading.heads import Context, read_heads
 from knowcirc.reading.lens import step_contests, step_ranks, token_curve
+from knowcirc.tracing.causal import TraceSettings, trace_fact
+from knowcirc.tracing.saliency import saliency
 from unit.tiny import VOCAB
 
+NOTHING = Material(lambda _: pytest.fail("no moments"), list)
 TEXT = "the capital of Peru is"
 
 
@@ -110,6 +115,9 @@ def test_a_model_that_says_nothing_hits_nothing_by_any_measure(editable: Languag
         lambda model, prompt: read_heads(model, prompt),
         lambda model, prompt: read_said(model, [(TEXT, "Lima")]),
         lambda model, prompt: read_target(model, Request(prompt, None, prompt.answer)),
+        lambda model, prompt: patched_measures(
+            model, graph := Graph.of(model.transformer.shape, "grouped"), [graph.valid], [prompt] * 2, [(0, 1)]
+        ),
     ],
 )
 def test_whoever_ranks_stops_at_what_is_not_finite_and_names_the_prompt(
@@ -118,6 +126,31 @@ def test_whoever_ranks_stops_at_what_is_not_finite_and_names_the_prompt(
     editable.transformer.unembedding[7, 0] = torch.nan
     with pytest.raises(ValueError, match=rf"prompt '{TEXT}': .* not finite .*; compute in float32 or float64"):
         ask(editable, prompt)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, prompt: trace_fact(model, prompt, TraceSettings(0.1, 1, 1, 0)),
+        lambda model, prompt: list(saliency(model, prompt, "zero", TraceSettings(0.1, 1, 1, 0), steps=2)),
+        lambda model, prompt: make_edit("kn", model, Request(prompt, None, prompt.answer), {}, NOTHING),
+        lambda model, prompt: sample(model, torch.tensor([prompt.ids]), 2, seed=0),
+        lambda model, prompt: attribute(model, Graph.of(model.transformer.shape, "grouped"), [prompt], [None], "eap"),
+    ],
+)
+def test_other_readings_stop_there_too(
+    editable: LanguageModel, prompt: Prompt, ask: Callable[[LanguageModel, Prompt], object]
+) -> None:
+    editable.transformer.unembedding[7, 0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        ask(editable, prompt)
+
+
+@pytest.mark.parametrize("editor", ["ft", "ft-m"])
+def test_an_edit_that_is_not_finite_is_refused(editable: LanguageModel, prompt: Prompt, editor: str) -> None:
+    settings: dict[str, object] = {"layer": 1, "learning_rate": 1e308, "steps": 3, "stop_loss": 0.0}
+    with pytest.raises(ValueError, match=f"{editor} gave weights that are not finite; lower its learning rate"):
+        make_edit(editor, editable, Request(prompt, None, (7,)), settings, NOTHING)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

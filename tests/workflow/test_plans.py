@@ -315,7 +315,7 @@ def test_a_model_without_a_known_layer_is_edited_where_the_sweep_is_best(clone: 
         ("tracing: { draws: 0 }", "tracing.draws: 0 should be greater than or equal to 1"),
         ("tracing: { source: known }", "tracing.source: 'known' is none of builtin, known_1000"),
         ("editing: { ft-m: { learning_rate: 5e-4 } }", "editing.ft-m.learning_rate: '5e-4' should be a valid number"),
-        ("showcase: { template: no place }", "showcase.template: 'no place' should match pattern"),
+        ("showcase: { template: no place }", "showcase.template: 'no place' must hold {} once"),
         (
             "icl: { relations: [name_religion, country_language] }",
             "icl.relations: 'name_religion' is not in relations.names",

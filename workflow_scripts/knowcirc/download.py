@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import requests
 
-from knowcirc.cache import cache_folder
+from knowcirc.cache import cache_folder, keeping
 from knowcirc.files import file_sha256, read_json, write_json
 
 TRIES = 5  # in a row that bring nothing
@@ -91,20 +91,22 @@ def check_sha256(origin: str, found: str, expected: str) -> None:
         if found != expected:
             raise ValueError(f"{origin}: sha256 is {found}, expected {expected}; the file is damaged or has changed")
         return
-    record = record_of(origin)
-    if not record.is_file():
-        try:
+    with keeping(f"the sha256 of {origin}", "a later download is not compared"):
+        record = record_of(origin)
+        if not record.is_file():
             write_json(record, {"origin": origin, "sha256": found})
-        except OSError as error:
-            log.warning("the sha256 of %s cannot be recorded (%s); a later download is not compared", origin, error)
-    elif (first := read_json(record)["sha256"]) != found:
-        raise ValueError(
-            f"{origin}: sha256 is {found}, but was {first} on the first download; if that is right, delete {record}"
-        )
+        elif (first := read_json(record)["sha256"]) != found:
+            raise ValueError(
+                f"{origin}: sha256 is {found}, but was {first} on the first download; if that is right, delete {record}"
+            )
 
 
 def record_of(origin: str) -> Path:
-    """The file that holds the checksum of the first download from there."""
+    """The file that holds the checksum of the first download from there.
+
+    Raises:
+        NoCacheError: if there is no place for it.
+    """
     return cache_folder() / "downloads" / f"{hashlib.sha256(origin.encode()).hexdigest()}.json"
 
 

@@ -13,14 +13,16 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from knowcirc.wording import place_in
+
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 """Above 0, at most 1."""
-Wording = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
-"""A sentence with {} once, where the subject or object stands."""
+Folder = Annotated[str, Field(pattern=r"^[^{}\s][^{}]*$")]
+"""A folder's path, without the braces of Snakemake's wildcards."""
 MOST = 12  # names that a hint lists
 
 
@@ -41,6 +43,13 @@ def one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(partial(_one_of, names=tuple(names)))
 
 
+def _a_wording(text: str) -> str:
+    place_in(text)
+    return text
+
+
+Wording = Annotated[str, AfterValidator(_a_wording)]
+"""A sentence with {} once, where the subject or object stands."""
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(_all_different)]
 Different = AfterValidator(_all_different)
 

@@ -11,6 +11,7 @@ from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.facts.relations import Fact, Relation
 from knowcirc.reading.ablation import Head
 from knowcirc.seeding import derive
+from knowcirc.wording import fill_in, place_in
 
 SEPARATOR = ". "
 
@@ -25,9 +26,9 @@ class Demonstrated:
 
 def demonstrate(tokenizer: Tokenizer, template: str, facts: Sequence[Fact], query: Fact) -> Demonstrated:
     """The query's prompt behind completed prompts of other facts, sentence by sentence."""
-    shown = "".join(f"{template.format(fact.subject)} {fact.object}{SEPARATOR}" for fact in facts)
-    text = shown + template.format(query.subject)
-    prompt = tokenise(tokenizer, text, query.object, query.subject, len(shown) + template.index("{}"))
+    shown = "".join(f"{fill_in(template, fact.subject)} {fact.object}{SEPARATOR}" for fact in facts)
+    text = shown + fill_in(template, query.subject)
+    prompt = tokenise(tokenizer, text, query.object, query.subject, len(shown) + place_in(template))
     offsets = tokenizer.encode(text).offsets
     inside = [index for index, (low, high) in enumerate(offsets) if low < high <= len(shown.rstrip())]
     return Demonstrated(prompt, (inside[0], inside[-1] + 1) if inside else (0, 0))

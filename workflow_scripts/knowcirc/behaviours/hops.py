@@ -37,11 +37,12 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.circuits.overlap import overlap_columns, own_circuit
 from knowcirc.facts.knowledge import Answer, answer_prompts
-from knowcirc.facts.prompts import Prompt, tokenise
+from knowcirc.facts.prompts import Prompt, fill, tokenise
 from knowcirc.facts.relations import Relation
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import columns, proportion
+from knowcirc.wording import fill_in, place_in
 
 ASKED = ("first", "second", "integrated", "left_out")
 KINDS = ("first", "second", "integrated")
@@ -93,13 +94,14 @@ def chain_prompts(
     """The four prompts of one chain."""
     x, y, z = chain
     ask, then = first.templates[0], second.templates[0]
-    texts = {
-        "first": (ask.format(x), y, x),
-        "second": (then.format(y), z, y),
-        "integrated": (then.format(composition.phrase.format(x)), z, x),
-        "left_out": (then.format(x), z, x),
+    phrase = composition.phrase
+    inside = tokenise(model.text, fill_in(then, fill_in(phrase, x)), z, x, place_in(then) + place_in(phrase))
+    return {
+        "first": fill(model.text, ask, x, y),
+        "second": fill(model.text, then, y, z),
+        "integrated": inside,
+        "left_out": fill(model.text, then, x, z),
     }
-    return {name: tokenise(model.text, text, answer, about) for name, (text, answer, about) in texts.items()}
 
 
 def study_chains(

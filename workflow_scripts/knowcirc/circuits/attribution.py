@@ -77,7 +77,7 @@ def score_edges(
     between the corrupted and the clean embedding.
 
     Raises:
-        ValueError: if clean and corrupted prompts differ in length.
+        ValueError: if clean and corrupted prompts differ in length, or a score is not finite.
     """
     layout = layout_of(clean)
     if corrupted is not None and layout_of(corrupted).ids.shape != layout.ids.shape:
@@ -97,6 +97,9 @@ def score_edges(
     for share in interpolation(steps, zero=corrupted is None):
         between = torch.lerp(origin, embedded, share)
         total += _score_step(model, graph, layout, between, difference, targets)
+    if not bool(total.isfinite().all()):
+        kind = str(total.dtype).removeprefix("torch.")
+        raise ValueError(f"scores are not finite in {kind}; search in float32 or float64, or mend the model")
     return (total / steps).float().cpu().numpy() * graph.valid
 
 

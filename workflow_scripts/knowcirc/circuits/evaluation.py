@@ -35,7 +35,7 @@ from knowcirc.circuits.patched import record, run_circuit
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt
-from knowcirc.facts.ranking import token_ranks
+from knowcirc.facts.ranking import check_finite, token_ranks
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.memory import in_parts
 from knowcirc.models.token_tree import grouped_logits, groups, grow, next_logits
@@ -207,8 +207,10 @@ def patched_measures(
         corrupted = record(model.transformer, graph, other)
         absent = corrupted.outputs
         with torch.no_grad():
-            whole[group] = -targets.loss(next_logits(model.transformer, clean)).cpu().numpy()
-            empty[group] = -targets.loss(model.transformer.unembed(other.at_ends(corrupted.final))).cpu().numpy()
+            ends = next_logits(model.transformer, clean), model.transformer.unembed(other.at_ends(corrupted.final))
+            for logits, found in zip(ends, (whole, empty), strict=True):
+                check_finite(logits, firsts[0].text)
+                found[group] = -targets.loss(logits).cpu().numpy()
         for same in equal.values():
             logits = run_circuit(model.transformer, graph, circuits[same[0]], clean, ablated=absent)
             values[np.ix_(same, group)] = -targets.loss(logits).cpu().numpy()

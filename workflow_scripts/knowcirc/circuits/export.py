@@ -15,6 +15,8 @@ from knowcirc.files import atomic
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Shape
 
+LARGEST = 4096  # layers or heads of a model
+
 
 def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
     """Write every edge of the graph with its score (null: it has none, or NaN) and whether it is in the circuit.
@@ -55,12 +57,15 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     try:
         document = json.loads(path.read_text("utf-8"))
         cfg, listed = document["cfg"], document["edges"]
-        entries = {name: (bool(entry["in_graph"]), float(entry["score"] or 0.0)) for name, entry in listed.items()}
+        entries = {name: _entry(name, entry["in_graph"], entry["score"]) for name, entry in listed.items()}
         n_heads, kv = index(cfg["n_heads"]), cfg.get("kv", "per_head")
-        graph = Graph(index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads)), kv)
+        sizes = index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads))
+        if not all(1 <= size <= LARGEST for size in sizes) or n_heads % sizes[2]:
+            raise ValueError(f"cfg has {sizes[0]} layers, {n_heads} heads and {sizes[2]} K/V heads")
+        graph = Graph(*sizes, kv)
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
@@ -72,6 +77,17 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     for name, (in_graph, score) in entries.items():
         edges[places[name]], scores[places[name]] = in_graph, score
     return graph, Circuit(document.get("method", "unknown"), edges, scores)
+
+
+def _entry(name: str, in_graph: object, score: object) -> tuple[bool, float]:
+    """An edge's place in the circuit and its score; none counts as 0."""
+    if not isinstance(in_graph, bool):
+        raise TypeError(f"edge {name}: in_graph {in_graph!r} is neither true nor false")
+    if score is None:
+        return in_graph, 0.0
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise TypeError(f"edge {name}: score {score!r} is no finite number")
+    return in_graph, float(score)
 
 
 def expanded(graph: Graph, circuit: Circuit) -> tuple[Graph, Circuit]:

@@ -113,8 +113,6 @@ def candidates(
     """
     others = [None] * len(prompts) if ablation == "zero" else partners
     scores = attribute(model, graph, prompts, others, INTEGRATED)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores are not finite in {model.transformer.embedding.dtype}; search in float64")
     edges: EdgeMatrix = top_edges(graph, scores, n_edges)
     if not edges.any():
         raise ValueError(f"the {n_edges} strongest edges form no path to the output; search more edges")

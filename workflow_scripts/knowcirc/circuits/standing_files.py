@@ -146,10 +146,7 @@ def first_scores(
     patched = ablation == "patch" or (ablation == "mean" and _fit(chosen, beside))
     method = INTEGRATED if patched else FROM_NOTHING
     scoring = Scoring(metric, "patch" if patched else "zero")
-    scores = attribute(model, graph, chosen, beside, method, scoring)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores are not finite in {model.transformer.embedding.dtype}; search in float64")
-    return scores
+    return attribute(model, graph, chosen, beside, method, scoring)
 
 
 def _fit(prompts: Sequence[Prompt], partners: Sequence[Prompt | None]) -> bool:

@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,24 +112,48 @@ def read_csv(path: Path, needs: Needs = ANY) -> list[Case]:
         ValueError: naming the file and its columns or line that will not do.
     """
     check_input_file(path, "file of prompts", "give a CSV file with the columns prompt, answer or ids, answer_id")
+    columns, rows = read_rows(path, "prompts")
+    names = IDS if "ids" in columns else TEXTS
+    required = names[:2] + (names[4:] if needs.subject else ())
+    check_columns(path, columns, names, required, f"{', '.join(TEXTS)}, or {', '.join(IDS)}")
+    return [_row(where, row, names, needs) for where, row in rows]
+
+
+def read_rows(path: Path, what: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """The columns of a CSV file, and its rows, each with the file and line that it ends on; empty lines are none.
+
+    The file is UTF-8, with or without a byte-order mark, and every row has as many cells as the header.
+
+    Raises:
+        ValueError: naming the file and line that will not do, or that there are no rows: none of `what`.
+    """
+    rows = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            names = _check_columns(path, list(reader.fieldnames or ()), needs)
-            cases = [_row(f"{path}, line {reader.line_num}", row, names, needs) for row in reader]
+            reader = csv.reader(handle, strict=True)
+            columns = next(reader, [])
+            for cells in filter(None, reader):
+                where = f"{path}, line {reader.line_num}"
+                if len(cells) != len(columns):
+                    raise ValueError(
+                        f"{where}: the number of cells differs from the header's; quote cells that hold commas"
+                    )
+                rows.append((where, dict(zip(columns, cells, strict=True))))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path} is no CSV file ({error}); quote cells that hold commas or quotes") from None
-    if not cases:
-        raise ValueError(f"{path} holds no prompts; add a row below the header")
-    return cases
+    if columns and not rows:
+        raise ValueError(f"{path} holds no {what}; add a row below the header")
+    return columns, rows
 
 
-def _check_columns(path: Path, columns: list[str], needs: Needs) -> tuple[str, ...]:
-    """The set of names that the header uses."""
-    names = IDS if "ids" in columns else TEXTS
-    required = names[:2] + (names[4:] if needs.subject else ())
+def check_columns(path: Path, columns: list[str], names: Sequence[str], required: Sequence[str], listed: str) -> None:
+    """Make sure that a header has the columns it must, and none but `names`; `listed` says which there are.
+
+    Raises:
+        ValueError: naming those that are unknown, missing or repeated.
+    """
     unknown = [column for column in columns if column not in names]
     missing = [name for name in required if name not in columns]
     twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -139,13 +163,10 @@ def _check_columns(path: Path, columns: list[str], needs: Needs) -> tuple[str, .
         if found
     ]
     if faults:
-        raise ValueError(f"{path}: {'; '.join(faults)}; columns are {', '.join(TEXTS)}, or {', '.join(IDS)}")
-    return names
+        raise ValueError(f"{path}: {'; '.join(faults)}; columns are {listed}")
 
 
 def _row(where: str, row: dict[str, str], names: tuple[str, ...], needs: Needs) -> Case:
-    if None in row or None in row.values():
-        raise ValueError(f"{where}: the number of cells differs from the header's; quote cells that hold commas")
     values: dict[str, object] = {}
     for name, cell in row.items():
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,9 +20,11 @@ from knowcirc.commands.arguments import (
     token_ids,
     whole,
 )
+from knowcirc.commands.cases import check_columns, read_rows
 from knowcirc.commands.options import Subparsers, add_model, new_parser
 from knowcirc.configuration.study import default
 from knowcirc.editing.editors import EDITORS, ROME_ITSELF, SWEEP, OfModel, read_editors, settings_of
+from knowcirc.wording import fill_in, place_in
 
 if TYPE_CHECKING:
     from knowcirc.commands.models import Outline
@@ -158,24 +159,17 @@ def read_edits(path: Path) -> list[dict[str, str]]:
     """The requests of a CSV file.
 
     Raises:
-        ValueError: naming the file, the row and what is wrong with it.
+        ValueError: naming the file, the line and what is wrong with it.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no CSV file ({error}); give columns {', '.join(COLUMNS)}") from None
-    if not rows:
-        raise ValueError(f"{path}: no request; give a header row {','.join(COLUMNS)} and a row for each")
-    if missing := [name for name in COLUMNS if name not in rows[0]]:
-        raise ValueError(f"{path}: column {missing[0]} is missing; give {', '.join(COLUMNS)}")
-    requests = [{name: row[name] or "" for name in COLUMNS} for row in rows]
-    for number, texts in enumerate(requests, start=1):
+    columns, rows = read_rows(path, "requests")
+    check_columns(path, columns, COLUMNS, COLUMNS, ", ".join(COLUMNS))
+    requests = [texts for _, texts in rows]
+    for where, texts in rows:
         try:
             _check_request(dict(texts))
         except ValueError as error:
-            raise ValueError(f"{path}: row {number}: {error}") from None
-    filled = [texts["prompt"].format(texts["subject"]) for texts in requests]
+            raise ValueError(f"{where}: {error}") from None
+    filled = [fill_in(texts["prompt"], texts["subject"]) for texts in requests]
     if twice := [text for number, text in enumerate(filled) if text in filled[:number]]:
         raise ValueError(f"{path}: {twice[0]!r} is asked for twice; keep one")
     return requests
@@ -184,8 +178,10 @@ def read_edits(path: Path) -> list[dict[str, str]]:
 def _check_request(texts: dict[str, str | None]) -> None:
     if missing := [flag(name) for name, value in texts.items() if not value]:
         raise ValueError(f"{', '.join(missing)} missing or empty; give --prompt with {{}}, --subject and --target")
-    if str(texts["prompt"]).count("{}") != 1:
-        raise ValueError(f"--prompt {texts['prompt']!r} must hold {{}} once, where the subject stands")
+    try:
+        place_in(str(texts["prompt"]))
+    except ValueError as error:
+        raise ValueError(f"--prompt {error}") from None
     for name in ("subject", "target"):
         if (text := str(texts[name])) != text.strip():
             raise ValueError(f"{flag(name)} {text!r}: give it without spaces around it")
@@ -197,16 +193,19 @@ def run(args: argparse.Namespace) -> int:
     from knowcirc.commands.models import check_tokens, load_model, load_tokenizer, read_outline
     from knowcirc.editing.edits import applied, request
     from knowcirc.facts.prompts import fill
-    from knowcirc.models.loading import weights_digest
+    from knowcirc.models.config import read_config
+    from knowcirc.models.loading import start_token_of, weights_digest
 
     outline, digest = read_outline(args), weights_digest(args.model)
     settings = choose_settings(args, outline, editing.find_place(args.results, digest))
     if args.ids is not None:
         check_tokens(outline, editing.plain_prompt(args))
     else:
-        tokenizer = load_tokenizer(args.model)
+        tokenizer, ahead = load_tokenizer(args.model), editing.longest_prefix(args.editor)
         for texts in args.requests:
-            check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]))
+            check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]), before=ahead)
+        if ahead or EDITORS[args.editor].moments:
+            start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
     layers = editing.layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)

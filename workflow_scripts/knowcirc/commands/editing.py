@@ -54,6 +54,11 @@ def find_place(results: Path, digest: str) -> dict[str, Any] | None:
     return None
 
 
+def longest_prefix(editor: str) -> int:
+    """How many tokens of a sampled text an editor puts before the request, at most."""
+    return max(length for length, _ in default("editing/prefixes")) if EDITORS[editor].texts else 0
+
+
 def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
     """The layers whose second moments the editor reads."""
     if not EDITORS[editor].moments or settings.get("second_moments") is False:
@@ -98,10 +103,6 @@ def find_edit(
         change = make_edits(args.editor, model, requests, settings, material)
     except torch.linalg.LinAlgError:
         raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
-    if not all(bool(weight.isfinite().all()) for weight in change.weights.values()):
-        raise ValueError(
-            "the edit gave weights that are not finite; lower --learning-rate, or give more --moment-tokens"
-        )
     return change
 
 

@@ -126,14 +126,19 @@ def _prompt(
     return tokenise(tokenizer, prompt, str(answer), None if subject is None else str(subject))
 
 
-def check_tokens(outline: Outline, prompt: Prompt) -> None:
-    """Make sure that the model can read the prompt and say its answer.
+def check_tokens(outline: Outline, prompt: Prompt, *, before: int = 0) -> None:
+    """Make sure that the model can read the prompt, behind so many tokens of a prefix, and say its answer.
 
     Raises:
         ValueError: for no tokens, too many, or ids outside the vocabulary.
     """
     if not prompt.ids:
         raise ValueError(f"prompt {prompt.text!r} has no tokens; give a longer one")
+    if before and len(prompt.ids) + len(prompt.answer) - 1 + before > outline.context:
+        raise ValueError(
+            f"the prompt has {len(prompt.ids)} tokens and is read behind prefixes of up to {before}, this model reads "
+            f"{outline.context}; shorten it"
+        )
     if len(prompt.ids) + len(prompt.answer) - 1 > outline.context:
         raise ValueError(f"the prompt has {len(prompt.ids)} tokens, this model reads {outline.context}; shorten it")
     if (worst := max(*prompt.ids, *prompt.answer)) >= outline.shape.d_vocab:

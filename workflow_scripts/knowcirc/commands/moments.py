@@ -9,7 +9,7 @@ from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from knowcirc.cache import cache_folder
+from knowcirc.cache import cache_folder, is_kept, keeping
 from knowcirc.commands.models import Outline
 from knowcirc.configuration.study import default
 from knowcirc.editing.moments import (
@@ -27,11 +27,6 @@ from knowcirc.models.loading import LanguageModel
 Corpus = Iterator[Int[Tensor, "batch pos"]]
 SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it
 log = logging.getLogger(__name__)
-
-
-def moments_folder(digest: str) -> Path:
-    """Where the moments of a model are kept: `~/.cache/knowcirc/moments/DIGEST`, or under `XDG_CACHE_HOME`."""
-    return cache_folder() / "moments" / digest
 
 
 def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], digest: str) -> dict[int, Moment] | None:
@@ -54,8 +49,8 @@ def find(args: argparse.Namespace, outline: Outline, layers: Sequence[int], dige
     if args.moment_tokens is None and (folder := find_moments(args.results, digest)) is not None:
         log.info("second moments of %s", folder)
         return {layer: read(moment_path(folder, layer), outline, layer, digest) for layer in layers}
-    stamp = moments_folder(digest) / "moments.json"
-    if stamp.is_file() and read_json(stamp).get("sampled") == [requested, *sizes(outline, requested)]:
+    stamp = is_kept("moments", digest, "moments.json")
+    if stamp is not None and read_json(stamp).get("sampled") == [requested, *sizes(outline, requested)]:
         log.info("second moments of %s", stamp.parent)
         return {layer: read(moment_path(stamp.parent, layer), outline, layer, digest) for layer in layers}
     if requested < outline.shape.d_mlp:
@@ -95,18 +90,20 @@ def sizes(outline: Outline, requested: int) -> tuple[int, int]:
 
 
 def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, digest: str) -> list[Moment]:
-    """The moments of all layers on text that the model samples, kept in the cache."""
+    """The moments of all layers on text that the model samples, kept in the cache where that can be."""
     requested = args.moment_tokens or default("moments/tokens")
-    folder = moments_folder(digest)
-    log.info("estimating second moments on %d sampled tokens, once for this model (cache: %s)", requested, folder)
+    log.info("estimating second moments on %d sampled tokens, once for this model", requested)
     length, batch = sizes(outline, requested)
     corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED)
     moments, count = second_moments(model, _logged(corpus, requested))
-    (folder / "moments.json").unlink(missing_ok=True)
     about = {"weights_sha256": digest, "corpus": f"sampled, seed {SEED}", "tokens": str(count)}
-    for layer, moment in enumerate(moments):
-        save_moment(moment_path(folder, layer), moment, {**about, "layer": str(layer)})
-    write_json(folder / "moments.json", {**about, "tokens": count, "sampled": [requested, length, batch]})
+    with keeping("the second moments", "the next edit estimates them again"):
+        folder = cache_folder() / "moments" / digest
+        (folder / "moments.json").unlink(missing_ok=True)
+        for layer, moment in enumerate(moments):
+            save_moment(moment_path(folder, layer), moment, {**about, "layer": str(layer)})
+        write_json(folder / "moments.json", {**about, "tokens": count, "sampled": [requested, length, batch]})
+        log.info("second moments are kept in %s", folder)
     return moments
 
 

@@ -5,8 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from knowcirc.circuits.choices import UNITS
 from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, Scoring
@@ -68,8 +66,6 @@ def find(
     method, settings = METHODS[args.method], CircuitSettings(args.method, share=requested / graph.n_edges)
     measures = {"scoring": Scoring(args.metric, args.ablation)} if method.attribution else {}
     circuit, details = function_of(method.find)(model, graph, prompts, partners, settings, seed=args.seed, **measures)
-    if circuit.scores is not None and not np.isfinite(circuit.scores).all():
-        raise ValueError(f"scores are not finite in {args.dtype}; use --dtype float32 or float64")
     if not circuit.n_edges:
         log.warning(
             "the %d strongest edges form no path to the output: the circuit is empty; give more --edges", requested

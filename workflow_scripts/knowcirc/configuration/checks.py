@@ -10,8 +10,11 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from knowcirc.configuration.relations import relation_errors
 from knowcirc.configuration.study import EditingBase, Study
+from knowcirc.configuration.typed import as_meant
 from knowcirc.editing.editors import EDITORS
+from knowcirc.facts.relations import read_relations
 from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import hint, lines_of
 
@@ -19,20 +22,30 @@ DEVICES = Path("/dev")
 
 
 def read_study(
-    config: Mapping[str, Any], root: Path, models: Mapping[str, int], datasets: Sequence[str]
+    config: Mapping[str, Any],
+    root: Path,
+    models: Mapping[str, int],
+    datasets: Sequence[str],
+    typed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All settings of a study, those that the configuration leaves out with their defaults.
 
-    `models` are the rows of models.tsv with their numbers of layers, `datasets` the rows of datasets.tsv.
+    `models` are the rows of models.tsv with their numbers of layers, `datasets` the rows of datasets.tsv; `typed` is
+    what of the configuration comes from the command line.
 
     Raises:
         ValueError: with one line for each mistake: where it stands, what is wrong, and what may have been meant.
     """
+    config = as_meant(Study, config, typed or {})
     errors = setting_errors(config)
     if not errors:
         study = Study.model_validate(config)
-        known = SOURCES[study.relations.source].relations(root, datasets)
+        source = SOURCES[study.relations.source]
+        known = source.relations(root, datasets)
         errors = reference_errors(study, models, known)
+        if not errors and not source.dataset:
+            files = [str(root / known[name]) for name in study.relations.names]
+            errors = relation_errors(study, read_relations(source.name, files))
     if errors:
         raise ValueError("the configuration is not right:\n  " + "\n  ".join(errors))
     return study.model_dump(by_alias=True)

@@ -10,19 +10,22 @@ def missing(models: Iterable[ModelRow], files: Iterable[str], mirror: Path | Non
     """One line for each of them, with where it may be put.
 
     `models` and `files` (paths below a mirror) are those that the run is about to fetch. Where there is a mirror, files
-    come from it alone; a model that it does not hold comes from the network, unless that is out of bounds.
+    come from it alone; a model that it does not hold comes from the network, unless that is out of bounds. A folder of
+    this machine must be there in any case.
     """
-    lines = [f"model {row.model}: {_wanted(row)}" for row in models if offline and not _held(row, mirror)]
+    lines = [f"model {row.model}: {_wanted(row)}" for row in models if not _held(row, mirror, offline=offline)]
     for name in files:
         if (offline or mirror is not None) and not (mirror is not None and (mirror / name).is_file()):
             lines.append(f"data {name}: put it into the mirror")
     return lines
 
 
-def _held(row: ModelRow, mirror: Path | None) -> bool:
-    """Whether a model can be had on this machine."""
+def _held(row: ModelRow, mirror: Path | None, *, offline: bool) -> bool:
+    """Whether a model can be had: on this machine, or by the network where that may be used."""
     if row.source == "local":
         return Path(row.location).expanduser().is_dir()
+    if not offline:
+        return True
     if row.source == "hub":
         return _cached(row) or (mirror is not None and (mirror / "models" / row.location).is_dir())
     return mirror is not None and any((mirror / "wheels").glob(_wheel(row)))

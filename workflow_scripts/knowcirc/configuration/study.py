@@ -17,6 +17,7 @@ from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import (
     Count,
     Different,
+    Folder,
     Names,
     Natural,
     NotNegative,
@@ -68,7 +69,9 @@ class Showcase(Section):
 
     method: Method = setting("acdc", "how its circuit is found: acdc is exact, and takes minutes on two cores")
     relation: str = setting("country_language", "its relation")
-    template: Wording = setting("The official language of {} is", "its wording, one of the relation's")
+    template: Wording = setting(
+        "The official language of {} is", "its wording, also one that the relation's file does not have"
+    )
     subject: str = setting("France", "its subject")
     new_object: str = setting("German", "what an edit makes the model say of it")
     unrelated_subject: str = setting("Japan", "the subject of the fact that the edit must not touch")
@@ -243,7 +246,7 @@ class GeneratedEdit(Section):
     template: Wording
     subject: str
     target: str
-    prompts: Names
+    prompts: Annotated[list[Wording], Field(min_length=1), Different]
 
 
 class Generations(Section):
@@ -348,7 +351,7 @@ class Reverse(Section):
 class Study(Section):
     """What is studied, and where it is run."""
 
-    outdir: Annotated[str, Field(min_length=1)] = setting("results", "the folder of everything that the study makes")
+    outdir: Folder = setting("results", "the folder of everything that the study makes")
     models: Names = setting(["smollm2-135m"], "the models: rows of config/models.tsv")
     seed: Natural = setting(0, "base of every random choice that has no seed of its own")
     device: Annotated[str, Field(pattern="^(auto|cpu|cuda(:[0-9]+)?)$")] = setting(

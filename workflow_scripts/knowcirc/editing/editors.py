@@ -4,7 +4,7 @@ A new editor is a module with a function like `rome.edit_requests`, and an entry
 workflow and the command line read the registry on every start.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,12 @@ OfModel = dict[str, dict[str, object]]
 """Settings by editor that are one model's own."""
 
 
-def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str, OfModel]:
-    """The table of editors' settings, by model; `models` are those that there are (None: any).
+def read_editors(path: Path, models: Mapping[str, int] | None = None) -> dict[str, OfModel]:
+    """The table of editors' settings, by model; `models` are those that there are, with their layers (None: any).
 
     Raises:
-        ValueError: naming the row with an unknown model, editor or setting, or a value that the setting cannot be.
+        ValueError: naming the row with an unknown model, editor or setting, a value that the setting cannot be, or a
+            layer that the model does not have.
     """
     found: dict[str, OfModel] = {}
     for row in read_rows(path, EditorRow):
@@ -156,6 +157,9 @@ def read_editors(path: Path, models: Collection[str] | None = None) -> dict[str,
             ({"layer": 0} if editor.layered else {}) | known,
             f"{path}: row of {row.model!r}, {row.editor}",
         )
+        if models is not None and row.setting == "layer" and row.value >= models[row.model]:
+            where = f"{path}: row of {row.model!r}, {row.editor}"
+            raise ValueError(f"{where}: layer {row.value:g} is none of the model's, 0 to {models[row.model] - 1}")
     return found
 
 

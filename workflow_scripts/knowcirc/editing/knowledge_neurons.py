@@ -19,6 +19,7 @@ from torch import Tensor
 
 from knowcirc.editing.edits import Edit, Material, Matrix, Request
 from knowcirc.editing.settings import NeuronSettings
+from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import KeyValue, Transformer, keeping
 
@@ -75,7 +76,9 @@ def run(network: Transformer, ids: Tensor) -> _Run:
     last = [middle[:, -1] for middle in middles]
     blocks = zip(network.blocks, last, strict=True)
     neurons = [block.mlp.hidden(block.norm2(middle))[0] for block, middle in blocks]
-    p = network.unembed(x[:, -1]).softmax(-1)[0]
+    logits = network.unembed(x[:, -1])
+    check_finite(logits, None)
+    p = logits.softmax(-1)[0]
     return _Run(last, neurons, past, int(p.argmax()), float(p.max()))
 
 

@@ -36,7 +36,7 @@ def make_edits(
     The report is that of the last request where they are edited one after the other.
 
     Raises:
-        ValueError: for an unknown editor or setting, or no request.
+        ValueError: for an unknown editor or setting, no request, or an edit that is not finite.
     """
     if editor not in EDITORS:
         raise ValueError(f"editor {editor!r} is none of {', '.join(EDITORS)}")
@@ -49,10 +49,24 @@ def make_edits(
     edit = function_of(entry.edit)
     if entry.together:
         together: Edit = edit(model, requests, chosen, material)
-        return together
+        return _finite(editor, together)
     weights: dict[Matrix, Tensor] = {}
     for request in requests:
         with applied(model, Edit(weights, {})) as current:
-            last: Edit = edit(current, [request], chosen, material)
+            last: Edit = _finite(editor, edit(current, [request], chosen, material))
         weights |= last.weights
     return Edit(weights, last.report)
+
+
+def _finite(editor: str, edit: Edit) -> Edit:
+    """The edit, whose weights must be numbers.
+
+    Raises:
+        ValueError: if one has overflown.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in edit.weights.values()):
+        raise ValueError(
+            f"{editor} gave weights that are not finite; lower its learning rate, take second moments of more tokens, "
+            "or compute in float64"
+        )
+    return edit

@@ -52,7 +52,11 @@ def text_corpus(model: LanguageModel, path: Path, n_tokens: int, *, length: int)
 
 @torch.no_grad()
 def second_moments(model: LanguageModel, corpus: Iterator[Int[Tensor, "batch pos"]]) -> tuple[list[Moment], int]:
-    """C of every layer over the corpus (start tokens left out), and the number of tokens that went into it."""
+    """C of every layer over the corpus (start tokens left out), and the number of tokens that went into it.
+
+    Raises:
+        ValueError: if a key has overflown.
+    """
     network = model.transformer
     size = (network.shape.d_mlp, network.shape.d_mlp)
     sums = [torch.zeros(size, device=model.device) for _ in range(network.shape.n_layers)]
@@ -62,6 +66,11 @@ def second_moments(model: LanguageModel, corpus: Iterator[Int[Tensor, "batch pos
         for layer in range(network.shape.n_layers):
             x = network.advance(layer, x, hook=partial(_add_keys, sums[layer]))
         count += ids[:, 1:].numel()
+    for layer, total in enumerate(sums):
+        if not bool(total.isfinite().all()):
+            raise ValueError(
+                f"the second moments of layer {layer} are not finite; compute in float32 or float64, or mend the model"
+            )
     return [total / count for total in sums], count
 
 
@@ -82,7 +91,7 @@ def load_moment(path: Path, d_mlp: int) -> Moment:
     """C from a file of `save_moment`.
 
     Raises:
-        ValueError: if there is no such file or its size is another model's.
+        ValueError: if there is no such file, its size is another model's, or a number in it is not finite.
     """
     if not path.is_file():
         raise ValueError(f"second moments {path} do not exist; run the rule estimate_moments or give --moments FILE")
@@ -92,6 +101,8 @@ def load_moment(path: Path, d_mlp: int) -> Moment:
         raise ValueError(f"{path} is no safetensors file ({error}); make it again") from None
     if moment is None or tuple(moment.shape) != (d_mlp, d_mlp):
         raise ValueError(f"{path} holds no second moments of {d_mlp} keys; it belongs to another model")
+    if not bool(moment.isfinite().all()):
+        raise ValueError(f"{path} holds numbers that are not finite; estimate the second moments again")
     return moment
 
 

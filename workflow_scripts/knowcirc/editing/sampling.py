@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from knowcirc.models.loading import LanguageModel
+from knowcirc.facts.ranking import check_finite
+from knowcirc.models.loading import LanguageModel, start_token_of
 from knowcirc.models.tokens import special_ids
 from knowcirc.models.transformer import KeyValue
 from knowcirc.seeding import derive
@@ -14,12 +15,9 @@ def start_token(model: LanguageModel) -> int:
     """The token that a text of this model begins with: its BOS, or the end-of-text token where it has none.
 
     Raises:
-        ValueError: if the model's configuration names neither.
+        ValueError: as `start_token_of` does.
     """
-    for value in (model.config.bos_token_id, model.config.eos_token_id):
-        if value is not None:
-            return int(value[0] if isinstance(value, list) else value)
-    raise ValueError(f"{model.folder}/config.json names neither bos_token_id nor eos_token_id; add one")
+    return start_token_of(model.folder, model.config)
 
 
 @torch.no_grad()
@@ -30,7 +28,14 @@ def sample(
 
     `top_k` above zero samples among that many likeliest tokens. The draw comes from a CPU generator, so equal
     logits give equal text on any device.
+
+    Raises:
+        ValueError: if prompt and text are longer than the model reads, or a logit is not finite.
     """
+    if (reached := prompts.shape[1] + length - 1) > model.context:
+        raise ValueError(
+            f"sampled texts of {reached} tokens: {model.folder} reads {model.context}; ask for shorter ones"
+        )
     network, rng = model.transformer, torch.Generator().manual_seed(derive(seed, "sample"))
     banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
     past: list[KeyValue | None] = [None] * network.shape.n_layers
@@ -40,9 +45,10 @@ def sample(
         for layer in range(network.shape.n_layers):
             x, past[layer] = network.extend(layer, x, start, past[layer])
         logits = network.unembed(x[:, -1]).float().cpu()
+        check_finite(logits, None)
         logits[:, banned] = float("-inf")
         if top_k:
-            weakest = logits.topk(top_k).values[:, -1:]
+            weakest = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]
             logits = logits.masked_fill(logits < weakest, float("-inf"))
         chosen = torch.multinomial(logits.softmax(-1), 1, generator=rng)
         out.append(chosen)
@@ -51,9 +57,12 @@ def sample(
 
 
 def special_tokens(model: LanguageModel) -> set[int]:
-    """Ids of the tokenizer's special tokens, or of the configuration's where there is no tokenizer."""
+    """Ids of the tokenizer's special tokens, or of the configuration's where there is no tokenizer.
+
+    Those that the vocabulary lacks (a padding token that was added to the tokenizer alone) are left out.
+    """
     if model.tokenizer is not None:
-        return special_ids(model.tokenizer)
+        return {token for token in special_ids(model.tokenizer) if token < model.transformer.shape.d_vocab}
     return {start_token(model)}
 
 

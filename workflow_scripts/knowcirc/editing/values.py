@@ -76,6 +76,11 @@ def _contexts(
     texts = [ids + request.target[:-1] for ids, _ in prompts] + [essence.ids]
     at = [start for _, start in prompts] + [position_of(essence, token)]
     width = max(map(len, texts))
+    if width > model.context:
+        raise ValueError(
+            f"prompt {prompt.text!r} and its target are {width} tokens behind the longest prefix, {model.folder} reads "
+            f"{model.context}; shorten the prompt or the prefixes"
+        )
     ids = model.batch([text + (text[-1],) * (width - len(text)) for text in texts])
     reach = max(len(text) - start for text, start in zip(texts, at, strict=True))
     return _Contexts(ids, torch.tensor(at, device=model.device), reach)

@@ -55,8 +55,9 @@ def answer_prompts(model: LanguageModel, prompts: Sequence[Prompt]) -> list[Answ
     """The whole model's answers, in the order of the prompts; what prompts share is computed once.
 
     Raises:
-        ValueError: naming the prompt, if a logit is not finite.
+        ValueError: naming the prompt, if a logit is not finite; as `LanguageModel.check_rows` does.
     """
+    model.check_rows(prompt.ids for prompt in prompts)
     answers: dict[int, Answer] = {}
     for group, logits in grouped_logits(model.transformer, [prompt.ids for prompt in prompts], BATCH):
         answers.update(zip(group, read_answers(logits, [prompts[i] for i in group]), strict=True))

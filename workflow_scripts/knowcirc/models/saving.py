@@ -1,5 +1,6 @@
 """Save a model as it is now, edits in place, as a Hugging Face folder."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,5 +20,12 @@ def save_float32(model: LanguageModel, folder: Path) -> None:
         for name, weights in model.weights.items():
             values[name].copy_(weights)
     network.save_pretrained(folder)
+    open_to_others(folder)
+
+
+def open_to_others(folder: Path) -> None:
+    """Give a folder's weight files the permissions of any new file: safetensors writes them for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # written for the owner alone by safetensors
+        path.chmod(0o666 & ~mask)

@@ -1,7 +1,10 @@
 """The table of models, `config/models.tsv`: where each comes from, dtype and weight processing."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from knowcirc.fields import Count, Row, one_of, read_rows
 from knowcirc.models.families import FAMILIES
@@ -9,6 +12,19 @@ from knowcirc.models.families import FAMILIES
 Source = Literal["wheel", "hub", "local"]
 Processing = Literal["none", "folded"]
 KvView = Literal["grouped", "per_head"]
+
+
+FOLDERS = ("all", "benchmarks", "data", "logs", "models", "reference")
+"""What a study's folder holds beside its models' folders."""
+
+
+def _a_name(name: str) -> str:
+    if name in FOLDERS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"{name!r} cannot be a model's folder: take letters, digits, dots, underscores and dashes, and none of "
+            f"{', '.join(FOLDERS)}"
+        )
+    return name
 
 
 class FetchRow(Row):
@@ -19,13 +35,13 @@ class FetchRow(Row):
     the tokenizer does it) or the token id to put in front of every prompt.
     """
 
-    model: str
+    model: Annotated[str, AfterValidator(_a_name)]
     family: Annotated[str, one_of(FAMILIES)]
     source: Source
     location: str
     revision: str
     sha256: str
-    bos: str
+    bos: Annotated[str, Field(pattern=r"^(tokenizer|[0-9]+)$")]
     n_layers: Count
     licence: str
 
@@ -43,6 +59,12 @@ class ModelRow(FetchRow):
     n_kv_heads: Count
     n_params: Count
     mem_mb: Count
+
+
+def local_files(folder: Path) -> list[str]:
+    """The files of a model's folder that fetching it may read."""
+    patterns = ("*.json", "*.safetensors", "*.txt", "tokenizer.model")
+    return sorted(str(path) for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
 def wheel_pattern(requirement: str) -> str:

@@ -95,15 +95,34 @@ class Transformer:
         return self.embedding.device
 
     def embed(self, ids: Int[Tensor, "batch pos"], start: int = 0) -> Float[Tensor, "batch pos d_model"]:
-        """Token embeddings, plus learned positions counted from `start`."""
-        x = self.embedding[ids]
-        return x if self.positions is None else x + self.positions[start : start + ids.shape[1]]
+        """Token embeddings, plus learned positions counted from `start`.
+
+        Raises:
+            ValueError: for more positions than the model has, or (on a CPU) token ids outside its vocabulary.
+        """
+        x = self._tokens(ids)
+        if self.positions is None:
+            return x
+        if (end := start + ids.shape[1]) > len(self.positions):
+            raise ValueError(f"a text of {end} tokens is too long, this model reads {len(self.positions)}; shorten it")
+        return x + self.positions[start:end]
+
+    def _tokens(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+        try:
+            return self.embedding[ids]
+        except IndexError:
+            worst, most = int(ids.max()), len(self.embedding) - 1
+            raise ValueError(f"token id {worst} is outside the vocabulary; its ids are 0 to {most}") from None
 
     def embed_at(
         self, ids: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]
     ) -> Float[Tensor, "batch pos d_model"]:
-        """Token embeddings, plus the learned ones of the given positions."""
-        x = self.embedding[ids]
+        """Token embeddings, plus the learned ones of the given positions.
+
+        Raises:
+            ValueError: (on a CPU) for token ids outside the vocabulary.
+        """
+        x = self._tokens(ids)
         return x if self.positions is None else x + self.positions[positions]
 
     def keys_values(self, layer: int, x: Float[Tensor, "batch pos d_model"], start: Start = 0) -> KeyValue:

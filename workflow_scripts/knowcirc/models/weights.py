@@ -40,28 +40,59 @@ class Weights(dict[str, Tensor]):
             )
 
 
-def read_weights(folder: Path, prefix: str, dtype: torch.dtype, device: torch.device) -> Weights:
-    """The weights of a folder. Names without the model's `prefix`, as some files on the hub have them, get it.
+def read_weights(folder: Path, prefix: str, dtype: torch.dtype | None, device: torch.device) -> Weights:
+    """The weights of a folder, as stored where `dtype` is None.
+
+    Names without the model's `prefix`, as some files on the hub have them, get it.
 
     Raises:
-        ValueError: if there are no safetensors, or they cannot be read.
+        ValueError: if there are no safetensors, they cannot be read, or a number is not finite.
     """
     tensors = {}
-    for path in _files(folder):
+    for path in weight_files(folder):
         try:
             with safe_open(path, "pt") as handle:
                 for name in handle.keys():  # noqa: SIM118 (no dictionary)
+                    if name.endswith(IGNORED):
+                        continue
                     whole = name if name.startswith((prefix, "lm_head.")) else prefix + name
                     tensor = handle.get_tensor(name)
-                    kind = dtype if tensor.is_floating_point() else tensor.dtype
+                    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
                     tensors[whole] = tensor.to(device=device, dtype=kind)
+                    check_weights(f"{folder}: weights {name}", tensors[whole])
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} is no readable safetensors file ({reason}); save or fetch it again") from None
-    return Weights({name: tensor for name, tensor in tensors.items() if not name.endswith(IGNORED)}, folder)
+    return Weights(tensors, folder)
 
 
-def _files(folder: Path) -> list[Path]:
+def check_weights(what: str, tensor: Tensor) -> None:
+    """Make sure that weights are numbers; `what` begins the complaint.
+
+    Their least and largest value say so: both are NaN where one is, and finding them reads the weights just once.
+
+    Raises:
+        ValueError: if one is NaN or infinite, as stored or as an overflow of the type they are read in.
+    """
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    ends = torch.stack(torch.aminmax(tensor))
+    if bool(ends.isfinite().all()):
+        return
+    bad = tensor[~tensor.isfinite()]
+    kind = str(tensor.dtype).removeprefix("torch.")
+    raise ValueError(
+        f"{what}: {len(bad)} of {tensor.numel()} are not finite in {kind} (the first is {float(bad[0])}); compute in "
+        "float32 or float64, or, where these give the same, mend the model's weights"
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a folder's weights are read from, all of them there.
+
+    Raises:
+        ValueError: if it holds no safetensors, or its index names a file that it lacks.
+    """
     whole, index = folder / "model.safetensors", folder / INDEX
     if whole.is_file():
         return [whole]
@@ -72,4 +103,6 @@ def _files(folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
         raise ValueError(f"{index} is no index of weights; save or fetch the model again") from None
-    return [folder / name for name in names]
+    if lost := [name for name in names if not (folder / str(name)).is_file()]:
+        raise ValueError(f"{folder} lacks {lost[0]}, which its {INDEX} names; save or fetch the model again")
+    return [folder / str(name) for name in names]

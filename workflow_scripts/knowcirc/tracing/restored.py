@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from knowcirc.facts.ranking import check_finite
 from knowcirc.models.transformer import HookPoint, KeyValue, Transformer
 from knowcirc.tracing.settings import Kind
 
@@ -82,8 +83,13 @@ def run(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int
 
 
 def probability(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int) -> Float[Tensor, " batch"]:
-    """Probability of the answer after the last position, in double precision."""
+    """Probability of the answer after the last position, in double precision.
+
+    Raises:
+        ValueError: if a logit is not finite.
+    """
     logits = network.unembed(x[:, -1])
+    check_finite(logits, None)
     if logits.dtype.itemsize < 4:
         logits = logits.float()
     return logits.log_softmax(-1)[:, answer].double().exp()
