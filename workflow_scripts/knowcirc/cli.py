@@ -24,6 +24,7 @@ COMMANDS = (
     "discover",
     "evaluate",
     "compare",
+    "export",
     "heads",
     "lens",
     "trace",
