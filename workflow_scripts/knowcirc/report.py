@@ -106,8 +106,12 @@ def _percent(share: float | int) -> str:
     return f"{100 * share:.1f} %"
 
 
+def _percentage_points(difference: float | int) -> str:
+    return f"{100 * difference:.1f} pp"
+
+
 def render_caption(text: str, values: dict[str, Any]) -> str:
-    """A caption as HTML: placeholders filled, reStructuredText set.
+    """A caption as HTML: placeholders filled, reStructuredText set. `pct` writes a share, `pp` a difference of two.
 
     `run` is defined in it, so that what states numbers of the run can be left out where there are none: Snakemake's own
     report renders the same captions.
@@ -117,7 +121,7 @@ def render_caption(text: str, values: dict[str, Any]) -> str:
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_plain)
     try:
-        filled = environment.from_string(text).render({"run": True, "pct": _percent, **values})
+        filled = environment.from_string(text).render({"run": True, "pct": _percent, "pp": _percentage_points, **values})
     except jinja2.UndefinedError as error:
         raise ValueError(f"caption names a value that the findings do not hold: {error}") from None
     settings = {
