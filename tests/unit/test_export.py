@@ -235,8 +235,9 @@ def test_the_graph_for_neuronpedia_has_what_its_schema_asks_for(tmp_path: Path) 
     kinds = {node["clerp"]: node["feature_type"] for node in nodes.values()}
     assert kinds.pop("embedding") == "embedding"
     assert kinds.pop('Output " French" (p=?)') == "logit"  # the viewers read a probability from the brackets
-    alive = {name for name, one in zip(graph.src_names, graph.nodes(written.edges), strict=True) if one}
-    assert set(kinds) == alive - {"input"}
+    wide, same = expanded(graph, written)
+    ends = {end.partition("<")[0] for edge in wide.edges(same.edges) for end in wide.edge_name(*edge).split("->")}
+    assert set(kinds) == ends - {"input", "logits"}
     assert all(kind == ("mlp" if name.startswith("m") else "attention head") for name, kind in kinds.items())
     assert {end for link in document["links"] for end in (link["source"], link["target"])} == set(nodes)
     assert len(document["metadata"]["prompt_tokens"]) > max(node["ctx_idx"] for node in nodes.values())
