@@ -40,8 +40,8 @@ def frame(**values: object) -> pd.DataFrame:
     ("tolerance", "reference", "n", "limit"),
     [
         (EQUAL, 5.0, 10.0, 0.0),
-        (Tolerance(absolute=0.05, cases=2), 0.5, 10.0, 0.25),
-        (Tolerance(absolute=1, relative=0.1), -20.0, np.inf, 3.0),
+        (Tolerance(absolute=0.05, cases=2.0), 0.5, 10.0, 0.25),
+        (Tolerance(absolute=1.0, relative=0.1), -20.0, np.inf, 3.0),
     ],
 )
 def test_the_parts_of_a_tolerance_add_up(tolerance: Tolerance, reference: float, n: float, limit: float) -> None:

@@ -16,7 +16,7 @@ from knowcirc.items.columns import (
 )
 from knowcirc.items.contract import Table, Tolerance, count, number, share, word
 
-HEADS = Tolerance(absolute=5, relative=0.3)  # a search decides which a circuit lacks
+HEADS = Tolerance(absolute=5.0, relative=0.3)  # a search decides which a circuit lacks
 
 BEHAVIOURS = (
     Table(

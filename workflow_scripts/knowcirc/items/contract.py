@@ -27,10 +27,10 @@ class Tolerance:
 
 
 EQUAL = Tolerance()
-COUNTED = Tolerance(absolute=2, relative=0.1)
-SHARED = Tolerance(absolute=0.05, cases=2)
+COUNTED = Tolerance(absolute=2.0, relative=0.1)
+SHARED = Tolerance(absolute=0.05, cases=2.0)
 NUMBERED = Tolerance(absolute=0.05, relative=0.15)
-SEARCHED = Tolerance(absolute=0.1, relative=0.2, cases=2)
+SEARCHED = Tolerance(absolute=0.1, relative=0.2, cases=2.0)
 """Of what a search for a circuit ends in: one other decision early on leads it to other edges."""
 
 

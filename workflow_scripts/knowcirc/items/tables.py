@@ -20,7 +20,7 @@ from knowcirc.items.columns import (
 from knowcirc.items.contract import EQUAL, SEARCHED, Table, Tolerance, count, difference, number, share, word
 from knowcirc.items.paper_tables import PAPERS
 
-DROPPED = Tolerance(absolute=20, relative=0.5)  # few, and other ones in each search
+DROPPED = Tolerance(absolute=20.0, relative=0.5)  # few, and other ones in each search
 
 TABLES = (
     Table(
