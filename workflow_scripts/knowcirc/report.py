@@ -121,7 +121,9 @@ def render_caption(text: str, values: dict[str, Any]) -> str:
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, finalize=_plain)
     try:
-        filled = environment.from_string(text).render({"run": True, "pct": _percent, "pp": _percentage_points, **values})
+        filled = environment.from_string(text).render(
+            {"run": True, "pct": _percent, "pp": _percentage_points, **values}
+        )
     except jinja2.UndefinedError as error:
         raise ValueError(f"caption names a value that the findings do not hold: {error}") from None
     settings = {
