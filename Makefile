@@ -80,8 +80,8 @@ test-slurm: $(STAMP) ## a part of the small study on a throw-away Slurm cluster 
 	$(BIN)/pytest tests/slurm
 
 .PHONY: check
-check: $(STAMP) ## check the small study's results
-	$(BIN)/knowcirc check results-test
+check: $(STAMP) ## check the small study's results, and compare its tables with results/reference-test/
+	$(BIN)/knowcirc check results-test --against results/reference-test
 
 # Ratios measured side by side, no limits; it reads the small study's model, and other libraries where `peers` put them.
 .PHONY: bench
@@ -128,10 +128,17 @@ reference: full ## copy that study's tables and figures into results/reference/,
 	cd ..
 	$(BIN)/python -m knowcirc.report results/reference > RESULTS.md
 
+.PHONY: reference-test
+reference-test: quick ## copy the small study's tables into results/reference-test/, which `check` compares with
+	rm -rf results/reference-test
+	mkdir -p results/reference-test/$(MODEL)/tables
+	cp results-test/$(MODEL)/tables/*.csv results/reference-test/$(MODEL)/tables/
+	cp results-test/manifest.json results/reference-test/
+
 .PHONY: clean
-clean: ## remove all results (downloaded models too); results/reference stays
+clean: ## remove all results (downloaded models too); results/reference and results/reference-test stay
 	rm -rf results-*
-	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name reference ! -name reference-test -exec rm -rf {} +
 
 .PHONY: setup
 setup: $(STAMP) ## only the environment: .venv with requirements.txt
@@ -164,4 +171,4 @@ lock: ## write requirements.lock anew: the pins of requirements.txt with the sha
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

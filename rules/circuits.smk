@@ -97,7 +97,6 @@ rule describe_showcase:
         relation=relation_of_showcase,
     output:
         circuit="<results>/{model}/circuits/showcase.json",
-        expanded="<results>/{model}/circuits/showcase_per_head.json",
         scores="<results>/{model}/circuits/showcase_scores.csv",
         dot="<results>/{model}/circuits/showcase.dot",
         drawing="<results>/{model}/figures/circuit_graph.json",

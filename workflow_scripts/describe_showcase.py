@@ -6,7 +6,7 @@ import pandas as pd
 
 from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import choose_partners
-from knowcirc.circuits.export import write_views
+from knowcirc.circuits.export import write_circuit, write_dot
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.relation_scores import Questions, score_relation
@@ -45,8 +45,9 @@ def main(job: Job) -> None:
     of, taus, on = {name: circuit}, {name: settings.tau}, ("zero",)  # a mean over one prompt would be its own run
     scores = score_relation(model, graph, of, questions, hits=params.hits, seeds=seeds, taus=taus, ablations=on)
     write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
-    paths = [Path(path) for path in (job.output.circuit, job.output.expanded, job.output.dot)]
-    write_views(paths, graph, model.transformer.shape, circuit, about)
+    shape, extra = model.transformer.shape, {"model": job.wildcards.model, **about}
+    write_circuit(Path(job.output.circuit), graph, shape, circuit, extra)
+    write_dot(Path(job.output.dot), graph, circuit)
     context = context_of(model, read_relations(params.source, [job.input.relation])[relation], prompt)
     drawing = describe_circuit(model, graph, circuit, prompt, params.drawn_edges, Thresholds(**params.heads), context)
     write_json(job.output.drawing, {**about, **drawing})

@@ -274,8 +274,8 @@ def test_edges_of_a_file_on_no_path_are_dropped_and_counted(gpt2: Path, capsys: 
 
 def test_compare_counts_and_names_what_circuits_share(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seed in (("a.json", "1"), ("b.json", "2")):
-        command = ["discover", llama, "--method", "random", "--edges", "30", "--seed", seed, "--out", name]
-        run(*command, "--expanded", f"wide_{name}")
+        run("discover", llama, "--method", "random", "--edges", "30", "--seed", seed, "--out", name)
+        run("export", name, "--out", f"wide_{name}")
     capsys.readouterr()
     run("compare", "a.json", "b.json", "--out", "d.csv", "--figure", "d.png")
     check_image(Path("d.png"))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from knowcirc.checks import check_image
@@ -324,6 +324,22 @@ def test_a_figure_is_written_whole_and_changes_no_setting_of_the_caller(tmp_path
     check_image(tmp_path / "deep" / "one.png")
     assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
     assert {path.name for path in tmp_path.iterdir()} == {"deep", "one.pdf"}
+
+
+@pytest.mark.parametrize("make", FIGURES, ids=lambda make: make.__name__)
+def test_the_text_beneath_a_title_fits_in_two_lines(make: Make) -> None:
+    below = [text.get_text() for text in drawn(make).artists if isinstance(text, Annotation)]
+    assert len(below) == 1
+    assert len(below[0].splitlines()) <= style.LINES
+    assert not below[0].endswith("…")
+
+
+def test_what_does_not_fit_beneath_a_title_ends_in_an_ellipsis() -> None:
+    figure = style.new_figure(4.0, 3.0)
+    style.heading(figure, "A title", "many words " * 50)
+    (below,) = [text.get_text() for text in figure.artists if isinstance(text, Annotation)]
+    assert len(below.splitlines()) == style.LINES
+    assert below.endswith("…")
 
 
 def test_a_figure_drawn_again_is_the_same_whatever_the_caller_has_set(tmp_path: Path) -> None:

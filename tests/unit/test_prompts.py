@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteFallback
 from tokenizers.decoders import ByteLevel as ByteDecoder
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel
 
 from knowcirc.facts.knowledge import answer_prompts
@@ -19,6 +20,7 @@ from knowcirc.facts.prompts import (
     fill,
     subject_span,
     token_roles,
+    token_texts,
     tokenise,
 )
 from knowcirc.facts.relations import Fact, Relation
@@ -182,3 +184,40 @@ def test_answers_come_back_in_the_order_of_the_prompts(load_tiny: Callable[..., 
         assert answer.p == pytest.approx(float(p[prompt.answer[0]]), abs=1e-12)
         assert answer.rank == int((p > p[prompt.answer[0]]).sum())
         assert (answer.top, answer.p_top) == (int(p.argmax()), pytest.approx(float(p.max()), abs=1e-12))
+
+
+def byte_level() -> Tokenizer:
+    """A tokenizer of single bytes, as GPT-2's without its merges."""
+    names = sorted(ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({name: index for index, name in enumerate(names)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteDecoder()
+    return tokenizer
+
+
+def byte_fallback() -> Tokenizer:
+    """A tokenizer of a few words, which writes what it does not know as bytes, as Llama's does."""
+    words = ["<unk>", "a", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {name: index for index, name in enumerate(words)}
+    tokenizer = Tokenizer(BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.decoder = ByteFallback()
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+def test_a_token_that_is_no_whole_character_is_shown_as_its_bytes(make: Callable[[], Tokenizer]) -> None:
+    tokenizer = make()
+    ids = tokenizer.encode("a€").ids
+    assert "\N{REPLACEMENT CHARACTER}" in tokenizer.decode(ids[1:2])
+    assert token_texts(tokenizer, ids) == ["a", r"\xe2", r"\x82", r"\xac"]
+
+
+def test_every_byte_of_a_byte_level_vocabulary_is_shown() -> None:
+    tokenizer = byte_level()
+    shown = set(token_texts(tokenizer, list(range(256))))
+    assert shown == {chr(byte) for byte in range(128)} | {f"\\x{byte:02x}" for byte in range(128, 256)}
+
+
+def test_a_replacement_character_of_the_vocabulary_is_shown_as_bytes_too() -> None:
+    tokenizer = Tokenizer(WordLevel({"\N{REPLACEMENT CHARACTER}": 0}))
+    assert token_texts(tokenizer, [0]) == [r"\xef\xbf\xbd"]

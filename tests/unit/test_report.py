@@ -80,6 +80,10 @@ def test_shares_are_given_in_percent(share: float, text: str) -> None:
     assert plain(render_caption("{{ pct(share) }}", {"share": share})) == text
 
 
+def test_differences_of_shares_are_given_in_percentage_points() -> None:
+    assert plain(render_caption("{{ pp(effect) }}", {"effect": -0.0314})) == "-3.1 pp"
+
+
 @pytest.mark.parametrize("text", ["{{ absent }}", "{{ known.absent }}", "{{ pct(absent.facts) }}"])
 def test_a_caption_that_names_an_unknown_value_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(ValueError, match="absent"):

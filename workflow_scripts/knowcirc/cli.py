@@ -26,6 +26,7 @@ COMMANDS = (
     "discover",
     "evaluate",
     "compare",
+    "export",
     "heads",
     "lens",
     "trace",

@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
         ValueError: naming the file, if it is no UTF-8 text or no YAML, or has a key twice.
     """
     try:
-        return yaml.load(path.read_text("utf-8-sig"), Loader=_Once)
+        return yaml.load(path.read_text("utf-8-sig"), Loader=_Once)  # noqa: S506 (a safe loader)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
     except yaml.YAMLError as error:

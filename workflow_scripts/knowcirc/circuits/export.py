@@ -2,15 +2,18 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from operator import index
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
 
+from knowcirc.circuits.attribution import Scores
 from knowcirc.circuits.discovery import Circuit
-from knowcirc.circuits.graph import Graph
+from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.files import atomic
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Shape
@@ -18,38 +21,51 @@ from knowcirc.models.transformer import Shape
 LARGEST = 4096  # layers or heads of a model
 
 
-def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
-    """Write every edge of the graph with its score (null: it has none, or NaN) and whether it is in the circuit.
+def document_of(graph: Graph, d_model: int, circuit: Circuit, extra: dict[str, object]) -> dict[str, object]:
+    """A circuit as its JSON file holds it: what EAP-IG's `Graph.from_json` and MIB's evaluation read, and more beside.
 
-    `cfg.kv` says which K/V inputs the names mean: query heads' (`per_head`, as EAP-IG and MIB read them) or K/V
-    heads' (`grouped`). `extra` (method, prompts, settings) stands beside.
+    Every edge has a score, whether it is in the circuit, and whether it was tested; one that was not has the score 0.
+    K/V inputs have the names of query heads. Where `cfg.kv` is `grouped`, the inputs of the query heads that share a
+    K/V head are one: their edges are alike. `extra` (prompts, settings) stands beside.
     """
     cfg = {
         "n_layers": graph.n_layers,
         "n_heads": graph.n_heads,
         "n_kv": graph.n_kv,
         "kv": graph.kv,
-        "d_model": shape.d_model,
+        "d_model": d_model,
         "parallel_attn_mlp": False,
     }
-    alive = graph.nodes(circuit.edges)
-    nodes = {name: {"in_graph": bool(alive[i])} for i, name in enumerate(graph.src_names)}
-    nodes["logits"] = {"in_graph": bool(circuit.edges[:, graph.final].any())}
-    scores = np.full(graph.valid.shape, np.nan) if circuit.scores is None else circuit.scores
+    wide, same = expanded(graph, circuit)
+    alive = wide.nodes(same.edges)
+    nodes = {name: {"in_graph": bool(alive[i])} for i, name in enumerate(wide.src_names)}
+    nodes["logits"] = {"in_graph": bool(same.edges[:, wide.final].any())}
+    scores = np.full(wide.valid.shape, np.nan) if same.scores is None else same.scores
+    tested = np.isfinite(scores)
     edges = {
-        graph.edge_name(src, dst): {
-            "score": None if math.isnan(scores[src, dst]) else float(scores[src, dst]),
-            "in_graph": bool(circuit.edges[src, dst]),
+        wide.edge_name(src, dst): {
+            "score": float(scores[src, dst]) if tested[src, dst] else 0.0,
+            "in_graph": bool(same.edges[src, dst]),
+            "tested": bool(tested[src, dst]),
         }
-        for src, dst in graph.edges()
+        for src, dst in wide.edges()
     }
-    document = {"cfg": cfg, "method": circuit.method, **extra, "nodes": nodes, "edges": edges}
+    return {"cfg": cfg, "method": circuit.method, **extra, "nodes": nodes, "edges": edges}
+
+
+def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
+    """Write a circuit as JSON (`document_of`)."""
+    write_document(path, document_of(graph, shape.d_model, circuit, extra))
+
+
+def write_document(path: Path, document: dict[str, object]) -> None:
+    """Write a circuit file in one line: it lists every edge of the model."""
     with atomic(path) as part:
-        part.write_text(json.dumps(document), "utf-8")
+        part.write_text(json.dumps(document, allow_nan=False), "utf-8")
 
 
 def read_circuit(path: Path) -> tuple[Graph, Circuit]:
-    """The graph and circuit of a JSON file.
+    """The graph and circuit of a JSON file: of `write_circuit`, or of EAP-IG. Edges that were not tested score NaN.
 
     Raises:
         ValueError: naming the file and what is wrong with it.
@@ -57,44 +73,61 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     try:
         document = json.loads(path.read_text("utf-8"))
         cfg, listed = document["cfg"], document["edges"]
-        entries = {name: _entry(name, entry["in_graph"], entry["score"]) for name, entry in listed.items()}
+        entries = {name: _entry(name, entry) for name, entry in listed.items()}
         n_heads, kv = index(cfg["n_heads"]), cfg.get("kv", "per_head")
         sizes = index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads))
         if not all(1 <= size <= LARGEST for size in sizes) or n_heads % sizes[2]:
             raise ValueError(f"cfg has {sizes[0]} layers, {n_heads} heads and {sizes[2]} K/V heads")
         graph = Graph(*sizes, kv)
+        method = document.get("method", "unknown")
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
-    places = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
+    if graph.n_kv < 1 or n_heads % graph.n_kv or (kv == "per_head" and graph.n_kv != n_heads):
+        raise ValueError(f"{path}: cfg.n_kv {graph.n_kv} does not fit {n_heads} heads ({kv})")
+    if cfg.get("parallel_attn_mlp"):
+        raise ValueError(f"{path}: a model whose MLPs run beside attention (cfg.parallel_attn_mlp) is not supported")
+    wide, source = _per_head(graph)
+    places = {wide.edge_name(src, dst): (src, dst) for src, dst in wide.edges()}
     if unknown := sorted(set(entries) - set(places)):
         raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
-    edges = np.zeros_like(graph.valid)
-    scores = np.zeros(graph.valid.shape)
+    edges = np.zeros_like(wide.valid)
+    scores = np.full(wide.valid.shape, np.nan)
     for name, (in_graph, score) in entries.items():
         edges[places[name]], scores[places[name]] = in_graph, score
-    return graph, Circuit(document.get("method", "unknown"), edges, scores)
+    first = np.unique(source, return_index=True)[1]
+    alike = (edges == edges[:, first][:, source]) & _same(scores, scores[:, first][:, source])
+    if not alike.all():
+        src, dst = np.argwhere(~alike)[0]
+        raise ValueError(
+            f"{path}: edge {wide.edge_name(int(src), int(dst))!r} differs from that of another query head of its K/V "
+            "head, and cfg.kv grouped says that they are one; take cfg.kv and cfg.n_kv out to read query heads"
+        )
+    found = scores[:, first] if np.isfinite(scores).any() else None
+    return graph, Circuit(method, edges[:, first], found)
 
 
-def _entry(name: str, in_graph: object, score: object) -> tuple[bool, float]:
-    """An edge's place in the circuit and its score; none counts as 0."""
+def _entry(name: str, entry: Mapping[str, object]) -> tuple[bool, float]:
+    """An edge's place in the circuit, and its score; NaN where it was not tested (null, in files of other programs)."""
+    in_graph, score = entry["in_graph"], entry["score"]
     if not isinstance(in_graph, bool):
         raise TypeError(f"edge {name}: in_graph {in_graph!r} is neither true nor false")
-    if score is None:
-        return in_graph, 0.0
+    if score is None or not entry.get("tested", True):
+        return in_graph, math.nan
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         raise TypeError(f"edge {name}: score {score!r} is no finite number")
     return in_graph, float(score)
 
 
-def expanded(graph: Graph, circuit: Circuit) -> tuple[Graph, Circuit]:
-    """The circuit in the per-head view of EAP-IG and MIB: what enters a K/V head enters every query head of its group.
+def _same(one: Scores, other: Scores) -> EdgeMatrix:
+    return np.asarray((one == other) | (np.isnan(one) & np.isnan(other)))
 
-    It computes the same; a circuit of the per-head view is returned as it is.
-    """
+
+def _per_head(graph: Graph) -> tuple[Graph, Int[ndarray, " dst"]]:
+    """The per-head view of a graph, and for each of its receivers that of `graph`."""
     wide = Graph(graph.n_layers, graph.n_heads, graph.n_heads, "per_head")
     source = np.zeros(wide.n_dst, dtype=int)
     for layer in range(graph.n_layers):
@@ -103,12 +136,22 @@ def expanded(graph: Graph, circuit: Circuit) -> tuple[Graph, Circuit]:
             source[wide.reads(layer, kind)] = np.repeat(narrow, graph.n_heads // len(narrow))  # type: ignore[arg-type]
         source[wide.mlp_in(layer)] = graph.mlp_in(layer)
     source[wide.final] = graph.final
+    return wide, source
+
+
+def expanded(graph: Graph, circuit: Circuit) -> tuple[Graph, Circuit]:
+    """The circuit in the per-head view of EAP-IG and MIB: what enters a K/V head enters every query head of its group.
+
+    It computes the same; a circuit of the per-head view is returned as it is.
+    """
+    wide, source = _per_head(graph)
     scores = None if circuit.scores is None else circuit.scores[:, source]
     return wide, Circuit(circuit.method, circuit.edges[:, source], scores)
 
 
 def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
-    """Write the circuit's edges as a graphviz digraph, q/k/v as edge labels."""
+    """Write the circuit's edges as a graphviz digraph, q/k/v as edge labels; K/V inputs are those of query heads."""
+    graph, circuit = expanded(graph, circuit)
     lines = ["digraph circuit {", "  rankdir=BT;", "  node [shape=box, fontname=Helvetica];"]
     for src, dst in graph.edges(circuit.edges):
         receiver, _, kind = graph.dst_names[dst].rstrip(">").partition("<")
@@ -116,15 +159,6 @@ def write_dot(path: Path, graph: Graph, circuit: Circuit) -> None:
         lines.append(f'  "{graph.src_names[src]}" -> "{receiver}"{label};')
     with atomic(path) as part:
         part.write_text("\n".join([*lines, "}", ""]), "utf-8")
-
-
-def write_views(paths: Sequence[Path], graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
-    """Write the circuit as JSON in its own view, as JSON with K/V inputs of query heads (`expanded`), and as DOT."""
-    plain, wide, dot = paths
-    write_circuit(plain, graph, shape, circuit, extra)
-    wide_graph, same = expanded(graph, circuit)
-    write_circuit(wide, wide_graph, shape, same, extra)
-    write_dot(dot, graph, circuit)
 
 
 def save_circuits(path: Path, circuits: dict[str, Circuit]) -> None:

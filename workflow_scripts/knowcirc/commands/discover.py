@@ -68,13 +68,7 @@ def add_circuit(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s; random needs no prompt and no weights",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit, in EAP-IG's notation"
-    )
-    parser.add_argument(
-        "--expanded",
-        type=Path,
-        metavar="FILE.json",
-        help="the circuit besides with K/V inputs of query heads, as EAP-IG and MIB number them (see --kv)",
+        "--out", type=Path, required=True, metavar="FILE.json", help="the circuit; EAP-IG and MIB load it"
     )
     parser.add_argument("--dot", type=Path, metavar="FILE", help="the circuit for graphviz besides")
     parser.add_argument(
@@ -143,7 +137,7 @@ def prepare(args: argparse.Namespace) -> None:
     args.cases = read_cases(args, Needs(halves=halves), needed=args.method != RANDOM)
     if args.method != RANDOM:
         check_partners(args.method, args.metric, args.ablation, args.cases)
-    outputs = {name: path for name in ("out", "expanded", "dot", "tests") if (path := getattr(args, name)) is not None}
+    outputs = {name: path for name in ("out", "dot", "tests") if (path := getattr(args, name)) is not None}
     for path in outputs.values():
         check_output_file(path)
     for one, other in combinations(outputs, 2):
@@ -241,7 +235,7 @@ def check_partners(method: str, metric: str | None, ablation: str | None, cases:
 
 def run(args: argparse.Namespace) -> int:
     """The exit code, after the circuit is written."""
-    from knowcirc.circuits.export import expanded, write_circuit, write_dot
+    from knowcirc.circuits.export import write_circuit, write_dot
     from knowcirc.circuits.graph import Graph
     from knowcirc.commands.models import make_prompts, read_outline
     from knowcirc.commands.ranking import rank
@@ -261,14 +255,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = rank(args, graph, pairs, requested)
     write_circuit(args.out, graph, outline.shape, found.circuit, described | found.details)
-    if args.expanded is not None:
-        wide, circuit = expanded(graph, found.circuit)
-        write_circuit(args.expanded, wide, outline.shape, circuit, described | found.details)
     if args.dot is not None:
         write_dot(args.dot, graph, found.circuit)
     if parts is not None:
         parts.clear()
-    files = [("circuit", args.out), ("expanded", args.expanded), ("graphviz", args.dot), ("table of tests", args.tests)]
+    files = [("circuit", args.out), ("graphviz", args.dot), ("table of tests", args.tests)]
     rows = [("method", args.method), ("prompts", str(len(args.cases))), *found.rows]
     show(rows + [(name, str(path)) for name, path in files if path is not None])
     return 0

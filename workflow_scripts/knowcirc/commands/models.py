@@ -12,7 +12,7 @@ from knowcirc.commands.cases import Case
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.config import read_config
 from knowcirc.models.loading import LanguageModel, choose_device, context_of, load, shape_of
-from knowcirc.models.tokens import read_tokenizer, token_text
+from knowcirc.models.tokens import read_tokenizer, shown_token
 from knowcirc.models.transformer import Shape
 
 log = logging.getLogger(__name__)
@@ -108,8 +108,8 @@ def _remark(tokenizer: Tokenizer, case: Case, prompt: Prompt, partner: Prompt | 
             log.warning("prompt %r ends with a space, and a space is put before the answer; leave it out", text)
     for answer, found in ((case.answer, prompt), (case.wrong_answer, partner)):
         if isinstance(answer, str) and found is not None and len(found.answer) > 1:
-            first = token_text(tokenizer, [found.answer[0]])
-            log.info("answer %r has %d tokens; its first, %r, is measured", answer, len(found.answer), first)
+            first = shown_token(tokenizer, found.answer[0])
+            log.info("answer %r has %d tokens; its first, “%s”, is measured", answer, len(found.answer), first)
 
 
 def _prompt(
@@ -149,4 +149,4 @@ def check_tokens(outline: Outline, prompt: Prompt, *, before: int = 0) -> None:
 
 def names_of(model: LanguageModel, ids: Sequence[int]) -> list[str]:
     """The tokens as texts, or as numbers where the folder holds no tokenizer."""
-    return [str(token) if model.tokenizer is None else token_text(model.tokenizer, [token]) for token in ids]
+    return [str(token) if model.tokenizer is None else shown_token(model.tokenizer, token) for token in ids]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from knowcirc.facts.relations import Relation
-from knowcirc.models.tokens import token_text
+from knowcirc.models.tokens import shown_token, token_text
 from knowcirc.wording import fill_in, place_in
 
 ANCHOR = "is"
@@ -124,8 +124,8 @@ def fill(tokenizer: Tokenizer, template: str, subject: str, answer: str) -> Prom
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """The tokens as text, one by one, leading spaces kept."""
-    return [token_text(tokenizer, [token]) for token in ids]
+    """The tokens one by one, as people read them (`shown_token`)."""
+    return [shown_token(tokenizer, token) for token in ids]
 
 
 def check_relation(tokenizer: Tokenizer, relation: Relation) -> None:

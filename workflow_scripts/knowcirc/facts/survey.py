@@ -16,7 +16,7 @@ from knowcirc.facts.relations import Relation
 from knowcirc.facts.settings import Known
 from knowcirc.files import read_table
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.tokens import token_text
+from knowcirc.models.tokens import shown_token
 from knowcirc.seeding import derive
 from knowcirc.statistics import bootstrap, columns, wilson
 
@@ -68,7 +68,7 @@ def survey_relation(
                     "object": fact.object,
                     "rank": answer.rank,
                     "p": answer.p,
-                    "top": token_text(model.text, [answer.top]),
+                    "top": shown_token(model.text, answer.top),
                     "p_top": answer.p_top,
                     "wrong": "" if named == fact.object else named,
                     "split": "",

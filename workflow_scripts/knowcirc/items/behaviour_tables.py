@@ -14,7 +14,9 @@ from knowcirc.items.columns import (
     overlaps,
     reused,
 )
-from knowcirc.items.contract import Table, count, number, share, word
+from knowcirc.items.contract import Table, Tolerance, count, number, share, word
+
+HEADS = Tolerance(absolute=5.0, relative=0.3)  # a search decides which a circuit lacks
 
 BEHAVIOURS = (
     Table(
@@ -24,7 +26,7 @@ BEHAVIOURS = (
         "behaviours.wrong_tables:hallucination_table",
         {"cases": "behaviours/wrong_answers.parquet"},
         columns=(
-            *(MODEL, RELATION, word("head", "the relation's main mover head, if it has one", empty=True)),
+            *(MODEL, RELATION, word("head", "the relation's main mover head, if it has one", empty=True, steady=False)),
             share("overtaken_from", "of the layers, after which the wrong object leads the right one for good"),
             share("leads_from", "of the layers, after which the wrong object ranks first for good"),
             share("right_ever_on_top", "the right object ranks first after some layer"),
@@ -44,7 +46,7 @@ BEHAVIOURS = (
                 column
                 for name, text in ADDS.items()
                 for column in (
-                    word(name, f"the head that most often {text}", empty=name == "said_by_right"),
+                    word(name, f"the head that most often {text}", empty=name == "said_by_right", steady=False),
                     share(f"{name}_share", "how often", interval=False, empty=name == "said_by_right"),
                 )
             ),
@@ -74,7 +76,11 @@ BEHAVIOURS = (
             share("attention_new", "attention of the new heads to the demonstrations", empty=True),
             share("attention_others", "attention of the others to the demonstrations", empty=True),
             number(
-                "n_heads", "heads of the demonstrated circuit that the zero-shot one lacks", "count", interval=False
+                "n_heads",
+                "heads of the demonstrated circuit that the zero-shot one lacks",
+                "count",
+                interval=False,
+                drift=HEADS,
             ),
             number(
                 "n_heads_again",
@@ -82,6 +88,7 @@ BEHAVIOURS = (
                 "count",
                 interval=False,
                 empty=True,
+                drift=HEADS,
             ),
             count("n_mended", "drawn facts, D_val included, that the first of the demonstrations shown mend"),
             count("n", "facts of D_test"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 
-from knowcirc.items.contract import Column, count, difference, share, word
+from knowcirc.items.contract import SEARCHED, SHARED, Column, count, difference, share, word
 
 AS_READ = "items.make:with_model"
 """The function of tables that another rule has computed whole."""
@@ -74,12 +74,23 @@ def alone(split: str, prompts: str) -> list[Column]:
     """What the model and a circuit alone say to the prompts of a split."""
     columns = [
         share(f"{split}_original", f"hit@10 of the model on {prompts}"),
-        share(f"{split}_circuit", f"hit@10 of the circuit on {prompts}"),
+        share(f"{split}_circuit", f"hit@10 of the circuit on {prompts}", drift=SEARCHED),
         share(f"{split}_random", f"hit@10 of random circuits of the first method's size on {prompts}"),
-        share(f"{split}_kept", f"hit@10 of the circuit over the model's, at most 1, on {prompts}", empty=True),
+        share(
+            f"{split}_kept",
+            f"hit@10 of the circuit over the model's, at most 1, on {prompts}",
+            empty=True,
+            drift=SEARCHED,
+        ),
     ]
     return columns + [
-        share(f"{split}_{name}_{side}", f"{text}; {side}, {prompts}", interval=False, empty=name in ("among", "others"))
+        share(
+            f"{split}_{name}_{side}",
+            f"{text}; {side}, {prompts}",
+            interval=False,
+            empty=name in ("among", "others"),
+            drift=SEARCHED if side == "circuit" else SHARED,
+        )
         for (name, text), side in product(ALONE.items(), ("original", "circuit"))
     ]
 
@@ -87,7 +98,13 @@ def alone(split: str, prompts: str) -> list[Column]:
 def overlaps(pairs: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
     """Jaccard indices of two circuits' nodes and edges."""
     return [
-        share(f"{kind}_{name}", f"Jaccard index of the {kind}: {text}", interval=False, empty=name in may_lack)
+        share(
+            f"{kind}_{name}",
+            f"Jaccard index of the {kind}: {text}",
+            interval=False,
+            empty=name in may_lack,
+            drift=SEARCHED,
+        )
         for (name, text), kind in product(pairs.items(), ("nodes", "edges"))
     ]
 
@@ -95,7 +112,13 @@ def overlaps(pairs: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
 def reused(circuits: dict[str, str], may_lack: Sequence[str]) -> list[Column]:
     """Shares of one circuit's nodes and edges that another holds: equation 4 of KC."""
     return [
-        share(f"reused_{kind}_{name}", f"share of the {kind} of {text}", interval=False, empty=name in may_lack)
+        share(
+            f"reused_{kind}_{name}",
+            f"share of the {kind} of {text}",
+            interval=False,
+            empty=name in may_lack,
+            drift=SEARCHED,
+        )
         for (name, text), kind in product(circuits.items(), ("nodes", "edges"))
     ]
 

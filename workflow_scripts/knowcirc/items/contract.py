@@ -11,11 +11,37 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a value may lie from that of a reference run on another processor; the parts add up.
+
+    `absolute` is in the column's unit, `relative` a share of the reference's value, `cases` a number of the row's
+    cases (of its smallest sample), for shares of few prompts: rounding moves single ranks.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    cases: float = 0.0
+
+    def limit(self, reference: float, n: float) -> float:
+        """The largest difference that is no drift, of a row of `n` cases (infinite: nothing is counted)."""
+        return self.absolute + self.relative * abs(reference) + self.cases / n
+
+
+EQUAL = Tolerance()
+COUNTED = Tolerance(absolute=2.0, relative=0.1)
+SHARED = Tolerance(absolute=0.05, cases=2.0)
+NUMBERED = Tolerance(absolute=0.05, relative=0.15)
+SEARCHED = Tolerance(absolute=0.1, relative=0.2, cases=2.0)
+"""Of what a search for a circuit ends in: one other decision early on leads it to other edges."""
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table: its meaning, unit, and the range of its values.
 
     `name` may hold a `*`, for columns that differ by a setting. `interval`: the bounds of its 95 % interval stand
-    beside it as `_low` and `_high`. `empty`: a value may be missing. A `unit` of "" is a word.
+    beside it as `_low` and `_high`. `empty`: a value may be missing. A `unit` of "" is a word. `drift`: how far it may
+    lie from a reference run's value; None: it is not compared (seconds, texts that a model writes).
     """
 
     name: str
@@ -25,6 +51,7 @@ class Column:
     high: float = math.inf
     interval: bool = False
     empty: bool = False
+    drift: Tolerance | None = EQUAL
 
     @property
     def numeric(self) -> bool:
@@ -41,29 +68,37 @@ class Column:
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
 
-def word(name: str, meaning: str, *, empty: bool = False) -> Column:
-    """A column of names or texts."""
-    return Column(name, meaning, empty=empty)
+def word(name: str, meaning: str, *, empty: bool = False, steady: bool = True) -> Column:
+    """A column of names or texts; not `steady` where another processor may well give another one."""
+    return Column(name, meaning, empty=empty, drift=EQUAL if steady else None)
 
 
-def count(name: str, meaning: str, *, empty: bool = False) -> Column:
+def count(name: str, meaning: str, *, empty: bool = False, drift: Tolerance = COUNTED) -> Column:
     """A column of whole numbers from 0."""
-    return Column(name, meaning, "count", low=0.0, empty=empty)
+    return Column(name, meaning, "count", low=0.0, empty=empty, drift=drift)
 
 
-def share(name: str, meaning: str, *, interval: bool = True, empty: bool = False) -> Column:
+def share(name: str, meaning: str, *, interval: bool = True, empty: bool = False, drift: Tolerance = SHARED) -> Column:
     """A column of shares or probabilities, 0 to 1."""
-    return Column(name, meaning, "share", 0.0, 1.0, interval, empty)
+    return Column(name, meaning, "share", 0.0, 1.0, interval, empty, drift)
 
 
 def difference(name: str, meaning: str, *, interval: bool = True, empty: bool = False) -> Column:
     """A column of differences between two shares, -1 to 1."""
-    return Column(name, meaning, "share", -1.0, 1.0, interval, empty)
+    return Column(name, meaning, "share", -1.0, 1.0, interval, empty, SHARED)
 
 
-def number(name: str, meaning: str, unit: str, *, interval: bool = True, empty: bool = False) -> Column:
+def number(
+    name: str,
+    meaning: str,
+    unit: str,
+    *,
+    interval: bool = True,
+    empty: bool = False,
+    drift: Tolerance | None = NUMBERED,
+) -> Column:
     """A column of any finite numbers."""
-    return Column(name, meaning, unit, interval=interval, empty=empty)
+    return Column(name, meaning, unit, interval=interval, empty=empty, drift=drift)
 
 
 Chapter = Literal["paper", "facts", "tracing", "circuits", "heads", "editing", "edited", "behaviours"]
@@ -122,8 +157,11 @@ class Table(Item):
     """A table: CSV and LaTeX. `one_row_for` are the columns that tell its rows apart.
 
     `rows_for` says of what it must have rows: a column, and the list of the manifest whose names stand in it.
+    `other_rows`: the share of the rows that may be there in one run and not in a reference run, where a threshold
+    decides which there are.
     """
 
     columns: Sequence[Column] = ()
     one_row_for: Sequence[str] = ()
     rows_for: Mapping[str, str] = field(default_factory=dict)
+    other_rows: float = 0.0

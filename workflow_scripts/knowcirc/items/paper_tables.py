@@ -1,9 +1,9 @@
 """The registry's tables that set a run beside the papers: their claims, and their printed numbers."""
 
 from knowcirc.items.columns import MODEL
-from knowcirc.items.contract import Table, count, number, word
+from knowcirc.items.contract import SEARCHED, Table, count, number, word
 
-PRINTED, LACKS = "share, bits or edges", {"interval": False, "empty": True}
+PRINTED = "share, bits or edges"
 
 PAPERS = (
     Table(
@@ -29,12 +29,16 @@ PAPERS = (
         columns=(
             *(MODEL, word("claim", "the statement"), word("section", "the paper and its section, as printed")),
             *(word("quote", "the paper's words, in short"), word("measure", "the number that decides")),
-            number("value", "the measure on this model", "of the measure", interval=False, empty=True),
-            number("low", "lower bound of its 95 % interval", "of the measure", interval=False, empty=True),
-            number("high", "upper bound of its 95 % interval", "of the measure", interval=False, empty=True),
+            number("value", "the measure on this model", "of the measure", interval=False, empty=True, drift=SEARCHED),
+            number(
+                "low", "lower bound of its 95 % interval", "of the measure", interval=False, empty=True, drift=SEARCHED
+            ),
+            number(
+                "high", "upper bound of its 95 % interval", "of the measure", interval=False, empty=True, drift=SEARCHED
+            ),
             number("bound", "the claim holds above it", "of the measure", interval=False),
             word("fails", "what a number below the bound means"),
-            *(word("holds", "yes, no or unclear"), count("n", "cases")),
+            *(word("holds", "yes, no or unclear", steady=False), count("n", "cases")),
         ),
         stated={"claims": "table"},
         one_row_for=("claim",),
@@ -62,10 +66,13 @@ PAPERS = (
             *(MODEL, word("comparison", "in kind, same model, or none")),
             *(word("paper", "where it is printed"), word("published_model", "the paper's model")),
             *(word("measure", "what is compared"), word("about", "the relation, editor or role", empty=True)),
-            *(word("printed", "as printed", empty=True), number("published", "that in our unit", PRINTED, **LACKS)),
-            number("ours", "this run's number", PRINTED, empty=True),
-            number("difference", "ours less the published one", PRINTED, **LACKS),
-            *(word("verdict", "how they compare"), count("n", "cases behind ours", empty=True)),
+            *(
+                word("printed", "as printed", empty=True),
+                number("published", "that in our unit", PRINTED, interval=False, empty=True),
+            ),
+            number("ours", "this run's number", PRINTED, empty=True, drift=SEARCHED),
+            number("difference", "ours less the published one", PRINTED, interval=False, empty=True, drift=None),
+            *(word("verdict", "how they compare", steady=False), count("n", "cases behind ours", empty=True)),
         ),
         stated={"published": "table"},
         one_row_for=("comparison", "paper", "published_model", "measure", "about"),

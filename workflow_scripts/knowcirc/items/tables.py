@@ -17,8 +17,10 @@ from knowcirc.items.columns import (
     alone,
     without_heads,
 )
-from knowcirc.items.contract import Table, count, difference, number, share, word
+from knowcirc.items.contract import EQUAL, SEARCHED, Table, Tolerance, count, difference, number, share, word
 from knowcirc.items.paper_tables import PAPERS
+
+DROPPED = Tolerance(absolute=20.0, relative=0.5)  # few, and other ones in each search
 
 TABLES = (
     Table(
@@ -105,17 +107,19 @@ TABLES = (
             count("n_edges_merged", "edges with the query, key and value inputs of a head as one"),
             share("edge_share", "edges, of the graph's", interval=False),
             count("n_nodes", "heads, MLPs and the embedding in the circuit"),
-            count("n_dropped", "edges dropped because no path leads on from them"),
+            count("n_dropped", "edges dropped because no path leads on from them", drift=DROPPED),
             share("constant", "no edge is left, so that every prompt gets the same output", interval=False),
             *(column for split, prompts in SPLITS.items() for column in alone(split, prompts)),
             count("n_objects", "different first tokens of the relation's objects"),
-            number("faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True),
+            number(
+                "faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True, drift=SEARCHED
+            ),
             number("faithfulness_random", "the same of random circuits", "of the model's", empty=True),
             *(count("n_val", "prompts of D_val"), count("n_test", "prompts of D_test")),
             count("n_scored", "prompts of D_val that the method scored: attribution needs a partner"),
             *(count("n_pairs", "patched prompts"), count("n_relations", "relations in the row")),
-            word("hit_at_10_beats_random", "hit@10 on D_test above random circuits', by intervals apart"),
-            word("faithfulness_beats_random", "faithfulness above random circuits', by intervals apart"),
+            word("hit_at_10_beats_random", "hit@10 on D_test above random circuits', by intervals apart", steady=False),
+            word("faithfulness_beats_random", "faithfulness above random circuits', by intervals apart", steady=False),
         ),
         stated={"circuits": "table"},
         one_row_for=("relation", "method", "ablation"),
@@ -132,27 +136,48 @@ TABLES = (
             *(MODEL, word("method", "how the circuit was found"), RELATION),
             word("ablation", "what absent edges deliver: zero, mean or patch (another fact's run)"),
             *(count("n_edges", "edges of the circuit"), share("edge_share", "edges, of the graph's", interval=False)),
-            count("n_dropped", "edges dropped because no path leads on from them"),
+            count("n_dropped", "edges dropped because no path leads on from them", drift=DROPPED),
             count("n_constant", "circuits of which no edge is left"),
-            share("hit_at_10", "the answer is among the ten likeliest tokens, D_test", empty=True),
-            share("hit_at_10_size_*", "the same of the circuit of that share of the edges", interval=False, empty=True),
-            number("faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True),
+            share("hit_at_10", "the answer is among the ten likeliest tokens, D_test", empty=True, drift=SEARCHED),
+            share(
+                "hit_at_10_size_*",
+                "the same of the circuit of that share of the edges",
+                interval=False,
+                empty=True,
+                drift=SEARCHED,
+            ),
             number(
-                "completeness", "logit difference kept by what the circuit leaves out", "of the model's", empty=True
+                "faithfulness", "logit difference kept, the rest patched", "of the model's", empty=True, drift=SEARCHED
+            ),
+            number(
+                "completeness",
+                "logit difference kept by what the circuit leaves out",
+                "of the model's",
+                empty=True,
+                drift=SEARCHED,
             ),
             number(
                 "cpr",
                 "area under faithfulness over circuit sizes, edges by signed score (MIB)",
                 "of the model's",
                 empty=True,
+                drift=SEARCHED,
             ),
             number(
                 "cmd",
                 "area between faithfulness and 1 over circuit sizes, edges by absolute score (MIB)",
                 "of the model's",
                 empty=True,
+                drift=SEARCHED,
             ),
-            number("seconds", "what finding the circuits took, one thread", "seconds", interval=False, empty=True),
+            number(
+                "seconds",
+                "what finding the circuits took, one thread",
+                "seconds",
+                interval=False,
+                empty=True,
+                drift=None,
+            ),
             *(count("n", "patched prompts"), count("n_test", "prompts of D_test")),
             count("n_relations", "relations in the row"),
         ),
@@ -176,12 +201,16 @@ TABLES = (
             number("attribution", "its output's part in the logit of the answer above the vocabulary's mean", "logits"),
             share("writes_answer", "facts for which its output raises the answer most"),
             share("writes_type", "facts for which its output raises a token of the answer's type most"),
-            *(word("facts", "subjects of some of these facts"), count("n", "facts")),
-            *(word("in_circuit", "whether it is in the relation's circuit"), word("method", "how that was found")),
+            *(word("facts", "subjects of some of these facts", steady=False), count("n", "facts")),
+            *(
+                word("in_circuit", "whether it is in the relation's circuit", steady=False),
+                word("method", "how that was found"),
+            ),
         ),
         stated={"heads": "table"},
         one_row_for=("relation", "head"),
         chapter="heads",
+        other_rows=0.3,
     ),
     Table(
         "head_ablation",
@@ -190,13 +219,20 @@ TABLES = (
         AS_READ,
         {"rows": "components/ablation.csv"},
         columns=(
-            *(MODEL, CATEGORY, RELATION, word("role", "the role of the heads"), word("heads", "the heads taken out")),
+            *(
+                MODEL,
+                CATEGORY,
+                RELATION,
+                word("role", "the role of the heads"),
+                word("heads", "the heads taken out", steady=False),
+            ),
             *without_heads("on the relation's facts"),
             *(count("n_heads", "heads taken out"), count("n", "facts")),
         ),
         stated={"ablation": "table"},
         one_row_for=("relation", "role"),
         chapter="heads",
+        other_rows=0.3,
     ),
     Table(
         "editing_scores",
@@ -208,7 +244,12 @@ TABLES = (
             *(
                 MODEL,
                 EDITOR,
-                count("layer", "the edited layer, from 0; empty: not edited, or found by the editor", empty=True),
+                count(
+                    "layer",
+                    "the edited layer, from 0; empty: not edited, or found by the editor",
+                    empty=True,
+                    drift=EQUAL,
+                ),
             ),
             share("S", "harmonic mean of ES, PS and NS"),
             share("ES", "efficacy: the new object is likelier than the true one on the request"),
@@ -219,7 +260,7 @@ TABLES = (
             difference("NM", "probability of the true object less the new one's on neighbourhood prompts"),
             number("GE", "fluency: weighted entropy of bigrams and trigrams of sampled texts", "bits"),
             share("RS", "consistency: similarity of sampled texts to texts about the new object"),
-            number("seconds_per_edit", "seconds of an edit", "seconds", interval=False, empty=True),
+            number("seconds_per_edit", "seconds of an edit", "seconds", interval=False, empty=True, drift=None),
             *(count("n", "records"), count("n_generation", "records of GE and RS")),
         ),
         stated={"editing": "table"},
@@ -259,7 +300,7 @@ TABLES = (
         {"rows": "edits/generations.csv"},
         columns=(
             *(MODEL, EDITOR, word("edit", "the sentence edited in"), word("prompt", "what the text continues")),
-            *(count("sample", "which sample, from 0"), word("text", "the continuation")),
+            *(count("sample", "which sample, from 0"), word("text", "the continuation", steady=False)),
         ),
         one_row_for=("editor", "edit", "prompt", "sample"),
         chapter="editing",
@@ -274,8 +315,11 @@ TABLES = (
             *(MODEL, word("method", "how the circuits were found"), EDITOR),
             number("layer", "the edited layer, from 0; -1: not edited, a second search", "layer", interval=False),
             word("prompt", "whose circuit: request, neighbour, or an unrelated fact"),
-            *(share(f"jaccard_{kind}", f"Jaccard index of the {kind} before and after") for kind in ("edges", "nodes")),
-            *(number(f"{name}_edges", f"edges {where}", "count") for name, where in CHANGED.items()),
+            *(
+                share(f"jaccard_{kind}", f"Jaccard index of the {kind} before and after", drift=SEARCHED)
+                for kind in ("edges", "nodes")
+            ),
+            *(number(f"{name}_edges", f"edges {where}", "count", drift=SEARCHED) for name, where in CHANGED.items()),
             share("kept_share", "probability of the old answer over that before the edit, at most 1"),
             *(share("p_true", "probability of the true object"), share("p_new", "probability of the new object")),
             share("says_same", "the likeliest token is the old one"),

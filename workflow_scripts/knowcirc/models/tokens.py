@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from tokenizers import Tokenizer
 CONVERTED = ("tokenizer.model", "vocab.json", "vocab.txt")
 """Files of older tokenizers, which transformers makes a pipeline of."""
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "additional_special_tokens")
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # a byte as tokenizers with byte fallback (Llama) name it
+
+
+def _byte_names() -> dict[str, int]:
+    """The bytes by the characters that byte-level tokenizers (GPT-2) write them with.
+
+    A byte that is a visible character of Latin-1 is that character; the others, in order, are those from 256 on.
+    """
+    visible = [byte for byte in range(256) if chr(byte).isprintable() and not chr(byte).isspace()]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
+BYTES = _byte_names()
 log = logging.getLogger(__name__)
 
 
@@ -67,6 +83,25 @@ def _named(folder: Path) -> list[str]:
 def token_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Tokens as text, special tokens too."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def shown_token(tokenizer: Tokenizer, token: int) -> str:
+    r"""One token as people read it, leading spaces kept: bytes that are no whole characters as `\xe2\x82`.
+
+    A character that the vocabulary has no token for is several tokens, none of which decodes to a text.
+    """
+    text = token_text(tokenizer, [token])
+    if UNREADABLE not in text:
+        return text
+    name = str(tokenizer.id_to_token(token))
+    fallback = BYTE.fullmatch(name)
+    if fallback:
+        data = bytes([int(fallback[1], 16)])
+    elif all(character in BYTES for character in name):
+        data = bytes(BYTES[character] for character in name)
+    else:
+        data = name.encode()
+    return data.decode("utf-8", "backslashreplace").replace(UNREADABLE, r"\xef\xbf\xbd")
 
 
 def special_ids(tokenizer: Tokenizer) -> set[int]:

@@ -53,9 +53,9 @@ def hallucination(ranks: pd.DataFrame, meta: dict[str, list[Plain]], model: str)
     heading(
         figure,
         f"Where {model} goes wrong: a wrong answer beside a right one",
-        "Top: right and wrong answer under the logit lens at the last position. Bottom: what the relation's mover "
-        "head attends to and the tokens it raises most; in a relation without one, the head that attends to the "
-        "subject and ranks what is said best. Dotted line: output of that head's layer. n = 1 fact each.",
+        "Top: right and wrong answer under the logit lens at the last position. Bottom: attention of the relation's "
+        "mover head (without one: of the head that ranks what is said best) and the tokens it raises most. "
+        "Dotted line: its layer. n = 1 fact each.",
     )
     return figure
 
@@ -126,7 +126,7 @@ def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
     heads = list(dict.fromkeys(attention["head"]))
     if not heads:
         figure = new_figure(9.5, 2.0)
-        heading(figure, f"Demonstrations add no head to the circuit of {model}", str(meta["prompt_icl"]))
+        heading(figure, f"Demonstrations add no head to the circuit of {model}", shorten(str(meta["prompt_icl"]), 250))
         return figure
     tokens = attention.drop_duplicates("position").sort_values("position")
     table = attention.pivot(index="head", columns="position", values="attention").loc[heads, tokens["position"]]
@@ -155,10 +155,10 @@ def icl_attention(attention: pd.DataFrame, meta: Plain, model: str) -> Figure:
     heading(
         figure,
         f"What demonstrations add to the circuit of {model}",
-        f"“{shorten(str(meta['prompt_zero']), 90)}” → {answer}: p(answer) {percent(meta['p_zero'])} alone, "
-        f"{percent(meta['p_icl'])} after the demonstrations. {meta['n_new_heads']} heads are new in the circuit "
-        f"of demonstrated {meta['relation']} ({meta['method']}, {meta['n_edges']:,} edges); {len(heads)} of them are "
-        "shown. Grey: above the scale. n = 1 prompt.",
+        f"“{shorten(str(meta['prompt_zero']), 60)}” → {answer}: p(answer) {percent(meta['p_zero'])} alone, "
+        f"{percent(meta['p_icl'])} after the demonstrations. {meta['n_new_heads']} heads are new in the circuit of "
+        f"demonstrated {meta['relation']} ({meta['method']}, {meta['n_edges']:,} edges); {len(heads)} are shown. "
+        "Grey: above the scale. n = 1 prompt.",
     )
     return figure
 

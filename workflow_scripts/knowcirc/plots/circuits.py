@@ -28,6 +28,7 @@ from knowcirc.plots.style import (
     layer_ticks,
     new_figure,
     percent,
+    shorten,
     styled,
 )
 
@@ -70,9 +71,8 @@ def component_distribution(components: pd.DataFrame, model: str, method: str) ->
     heading(
         figure,
         f"Which layers the knowledge circuits of {model} lie in",
-        f"Share of the possible edges out of a layer's attention heads (above) and of its MLP (below) that a "
-        f"relation's circuit, found by {method}, holds. Thin: one relation; bold: the mean over the category's "
-        "relations. The last layers have few possible edges.",
+        "Share of the possible edges out of a layer's heads (above) and MLP (below) that a relation's circuit "
+        f"({method}) holds. Thin: one relation; bold: the category's mean. The last layers have few possible edges.",
     )
     return figure
 
@@ -111,7 +111,7 @@ def circuit_graph(drawing: Plain, model: str) -> Figure:
     shown = sum(edge["src"] in nodes and edge["dst"] in nodes for edge in drawing["edges"])
     heading(
         figure,
-        f"Knowledge circuit of “{drawing['prompt']}” → {str(drawing['answer']).strip()}",
+        f"Knowledge circuit of “{shorten(str(drawing['prompt']), 90)}” → {str(drawing['answer']).strip()}",
         f"{model}, {drawing['method']}; {drawing['n_edges']:,} edges, {percent(drawing['edge_share'])} of all; "
         f"p(answer): {percent(drawing['p_model'])} in the model, {percent(drawing['p_circuit'])} in the circuit. "
         f"Left: its {shown} main edges. n = 1 fact.",

@@ -26,6 +26,7 @@ from knowcirc.plots.style import (
     new_figure,
     percent,
     rank_axis,
+    shorten,
     styled,
     token_label,
 )
@@ -62,8 +63,8 @@ def head_ablation_tokens(tokens: pd.DataFrame, meta: Plain, model: str) -> Figur
     heading(
         figure,
         f"The next token of {model} without one of its special heads",
-        f"“{meta['prompt']}” → {str(meta['answer']).strip()}; the ten likeliest tokens. The head's output is set to "
-        "zero at every position. n = 1 fact.",
+        f"“{shorten(str(meta['prompt']), 90)}” → {str(meta['answer']).strip()}; the ten likeliest tokens. "
+        "The head's output is set to zero at every position. n = 1 fact.",
     )
     return figure
 

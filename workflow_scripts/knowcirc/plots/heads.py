@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from knowcirc.plots.attention import attention_bars, token_list
-from knowcirc.plots.style import BLACK, SMALL, VERMILION, heading, layer_ticks, new_figure, styled
+from knowcirc.plots.style import BLACK, SMALL, VERMILION, heading, layer_ticks, new_figure, shorten, styled
 
 MARKERS = {"mover": "o", "relation": "s", "mixture": "D"}
 MAIN = 4
@@ -38,9 +38,9 @@ def special_heads(heads: pd.DataFrame, prompt: str, answer: str, model: str) -> 
     heading(
         figure,
         f"Heads of {model} that write the answer",
-        f"“{prompt}” → {answer.strip()}. Colour: what a head adds to the answer's logit at the last position, mean "
-        f"over n = {n} prompt{'s' if n > 1 else ''}. Right: the {len(main)} heads that add most, their attention from "
-        "the last position and the tokens that they raise most (first prompt).",
+        f"“{shorten(prompt, 90)}” → {answer.strip()}. Colour: what a head adds to the answer's logit at the last "
+        f"position, mean over n = {n} prompt{'s' if n > 1 else ''}. Right: the {len(main)} heads that add most, their "
+        "attention from the last position and the tokens that they raise most (first prompt).",
     )
     return figure
 

@@ -50,7 +50,7 @@ def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
     relations = [name for name in points["relation"].unique() if name != POOLED]
     shown = [name for name in PANELS if name in set(points["ablation"])]
     single = len(relations) == 1
-    figure = new_figure(4.2 * len(shown), 4.6 + (0 if single else 1.75 * len(relations)))
+    figure = new_figure(max(8.0, 4.2 * len(shown)), 4.6 + (0 if single else 1.75 * len(relations)))
     pooled = points[points["relation"] == POOLED]
     most = int(pooled["n_relations"].max())
     hits = next((name.rpartition("_")[2] for name in points["measure"].unique() if name.startswith("hit_at_")), "")
@@ -77,9 +77,8 @@ def faithfulness_curves(points: pd.DataFrame, model: str) -> Figure:
     heading(
         figure,
         f"What circuits of {model} do, by size, method and what all other edges deliver",
-        "On D_test. Means: each sender's average output over D_val. Faithfulness: share of the logit difference to "
-        "another fact's answer that a circuit keeps. Markers: each method's own circuit. Bands: 95 % intervals over "
-        "prompts; of the mean, over relations.",
+        "On D_test. Faithfulness: share of the logit difference to another fact's answer that a circuit keeps. "
+        "Markers: each method's own circuit. Bands: 95 % intervals over prompts; of the mean, over relations.",
     )
     return figure
 

@@ -5,7 +5,18 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from knowcirc.plots.style import BLUE, GREEN, VERMILION, Plain, heading, layer_ticks, new_figure, rank_axis, styled
+from knowcirc.plots.style import (
+    BLUE,
+    GREEN,
+    VERMILION,
+    Plain,
+    heading,
+    layer_ticks,
+    new_figure,
+    rank_axis,
+    shorten,
+    styled,
+)
 
 QUANTITIES = {
     "answer_at_last": ("answer at the last position", VERMILION, "-", "o"),
@@ -48,7 +59,7 @@ def answer_rank_by_layer(ranks: pd.DataFrame, meta: Plain, model: str) -> Figure
     heading(
         figure,
         f"The answer through the layers of {model}",
-        f"“{meta['prompt']}” → {str(meta['answer']).strip()}{about}, n = 1 fact. {_arrival(ranks)}",
+        f"“{shorten(str(meta['prompt']), 90)}” → {str(meta['answer']).strip()}{about}, n = 1 fact. {_arrival(ranks)}",
     )
     return figure
 

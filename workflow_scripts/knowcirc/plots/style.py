@@ -33,6 +33,7 @@ BLACK, GREY = "#000000", "#8a8a8a"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 SMALL, NORMAL, LARGE = 7.0, 8.5, 12.0
+LINES = 2  # of text beneath the title of a figure; the report says the rest
 FONT = "DejaVu Sans"
 DPI = 160
 
@@ -97,14 +98,15 @@ def save_one(figure: Figure, path: Path | str) -> None:
 
 
 def heading(figure: Figure | SubFigure, head: str, *lines: str, size: float = LARGE) -> None:
-    """Give a figure its title: `head` in bold at the top left, and plain lines beneath it.
+    """Give a figure its title: `head` in bold at the top left, and a plain text of at most `LINES` lines beneath it.
 
-    Long lines are broken to the figure's width. Every text goes through `readable`.
+    Texts are broken to the figure's width; what does not fit ends in an ellipsis. All go through `readable`.
     """
     width = figure.bbox.width / figure.figure.dpi
     most = max(30, int(width * 72 / (NORMAL * 0.54)))
     head = textwrap.fill(readable(head), max(24, int(width * 72 / (size * 0.62))))
-    body = [part for line in lines for part in textwrap.wrap(_unbroken(readable(line)), most)]
+    text = _unbroken(readable(" ".join(lines)))
+    body = textwrap.wrap(text, most, max_lines=LINES, placeholder=" …")
     blank = "\n" * -(-round(len(body) * NORMAL * 1.35) // round(size * 1.2)) if body else ""
     title = figure.suptitle(head + blank, x=0.008, ha="left", size=size, weight="bold", linespacing=1.2)
     if body:

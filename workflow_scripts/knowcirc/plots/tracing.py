@@ -80,8 +80,8 @@ def causal_trace(effects: pd.DataFrame, model: str, window: int, pooling: str = 
     heading(
         figure,
         f"Causal tracing: where {model} recalls facts",
-        f"{_totals(effects)} Effect: probability of the answer with one activation restored, less that with the "
-        f"subject corrupted, in percentage points (pp). Lines: mean over {pooling}; bands: 95 % bootstrap intervals.",
+        f"{_totals(effects)} Effect: p(answer) with one activation restored, less that with the subject corrupted, in "
+        f"percentage points (pp). Lines: mean over {pooling}; bands: 95 % intervals.",
     )
     return figure
 
@@ -188,8 +188,7 @@ def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
         figure,
         f"Causal tracing with severed paths: {model}",
         f"n = {int(effects['n'].max())} facts. One state at the last subject token is restored; severed: the outputs "
-        "of all MLPs (attention layers) above it at that token stay those of the corrupted run. Bands: 95 % bootstrap "
-        "intervals.",
+        "of all MLPs (attention layers) above it at that token stay those of the corrupted run. Bands: 95 % intervals.",
     )
     return figure
 
@@ -218,8 +217,8 @@ def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
     heading(
         figure,
         f"Causal traces of {len(cases)} fact{'s' if len(cases) != 1 else ''} in {model}",
-        "Colour: probability of the answer once one activation (MLP and attention: a window of layers) is restored in "
-        "the run with the subject corrupted; mean over noise draws. Bold tokens with * are the subject's.",
+        "Colour: p(answer) with one activation (MLP and attention: a window of layers) restored in the run with the "
+        "subject corrupted; mean over noise draws. Bold tokens with * are the subject's.",
     )
     return figure
 

@@ -18,14 +18,14 @@ SETTINGS = {"report_level": 2, "halt_level": 2, "raw_enabled": False, "file_inse
 
 
 def fill_caption(text: str, values: dict[str, Any]) -> str:
-    """A caption with its placeholders filled.
+    """A caption with its placeholders filled. In it `pct` writes a share, `pp` a difference of two.
 
     Raises:
         ValueError: if a placeholder names a value that the findings lack.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=_plain)  # noqa: S701 (makes no HTML)
     try:
-        return environment.from_string(text).render({"run": True, "pct": _percent, **values})
+        return environment.from_string(text).render({"run": True, "pct": _percent, "pp": _points, **values})
     except jinja2.UndefinedError as error:
         raise ValueError(f"caption names a value that the findings do not hold: {error}") from None
 
@@ -52,6 +52,10 @@ def render_caption(text: str, values: dict[str, Any]) -> Markup:
 
 def _percent(share: Any) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _points(difference: Any) -> str:
+    return f"{100 * difference:.1f} pp"
 
 
 def _plain(value: object) -> object:
