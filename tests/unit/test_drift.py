@@ -28,6 +28,7 @@ TABLE = Table(
         number("seconds", "", "seconds", interval=False, drift=None),
     ),
     one_row_for=("relation",),
+    chapter="facts",
 )
 PLAIN: dict[str, object] = {"text": "a", "wording": "{} is", "n": 10, "hit": 0.5, "hit_low": 0.2, "hit_high": 0.8}
 
@@ -88,7 +89,9 @@ def test_few_cases_allow_more_than_many() -> None:
 
 
 def test_where_a_threshold_decides_some_rows_may_differ() -> None:
-    loose = Table(TABLE.name, "", "", "", {}, columns=TABLE.columns, one_row_for=("relation",), other_rows=0.5)
+    loose = Table(
+        TABLE.name, "", "", "", {}, columns=TABLE.columns, one_row_for=("relation",), other_rows=0.5, chapter="facts"
+    )
     assert not compare_tables(frame(relation=["capital", "food"]), frame(), loose).drifted
     assert len(compare_tables(frame(relation=["sport", "food"]), frame(), loose).drifted) == 4
 

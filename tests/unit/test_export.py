@@ -304,7 +304,7 @@ BAD = {
     "no-score": (json.dumps({"cfg": CFG, "edges": {"input->m0": {"in_graph": True}}}), "score"),
     "bad-kv": (json.dumps({"cfg": CFG | {"kv": "shared"}, "edges": {}}), "shared"),
     "bad-layers": (json.dumps({"cfg": CFG | {"n_layers": "one"}, "edges": {}}), "is no circuit file"),
-    "bad-n_kv": (json.dumps({"cfg": CFG | {"n_kv": 0, "kv": "grouped"}, "edges": {}}), "n_kv 0 does not fit 2 heads"),
+    "bad-n_kv": (json.dumps({"cfg": CFG | {"n_kv": 0, "kv": "grouped"}, "edges": {}}), "2 heads and 0 K/V heads"),
     "parallel": (json.dumps({"cfg": CFG | {"parallel_attn_mlp": True}, "edges": {}}), "not supported"),
     "edge-list": (json.dumps({"cfg": CFG, "edges": ["input->m0"]}), "is no circuit file"),
 }

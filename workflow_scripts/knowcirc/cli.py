@@ -16,7 +16,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import NoReturn
 
-from knowcirc.job import message_of
+from knowcirc.errors import message_of
 
 log = logging.getLogger("knowcirc")
 USER_ERROR = 2

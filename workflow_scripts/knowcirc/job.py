@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from knowcirc.errors import message_of
 from knowcirc.provenance import check_inputs, write_records
 
 T = TypeVar("T")
@@ -69,13 +70,6 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         log.error("%s", mistake)
         path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
         raise SystemExit(1) from None
-
-
-def message_of(error: BaseException) -> str:
-    """What a user reads of a mistake in one line, or of a GPU whose memory was too small; "" for all else."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-        return "the GPU's memory is too small for this; use device cpu, a larger GPU, or fewer prompts"
-    return str(error) if isinstance(error, ValueError) else ""
 
 
 def keep_pages() -> None:
