@@ -17,6 +17,7 @@ from knowcirc.circuits.methods import (
 )
 from knowcirc.configuration.checks import read_study, uses_gpu
 from knowcirc.configuration.offline import missing
+from knowcirc.costs import read_costs
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (
     EDITORS,
@@ -55,6 +56,7 @@ try:
     DEPTHS = {name: row.n_layers for name, row in MODELS.items()}
     # Every setting, with its default where the files leave it out.
     config.update(read_study(config, ROOT, DEPTHS, list(DATASETS)))
+    COSTS = read_costs(config, MODELS, ROOT)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -172,6 +174,16 @@ def gpus(wildcards) -> int:
 def model_mb(wildcards, attempt) -> int:
     """Memory that a job with the model needs, more after a failure."""
     return MODELS[wildcards.model].mem_mb * attempt
+
+
+def minutes(rule_name: str):
+    """Gives how long a job of the rule may run on a cluster, in minutes: by what it costs, and more after a failure."""
+
+    def limit(wildcards, attempt) -> int:
+        named = dict(wildcards.items())
+        return COSTS.minutes(rule_name, named, config["time_factor"]) * attempt
+
+    return limit
 
 
 def model_row(wildcards) -> dict[str, object]:
@@ -577,7 +589,7 @@ def dataset_params(wildcards) -> dict[str, str]:
 
 def report_config(wildcards) -> dict[str, object]:
     """The settings that the report prints: all but where and how it was run; those of editors as each model has them."""
-    apart = ("device", "mirror", "offline", "outdir")
+    apart = ("device", "mirror", "offline", "outdir", "time_factor")
     found = {key: value for key, value in config.items() if key not in apart}
     editors = {
         editor: {model: settings_of_model(editor, model) for model in config["models"]}

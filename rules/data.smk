@@ -9,6 +9,7 @@ rule fetch_model:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("fetch_model"),
     params:
         row=model_row,
         code=code_digest("fetch_model"),
@@ -45,6 +46,7 @@ rule estimate_moments:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("estimate_moments"),
         gpu=gpus,
     params:
         load_options=load_options,
