@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from snakemake.caching.rule import RuleCache
 from snakemake.exceptions import WorkflowError
 
 from knowcirc.circuits.methods import (
@@ -98,11 +99,26 @@ PARTS = {
     "model": config["models"],
     "questions": ["zsre_scores"] if config["editing"]["zsre_records"] else [],
 }
+# Whether Snakemake keeps some outputs for other studies (`--cache`), under a hash of all that they depend on.
+SHARING = workflow.enable_cache
+if SHARING and (
+    local := [name for name in config["models"] if MODELS[name].source == "local"]
+):
+    raise WorkflowError(
+        f"--cache: {', '.join(local)}: what a folder holds may change, so that nothing of such a model can be kept for "
+        "other studies; leave --cache away"
+    )
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
+    # Jobs use the library of this folder, whatever is installed beside Snakemake, in an image or on a node.
+    PYTHONPATH=os.pathsep.join(
+        filter(
+            None, [str(ROOT / "workflow_scripts"), os.environ.get("PYTHONPATH", "")]
+        )
+    ),
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
@@ -190,6 +206,49 @@ def model_row(wildcards) -> dict[str, object]:
     """What fetching the model depends on."""
     row = MODELS[wildcards.model]
     return {key: getattr(row, key) for key in FetchRow.model_fields}
+
+
+def files_of_model() -> dict[str, str]:
+    """What fetching a model leaves; its provenance is written last.
+
+    The other files are named only where they are kept for other studies: a model may come without a tokenizer.
+    """
+    names = {
+        "config": "config.json",
+        "generation": "generation_config.json",
+        "weights": "model.safetensors",
+        "tokenizer": "tokenizer.json",
+        "tokenizer_config": "tokenizer_config.json",
+    }
+    files = (names if SHARING else {}) | {"provenance": "provenance.json"}
+    return {name: f"<results>/models/{{model}}/{file}" for name, file in files.items()}
+
+
+def keep_between_studies(*names: str) -> None:
+    """Let `snakemake --cache` keep what these rules make; Snakemake refuses to keep what is timed, so they are not."""
+    if SHARING:
+        for name in names:
+            rule = workflow.get_rule(name)
+            rule._benchmark = None
+            rule.cache = RuleCache.from_rule(rule, True)
+
+
+def is_kept(job) -> bool:
+    """Whether another study has left the outputs of a job in the cache."""
+    if not SHARING or workflow.output_file_cache is None or not job.rule.cache.output:
+        return False
+    return workflow.async_run(job.rule.cache.exists(job))
+
+
+def corpus_of_moments(wildcards) -> list[str]:
+    """The text that second moments are taken over, where the study names one."""
+    corpus = config["moments"]["corpus"]
+    return [] if corpus is None else [corpus]
+
+
+def part_of_wildcard(wildcards) -> int:
+    """The number of a job's share; kept outputs go by parameters and inputs, not by wildcards."""
+    return int(wildcards.part)
 
 
 def relations_of_method(method: str) -> list[str]:
@@ -570,7 +629,7 @@ def refuse_missing(jobs) -> None:
     fetched = [
         (job.rule.name, job.wildcards)
         for job in jobs
-        if job.rule.name.startswith("fetch_")
+        if job.rule.name.startswith("fetch_") and not is_kept(job)
     ]
     models = [MODELS[of.model] for name, of in fetched if name == "fetch_model"]
     files = [of.dataset for name, of in fetched if name == "fetch_dataset"]

@@ -1,7 +1,7 @@
 rule fetch_model:
     """The model as a Hugging Face folder; provenance.json is written last."""
     output:
-        provenance="<results>/models/{model}/provenance.json",
+        **files_of_model(),
     log:
         "<logs>/fetch_model/{model}.log",
     benchmark:
@@ -35,6 +35,7 @@ rule estimate_moments:
     """Second moments of the MLP keys of all layers, for ROME."""
     input:
         model="<results>/models/{model}/provenance.json",
+        corpus=corpus_of_moments,
     output:
         summary="<results>/{model}/moments/moments.json",
         layers=directory("<results>/{model}/moments/layers"),

@@ -43,6 +43,7 @@ rule trace_facts:
         load_options=load_options,
         tracing=tracing_settings,
         share=FACTS_PER_JOB,
+        part=part_of_wildcard,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("trace_facts"),
     script:

@@ -97,14 +97,14 @@ def test_jobs_with_a_model_share_gpus_whose_pace_the_user_gives() -> None:
     assert [each.gpu for each in moved] == [True, True, False, False]
     assert [each.seconds for each in moved] == [START_UP + 10, START_UP + 10, 50.0, 30.0]
     assert said(jobs, "--gpus", "1") == [
-        "On 2 cores: 2 min.",
+        "On 2 cores: 3 min.",
         "On GPUs: not known. No times of a GPU are measured here; --gpu-speedup X says that one is X times as fast as "
         "a core.",
     ]
-    at = "if each is 1 times as fast as a core (your number, not measured here)"
-    assert said(jobs, "--gpus", "1", "2", "--gpu-speedup", "1")[1:] == [
-        f"On 1 GPU and 2 cores, {at}: 3 min.",
-        f"On 2 GPUs and 2 cores, {at}: 2 min.",
+    at = "if each is 2 times as fast as a core (your number, not measured here)"
+    assert said(jobs, "--gpus", "1", "2", "--gpu-speedup", "2")[1:] == [
+        f"On 1 GPU and 2 cores, {at}: 106 s.",
+        f"On 2 GPUs and 2 cores, {at}: 103 s.",
     ]
 
 
