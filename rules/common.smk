@@ -101,24 +101,15 @@ PARTS = {
 }
 # Whether Snakemake keeps some outputs for other studies (`--cache`), under a hash of all that they depend on.
 SHARING = workflow.enable_cache
-if SHARING and (
-    local := [name for name in config["models"] if MODELS[name].source == "local"]
-):
-    raise WorkflowError(
-        f"--cache: {', '.join(local)}: what a folder holds may change, so that nothing of such a model can be kept for "
-        "other studies; leave --cache away"
-    )
+# Jobs use the library of this folder, whatever is installed beside Snakemake, in an image or on a node.
+LIBRARIES = [str(ROOT / "workflow_scripts")]
+LIBRARIES += [path for path in [os.environ.get("PYTHONPATH")] if path]
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
-    # Jobs use the library of this folder, whatever is installed beside Snakemake, in an image or on a node.
-    PYTHONPATH=os.pathsep.join(
-        filter(
-            None, [str(ROOT / "workflow_scripts"), os.environ.get("PYTHONPATH", "")]
-        )
-    ),
+    PYTHONPATH=os.pathsep.join(LIBRARIES),
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
@@ -225,12 +216,22 @@ def files_of_model() -> dict[str, str]:
 
 
 def keep_between_studies(*names: str) -> None:
-    """Let `snakemake --cache` keep what these rules make; Snakemake refuses to keep what is timed, so they are not."""
-    if SHARING:
-        for name in names:
-            rule = workflow.get_rule(name)
-            rule._benchmark = None
-            rule.cache = RuleCache.from_rule(rule, True)
+    """Let `snakemake --cache` keep what these rules make; Snakemake refuses to keep what is timed, so they are not.
+
+    Raises:
+        WorkflowError: if a model comes from a folder: the hash that outputs are kept under knows where it lies alone.
+    """
+    if not SHARING:
+        return
+    if local := [name for name in config["models"] if MODELS[name].source == "local"]:
+        raise WorkflowError(
+            f"--cache: {', '.join(local)}: what a folder holds may change, so that nothing of such a model can be kept "
+            "for other studies; leave --cache away"
+        )
+    for name in names:
+        made = workflow.get_rule(name)
+        made._benchmark = None
+        made.cache = RuleCache.from_rule(made, True)
 
 
 def is_kept(job) -> bool:
