@@ -59,6 +59,17 @@ def test_a_second_study_takes_what_the_first_has_made(tmp_path: Path, folders: d
     done = run(other, *asked, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert worked(other) == LOGS[1:2]  # only the moments are others
+    table = (
+        second / "config/costs.tsv"
+    )  # a changed time limit runs nothing anew, and neither does a study without the cache
+    table.write_text(
+        table.read_text("utf-8").replace("find_known_facts\t\t\t5.1\t", "find_known_facts\t\t\t999999\t"), "utf-8"
+    )
+    for arguments in (asked, asked[1:]):
+        done = run(second, "-n", *arguments, "time_factor=9.0", cache=cache)
+        assert "Nothing to be done" in done.stdout + done.stderr
+    forced = run(second, "-n", "-F", *asked, "time_factor=9.0", cache=cache)
+    assert "runtime=1112" in forced.stdout + forced.stderr  # 9 x (3 + 999999 / 135) seconds, in minutes
 
 
 def test_without_a_cache_nothing_is_said_of_one_and_jobs_are_timed(tmp_path: Path) -> None:
