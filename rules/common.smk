@@ -184,7 +184,7 @@ def model_mb(wildcards, attempt) -> int:
 
 
 def minutes(rule_name: str):
-    """Gives how long a job of the rule may run on a cluster, in minutes: by what it costs, and more after a failure."""
+    """Gives how many minutes its jobs may run on a cluster, by what they cost, and more after a failure."""
 
     def limit(wildcards, attempt) -> int:
         named = dict(wildcards.items())
