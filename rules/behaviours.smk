@@ -14,6 +14,7 @@ rule study_hallucination:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("study_hallucination"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -42,6 +43,7 @@ rule study_in_context:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("study_in_context"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -97,6 +99,7 @@ rule read_wrong_answers:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("read_wrong_answers"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -124,6 +127,7 @@ rule study_hops:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("study_hops"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -176,6 +180,7 @@ rule study_reverse_relations:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("study_reverse_relations"),
         gpu=gpus,
     params:
         load_options=load_options,

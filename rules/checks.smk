@@ -74,3 +74,9 @@ rule check_artifacts:
         code=code_digest("check_artifacts"),
     script:
         "../workflow_scripts/check_artifacts.py"
+
+
+# Here, since every rule has been read.
+keep_between_studies(
+    "fetch_model", "find_known_facts", "trace_facts", "estimate_moments"
+)

@@ -14,6 +14,7 @@ rule discover_circuits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("discover_circuits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -60,6 +61,7 @@ rule evaluate_circuits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("evaluate_circuits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -110,6 +112,7 @@ rule describe_showcase:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("describe_showcase"),
         gpu=gpus,
     params:
         load_options=load_options,

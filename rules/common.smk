@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.caching.rule import RuleCache
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
@@ -24,6 +25,7 @@ from knowcirc.circuits.methods import (
 )
 from knowcirc.configuration.checks import read_study, uses_gpu
 from knowcirc.configuration.offline import missing
+from knowcirc.costs import read_costs
 from knowcirc.digest import code_digest as digest_of
 from knowcirc.editing.editors import (
     EDITORS,
@@ -81,6 +83,7 @@ try:
     # Every setting, with its default where the files leave it out.
     typed = workflow.config_settings.config or {}
     config.update(read_study(config, ROOT, DEPTHS, list(DATASETS), typed))
+    COSTS = read_costs(config, MODELS, ROOT)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -137,12 +140,18 @@ PARTS = {
     "model": config["models"],
     "questions": ["zsre_scores"] if config["editing"]["zsre_records"] else [],
 }
+# Whether Snakemake keeps some outputs for other studies (`--cache`), under a hash of all that they depend on.
+SHARING = workflow.enable_cache
+# Jobs use the library of this folder, whatever is installed beside Snakemake, in an image or on a node.
+LIBRARIES = [str(ROOT / "workflow_scripts")]
+LIBRARIES += [path for path in [os.environ.get("PYTHONPATH")] if path]
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
     KNOWCIRC_JOBS_PER_GPU=str(config["jobs_per_gpu"]),
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
+    PYTHONPATH=os.pathsep.join(LIBRARIES),
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
@@ -222,6 +231,16 @@ def files_of_source(wildcards) -> list[str]:
     return local_files(Path(row.location)) if row.source == "local" else []
 
 
+def minutes(rule_name: str):
+    """Gives how many minutes its jobs may run on a cluster, by what they cost, and more after a failure."""
+
+    def limit(wildcards, attempt) -> int:
+        named = dict(wildcards.items())
+        return COSTS.minutes(rule_name, named, config["time_factor"]) * attempt
+
+    return limit
+
+
 def model_row(wildcards) -> dict[str, object]:
     """What fetching the model depends on."""
     row = MODELS[wildcards.model]
@@ -232,6 +251,59 @@ def half_precision(wildcards) -> str | None:
     """The model's dtype where it is one of half precision, which is compared with float32 once; None otherwise."""
     dtype = MODELS[wildcards.model].dtype
     return dtype if dtype in ("float16", "bfloat16") else None
+
+
+def files_of_model() -> dict[str, str]:
+    """What fetching a model leaves; its provenance is written last.
+
+    The other files are named only where they are kept for other studies: a model may come without a tokenizer.
+    """
+    names = {
+        "config": "config.json",
+        "generation": "generation_config.json",
+        "weights": "model.safetensors",
+        "tokenizer": "tokenizer.json",
+        "tokenizer_config": "tokenizer_config.json",
+    }
+    files = (names if SHARING else {}) | {"provenance": "provenance.json"}
+    return {name: f"<results>/models/{{model}}/{file}" for name, file in files.items()}
+
+
+def keep_between_studies(*names: str) -> None:
+    """Let `snakemake --cache` keep what these rules make; Snakemake refuses to keep what is timed, so they are not.
+
+    Raises:
+        WorkflowError: if a model comes from a folder: the hash that outputs are kept under knows where it lies alone.
+    """
+    if not SHARING:
+        return
+    if local := [name for name in config["models"] if MODELS[name].source == "local"]:
+        raise WorkflowError(
+            f"--cache: {', '.join(local)}: what a folder holds may change, so that nothing of such a model can be kept "
+            "for other studies; leave --cache away"
+        )
+    for name in names:
+        made = workflow.get_rule(name)
+        made._benchmark = None
+        made.cache = RuleCache.from_rule(made, True)
+
+
+def is_kept(job) -> bool:
+    """Whether another study has left the outputs of a job in the cache."""
+    if not SHARING or workflow.output_file_cache is None or not job.rule.cache.output:
+        return False
+    return workflow.async_run(job.rule.cache.exists(job))
+
+
+def corpus_of_moments(wildcards) -> list[str]:
+    """The text that second moments are taken over, where the study names one."""
+    corpus = config["moments"]["corpus"]
+    return [] if corpus is None else [corpus]
+
+
+def part_of_wildcard(wildcards) -> int:
+    """The number of a job's share; kept outputs go by parameters and inputs, not by wildcards."""
+    return int(wildcards.part)
 
 
 def relations_of_method(method: str) -> list[str]:
@@ -625,7 +697,7 @@ def refuse_missing(jobs) -> None:
     fetched = [
         (job.rule.name, job.wildcards)
         for job in jobs
-        if job.rule.name.startswith("fetch_")
+        if job.rule.name.startswith("fetch_") and not is_kept(job)
     ]
     models = [MODELS[of.model] for name, of in fetched if name == "fetch_model"]
     files = [of.dataset for name, of in fetched if name == "fetch_dataset"]
@@ -642,7 +714,7 @@ def dataset_params(wildcards) -> dict[str, str]:
 
 def report_config(wildcards) -> dict[str, object]:
     """The settings that the report prints: all but where and how it was run; those of editors as each model has them."""
-    apart = ("device", "jobs_per_gpu", "mirror", "offline", "outdir")
+    apart = ("device", "jobs_per_gpu", "mirror", "offline", "outdir", "time_factor")
     found = {key: value for key, value in config.items() if key not in apart}
     editors = {
         editor: {model: settings_of_model(editor, model) for model in config["models"]}

@@ -13,6 +13,7 @@ rule shrink_circuits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("shrink_circuits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -39,6 +40,7 @@ rule compare_methods:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("compare_methods"),
         gpu=gpus,
     params:
         load_options=load_options,

@@ -36,6 +36,7 @@ rule name_heads:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("name_heads"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -84,6 +85,7 @@ rule ablate_showcase_heads:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("ablate_showcase_heads"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -110,6 +112,7 @@ rule rank_answers:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("rank_answers"),
         gpu=gpus,
     params:
         load_options=load_options,

@@ -3,7 +3,7 @@ rule fetch_model:
     input:
         source=files_of_source,
     output:
-        provenance="<results>/models/{model}/provenance.json",
+        **files_of_model(),
     log:
         "<logs>/fetch_model/{model}.log",
     benchmark:
@@ -11,6 +11,7 @@ rule fetch_model:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("fetch_model"),
     params:
         row=model_row,
         half=half_precision,
@@ -37,6 +38,7 @@ rule estimate_moments:
     """Second moments of the MLP keys of all layers, for ROME."""
     input:
         model="<results>/models/{model}/provenance.json",
+        corpus=corpus_of_moments,
     output:
         summary="<results>/{model}/moments/moments.json",
         layers=directory("<results>/{model}/moments/layers"),
@@ -48,6 +50,7 @@ rule estimate_moments:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("estimate_moments"),
         gpu=gpus,
     params:
         load_options=load_options,

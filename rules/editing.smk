@@ -15,6 +15,7 @@ rule build_records:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("build_records"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -49,6 +50,7 @@ rule sweep_edits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("sweep_edits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -77,6 +79,7 @@ rule sweep_clamps:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("sweep_clamps"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -140,6 +143,7 @@ rule edit_facts:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("edit_facts"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -188,6 +192,7 @@ rule edit_questions:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("edit_questions"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -234,6 +239,7 @@ rule sample_edited_text:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("sample_edited_text"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -264,6 +270,7 @@ rule search_edited_circuits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("search_edited_circuits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -307,6 +314,7 @@ rule compare_edited_circuits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("compare_edited_circuits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -339,6 +347,7 @@ rule follow_edits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("follow_edits"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -403,6 +412,7 @@ rule ask_after_edits:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("ask_after_edits"),
         gpu=gpus,
     params:
         load_options=load_options,

@@ -14,6 +14,7 @@ rule find_known_facts:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("find_known_facts"),
         gpu=gpus,
     params:
         load_options=load_options,

@@ -13,6 +13,7 @@ rule screen_known_1000:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("screen_known_1000"),
         gpu=gpus,
     params:
         load_options=load_options,
@@ -36,11 +37,13 @@ rule trace_facts:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("trace_facts"),
         gpu=gpus,
     params:
         load_options=load_options,
         tracing=tracing_settings,
         share=FACTS_PER_JOB,
+        part=part_of_wildcard,
         seed=lookup(within=config, dpath="seed"),
         code=code_digest("trace_facts"),
     script:
@@ -79,6 +82,7 @@ rule measure_saliency:
     threads: 1
     resources:
         mem_mb=model_mb,
+        runtime=minutes("measure_saliency"),
         gpu=gpus,
     params:
         load_options=load_options,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "rules", "config", "profiles", "workflow_scripts")
+ROW = "tiny llama hub someone/tiny abc - float32 tokenizer none grouped 3 4 2 1 1000 MIT"
+"""A model of the hub in models.tsv, which a mirror's models/someone/tiny stands for."""
 
 
 def copy_workflow(folder: Path) -> None:
@@ -17,3 +19,11 @@ def copy_workflow(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=ignored, dirs_exist_ok=True)
         else:
             shutil.copy2(source, folder / name)
+
+
+def copy_with_tiny_model(folder: Path, study: str) -> None:
+    """The same with a tiny Llama (tests/unit/tiny.py) among its models, and a study of it in tiny.yaml."""
+    copy_workflow(folder)
+    with (folder / "config/models.tsv").open("a", encoding="utf-8") as handle:
+        handle.write("\t".join("" if cell == "-" else cell for cell in ROW.split()) + "\n")
+    (folder / "tiny.yaml").write_text(f"outdir: results-tiny\nmodels: [tiny]\noffline: true\n{study}", "utf-8")

@@ -1,13 +1,26 @@
-"""What a study will take: costs of jobs, what they grow with, and the default study set beside itself."""
+"""What a study will take: its plan on cores, GPUs and a cluster, and the default study set beside itself."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from knowcirc.plan import COSTS, START_UP, Costs, check, count_edges, describe, measured, read_costs, with_seconds
+from knowcirc.costs import COSTS, START_UP, Costs, read_costs
+from knowcirc.models.table import read_models
+from knowcirc.plan import (
+    ON_A_CLUSTER,
+    check,
+    config_of,
+    describe,
+    ends,
+    measured,
+    on_cluster,
+    on_gpus,
+    parser,
+    seconds_of,
+    with_seconds,
+)
 from knowcirc.replay import Planned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,54 +32,16 @@ def job(rule: str, seconds: float = 1.0, **wildcards: str) -> Planned:
 
 def costs(*, seconds: float = 10.0, **config: Any) -> Costs:
     """The project's table, each job at so many seconds, for a study that differs from the default in `config`."""
-    read = read_costs([], ROOT)
+    read = read_costs(config_of([], ROOT), read_models(ROOT / "config/models.tsv"), ROOT)
     rows = {key: row.model_copy(update={"seconds": seconds}) for key, row in read.rows.items()}
     return replace(read, rows=rows, config={**read.config, **config})
 
 
 def test_a_job_of_the_default_study_takes_what_its_row_says() -> None:
     found = costs()
-    assert found.seconds(job("trace_facts", part="0")) == START_UP + 10
-    assert found.seconds(job("discover_circuits", method="standing", relation="a")) == START_UP + 10
-    assert found.seconds(job("plot_causal_trace", 2.5)) == 2.5  # no row: it draws
-
-
-def test_a_method_or_editor_has_its_own_row() -> None:
-    found = costs()
-    assert found.of(job("discover_circuits", method="eap-ig+acdc")).of == "eap-ig+acdc"  # type: ignore[union-attr]
-    assert found.of(job("edit_facts", editor="rome", part="0")).of == ""  # type: ignore[union-attr]
-    assert found.of(job("describe_showcase")).of == "acdc"  # type: ignore[union-attr]
-    other = costs(showcase={**found.config["showcase"], "method": "eap"})
-    assert other.of(job("describe_showcase")).of == ""  # type: ignore[union-attr]
-
-
-def test_costs_grow_with_settings_parts_and_the_model() -> None:
-    plain = costs()
-    more = costs(tracing={**plain.config["tracing"], "draws": 3 * plain.config["tracing"]["draws"]})
-    assert more.seconds(job("trace_facts", part="0")) == START_UP + 30
-    fewer = costs(tracing={**plain.config["tracing"], "facts": 7})
-    assert fewer.seconds(job("trace_facts", part="1")) == START_UP + 10 * 2 / 5
-    medium = plain.models["gpt2-medium"]
-    assert plain.seconds(job("find_known_facts", model="gpt2-medium")) == pytest.approx(START_UP + 10 * 355 / 135)
-    ratio = count_edges(medium) / count_edges(plain.models["smollm2-135m"])
-    assert plain.seconds(job("describe_showcase", model="gpt2-medium")) == pytest.approx(
-        START_UP + 10 * 355 / 135 * ratio
-    )
-
-
-@pytest.mark.parametrize(
-    ("model", "edges"), [("smollm2-135m", 70651), ("gpt2-medium", 231877)]
-)  # those of the graph: circuits/graph.py
-def test_the_edges_are_about_those_of_the_graph(model: str, edges: int) -> None:
-    assert count_edges(costs().models[model]) == pytest.approx(edges, rel=0.1)
-
-
-def test_every_rule_with_a_benchmark_has_a_row_and_every_row_a_rule() -> None:
-    rules = "".join(path.read_text("utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
-    parts = re.split(r"^rule (\w+):$", rules, flags=re.MULTILINE)[1:]
-    timed = {name for name, body in zip(parts[::2], parts[1::2], strict=True) if "\n    benchmark:\n" in body}
-    assert len(timed) > 20
-    assert {rule for rule, _ in costs().rows} == timed
+    assert seconds_of(job("trace_facts", part="0"), found) == START_UP + 10
+    assert seconds_of(job("discover_circuits", method="standing", relation="a"), found) == START_UP + 10
+    assert seconds_of(job("plot_causal_trace", 2.5), found) == 2.5  # no row: it draws
 
 
 def test_what_a_done_study_took_becomes_the_table() -> None:
@@ -75,22 +50,79 @@ def test_what_a_done_study_took_becomes_the_table() -> None:
     assert found.config["editing"]["records"] == 12
     seconds = measured(jobs, found)
     assert seconds == {("edit_facts", ""): 6.0}
-    text = with_seconds((ROOT / COSTS).read_text("utf-8"), seconds)
-    assert "\nedit_facts\t\t\t6.0\t" in text
-    assert text.count("\n") == (ROOT / COSTS).read_text("utf-8").count("\n")
+    before = (ROOT / COSTS).read_text("utf-8")
+    text = with_seconds(before, {**seconds, ("edit_questions", ""): 5.0})
+    assert "\nedit_facts\t\t\t6.0\tparams share:editing/records:6\tmeasured\t" in text
+    assert "\nedit_questions\t\t\t64.9\tparams share:editing/zsre_records:6\tscaled\t" in before
+    assert "\nedit_questions\t\t\t5.0\tparams share:editing/zsre_records:6\tmeasured\t" in text
+    assert len(text.splitlines()) == len(before.splitlines())
+    assert with_seconds(before, {}) == before
     assert measured([replace(jobs[0], measured=False)], found) == {}
 
 
-def test_a_plan_says_stages_ends_and_downloads() -> None:
+def test_a_plan_says_stages_sizes_and_downloads() -> None:
     found = costs()
-    text = describe([job("trace_facts", 60.0), job("edit_facts", 30.0), job("plot_claims", 1.0)], [1, 2], found)
-    assert "trace_facts                      1        60 s      6 GB" in text
-    assert "On 1 cores: 91 s." in text
-    assert "On 2 cores: 60 s." in text
+    text = describe([job("fetch_model", 60.0), job("edit_facts", 30.0), job("plot_claims", 1.0)], found)
+    assert "fetch_model                      1        60 s      6 GB    542 MB" in text
+    assert "edit_facts                       1        30 s      6 GB          \n" in text
+    assert "all                              3        91 s              542 MB" in text
+    assert "The longest chain of jobs takes 60 s." in text
     assert "Model smollm2-135m: in a wheel" in text
-    assert "Not known" not in text
-    unknown = describe(
-        [job("discover_circuits", method="acdc"), job("edit_questions", editor="rome")], [1], costs(seconds=0)
-    )
-    assert "taken as nothing: discover_circuits acdc, edit_questions; the default study" in unknown
+    assert "Not " not in text
     assert "0.77" in check([job("find_known_facts", 16.9)], found)
+
+
+def test_a_plan_says_what_is_reckoned_and_what_is_not_known() -> None:
+    found = costs()
+    rows = {
+        **found.rows,
+        ("build_records", ""): found.rows["build_records", ""].model_copy(update={"basis": "unknown"}),
+    }
+    jobs = [job("discover_circuits", method="acdc"), job("edit_questions", editor="rome"), job("build_records")]
+    text = describe(jobs, replace(found, rows=rows))
+    assert (
+        "Not measured, reckoned from other stages (config/costs.tsv): discover_circuits acdc, edit_questions." in text
+    )
+    assert "Not known, and taken as nothing: build_records; no study has measured such a job." in text
+
+
+def said(jobs: list[Planned], *arguments: str) -> list[str]:
+    return ends(jobs, costs(), parser().parse_args(["--cores", "2", *arguments]))
+
+
+def test_jobs_with_a_model_share_gpus_whose_pace_the_user_gives() -> None:
+    jobs = [job("trace_facts", START_UP + 100, part="0"), replace(job("trace_facts", 103.0, part="1"), outputs=("b",))]
+    jobs += [job("fetch_model", 50.0), job("plot_claims", 30.0)]
+    moved = on_gpus(jobs, costs(), 10.0)
+    assert [each.gpu for each in moved] == [True, True, False, False]
+    assert [each.seconds for each in moved] == [START_UP + 10, START_UP + 10, 50.0, 30.0]
+    assert said(jobs, "--gpus", "1") == [
+        "On 2 cores: 3 min.",
+        "On GPUs: not known. No times of a GPU are measured here; --gpu-speedup X says that one is X times as fast as "
+        "a core.",
+    ]
+    at = "if each is 2 times as fast as a core (your number, not measured here)"
+    assert said(jobs, "--gpus", "1", "2", "--gpu-speedup", "2")[1:] == [
+        f"On 1 GPU and 2 cores, {at}: 106 s.",
+        f"On 2 GPUs and 2 cores, {at}: 103 s.",
+    ]
+
+
+def test_a_cluster_takes_a_while_to_start_a_job_but_not_what_stays_with_snakemake() -> None:
+    jobs = [job("trace_facts", 40.0, part="0"), replace(job("gather_traces", 1.0), inputs=("trace_facts",), local=True)]
+    assert [each.seconds for each in on_cluster(jobs)] == [40.0 + ON_A_CLUSTER, 1.0]
+    line = "On a cluster, 4 jobs at once, each on a core, none waiting for a node: 56 s."
+    assert said(jobs, "--jobs", "4") == ["On 2 cores: 41 s.", line]
+    both = said(jobs, "--jobs", "4", "--gpus", "1", "--gpu-speedup", "37")
+    assert both[-1].startswith("On a cluster, 4 jobs at once on 1 GPU, if each is 37 times as fast")
+    assert both[-1].endswith(": 20 s.")  # 3 + 37 / 37 + 15 + 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--gpu-speedup", "0"], ["--cores", "0"], ["--jobs", "-1"], ["--gpu-speedup", "x"]]
+)
+def test_what_cannot_be_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(arguments)
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err

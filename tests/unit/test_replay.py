@@ -1,5 +1,6 @@
 """The times of jobs replayed through their graph."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_jobs_are_read_from_a_dry_run_with_their_seconds(tmp_path: Path) -> None
     fetch, gather, search = read_plan(PLAN, tmp_path)
     assert (fetch.rule, fetch.inputs, fetch.seconds, fetch.priority) == ("fetch", (), 1.0, 0)  # never measured
     assert gather.inputs == ("r/a.csv", "r/b.csv")
+    assert [each.local for each in (fetch, gather, search)] == [False, True, False]
     assert (search.outputs, search.seconds, search.priority) == (("r/a.csv", "r/a.json"), 12.5, 2)
     assert needs_of([fetch, gather, search]) == [set(), {2}, {0}]
     assert behind([fetch, gather, search], needs_of([fetch, gather, search])) == [14.5, 1.0, 13.5]
@@ -61,3 +63,13 @@ def test_a_job_of_higher_priority_begins_first() -> None:
     jobs = [job("long", 5.0), job("first", 1.0, priority=1), job("after", 5.0, "first")]
     assert replay(jobs, 1) == 11.0
     assert replay([job("a", 5.0), job("b", 1.0), job("c", 2.0)], 2) == 5.0
+
+
+def test_jobs_for_a_gpu_wait_for_one_while_others_run() -> None:
+    on_gpu = [replace(job(name, 4.0), gpu=True) for name in "ab"]
+    jobs = [*on_gpu, job("c", 3.0), job("d", 3.0)]
+    assert replay(jobs, 4) == 4.0
+    assert replay(jobs, 4, 1) == 8.0
+    assert replay(jobs, 4, 2) == 4.0
+    assert replay(jobs, 1, 1) == 14.0
+    assert replay(jobs, 2, 1) == 8.0  # c and d beside a and b

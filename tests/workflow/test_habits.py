@@ -3,10 +3,12 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from copies import PARTS as WORKFLOW
 from knowcirc import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,3 +166,14 @@ def test_the_lock_file_has_the_pins_of_the_requirements_with_hashes() -> None:
     blocks = re.split(r"^(?=[\w.-]+==)", (ROOT / "requirements.lock").read_text("utf-8"), flags=re.MULTILINE)[1:]
     assert len(blocks) == len(locked)
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", block) for block in blocks)
+
+
+def test_jobs_name_the_image_of_this_version_and_it_holds_the_workflow() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    image = re.search(r'container: "docker://ghcr.io/([^:"]+):([^"]+)"', (ROOT / "Snakefile").read_text("utf-8"))
+    assert image is not None
+    assert image[2] == project["version"]
+    let_in = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), flags=re.MULTILINE)
+    needed = {*WORKFLOW, "pyproject.toml", "requirements.txt", project["readme"], *project["license-files"]}
+    assert set(let_in) == needed
+    assert all((ROOT / name).exists() for name in needed)

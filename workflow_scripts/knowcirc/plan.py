@@ -1,10 +1,13 @@
-"""What a study will take, before it is run: jobs, time, memory and downloads, stage by stage, on so many cores.
+"""What a study will take, before it is run: jobs, time, memory, disk and downloads; on cores, GPUs or a cluster.
 
-    python -m knowcirc.plan --configfile config/full.yaml --cores 2 8 32
+    python -m knowcirc.plan --configfile config/full.yaml --cores 2 8 --jobs 100
+    python -m knowcirc.plan --configfile config/lre.yaml config/paper.yaml --gpus 1 --gpu-speedup 10
 
 1. Snakemake's dry run says which jobs there are; `config/costs.tsv` says what a job of each rule took in the default
-   study, and what that grows with: the model's size, and settings.
+   study, and what that grows with: the model's size, and settings (`costs.py`).
 2. The seconds are replayed through the graph of jobs (`replay.py`).
+
+No times of a GPU are in `config/costs.tsv`: how many times as fast as one slow core it is, is yours to say.
 
 `--measure` writes the seconds of `config/costs.tsv` anew, from the default study once it is done here; `--check` sets
 a study that is done beside its plan.
@@ -14,7 +17,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,121 +25,62 @@ import yaml
 from snakemake.utils import update_config
 
 from knowcirc.configuration.study import Study
-from knowcirc.fields import Row, read_rows, value_at
-from knowcirc.models.table import ModelRow, read_models
+from knowcirc.costs import COSTS, DEFAULT, START_UP, Costs, read_costs
+from knowcirc.models.table import read_models
 from knowcirc.replay import Planned, behind, needs_of, read_plan, replay
 
-DEFAULT, COSTS, MODELS = Path("config/config.yaml"), Path("config/costs.tsv"), Path("config/models.tsv")
-REFERENCE = "smollm2-135m"  # the model of the default study
+MODELS = Path("config/models.tsv")
 OTHERS = "figures, tables, gathering"
-START_UP = 3.0  # seconds of every job with a model, whatever it does
+FETCHING = "fetch_model"  # the one rule with a row in costs.tsv that uses no GPU
+ON_A_CLUSTER = (
+    15.0  # seconds from a job's end to the start of what waits for it: Slurm's start, and the next look at its state
+)
 
 
-class Cost(Row):
-    """A row of `config/costs.tsv`: what a job of a rule (and method or editor) takes, and what that grows with."""
-
-    rule: str
-    of: str
-    at: str
-    seconds: float
-    grows: str
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """The table beside the study that it is used for and the default study that it is of."""
-
-    rows: Mapping[tuple[str, str], Cost]
-    config: Mapping[str, Any]
-    default: Mapping[str, Any]
-    models: Mapping[str, ModelRow]
-
-    def of(self, job: Planned) -> Cost | None:
-        """The row of a job, if its rule has one."""
-        places = {row.at for (rule, _), row in self.rows.items() if rule == job.rule and row.at}
-        named = [job.wildcards[name] for name in ("method", "editor") if name in job.wildcards]
-        named += [str(value_at(self.config, place)) for place in places]
-        return next((row for name in (*named, "") if (row := self.rows.get((job.rule, name))) is not None), None)
-
-    def seconds(self, job: Planned) -> float:
-        """What a job is expected to take; one without a row gathers or draws, and takes what it took."""
-        cost = self.of(job)
-        return job.seconds if cost is None else START_UP + cost.seconds * self.growth(cost, job)
-
-    def growth(self, cost: Cost, job: Planned) -> float:
-        """How many times as much a job does as one of the default study."""
-        factor = 1.0
-        for word in cost.grows.split():
-            if word.startswith("share:"):
-                _, place, most = word.split(":")
-                factor *= part_of(_number(self.config, place), int(most), int(job.wildcards.get("part", 0))) / int(most)
-            elif word in SIZES:
-                model = self.models[job.wildcards.get("model", REFERENCE)]
-                factor *= SIZES[word](model) / SIZES[word](self.models[REFERENCE])
-            else:
-                factor *= _number(self.config, word) / _number(self.default, word)
-        return factor
-
-
-def part_of(total: float, most: int, part: int) -> float:
-    """How many things a job has of `total` that are dealt out `most` to a job.
-
-    >>> part_of(12.0, 5, 0), part_of(12.0, 5, 2)
-    (5.0, 2.0)
-    """
-    return float(max(0, min(most, total - most * part)))
-
-
-def _number(config: Mapping[str, Any], place: str) -> float:
-    value = value_at(config, place)
-    return float(len(value) if isinstance(value, list | dict) else value)
-
-
-def count_edges(model: ModelRow) -> float:
-    """About the edges of a model's graph: every sender with every receiver above it."""
-    kv = model.n_kv_heads if model.kv == "grouped" else model.n_heads
-    receivers, senders = model.n_heads + 2 * kv + 1, model.n_heads + 1
-    return model.n_layers**2 * receivers * senders / 2
-
-
-SIZES = {
-    "params": lambda model: float(model.n_params),
-    "layers": lambda model: float(model.n_layers),
-    "edges": count_edges,
-}
-
-
-def read_costs(configfiles: Sequence[Path], root: Path = Path()) -> Costs:
-    """The table of costs for a study whose configuration files are laid over the default one."""
-    rows = {(row.rule, row.of): row for row in read_rows(root / COSTS, Cost)}
-    default = yaml.safe_load((root / DEFAULT).read_text("utf-8"))
+def config_of(configfiles: Sequence[Path], root: Path = Path()) -> dict[str, Any]:
+    """All settings of a study whose configuration files are laid over the default one."""
     config = yaml.safe_load((root / DEFAULT).read_text("utf-8"))
     for path in configfiles:
         update_config(config, yaml.safe_load((root / path).read_text("utf-8")))
-    full, plain = (Study.model_validate(each).model_dump(by_alias=True) for each in (config, default))
-    return Costs(rows, full, plain, read_models(root / MODELS))
+    return Study.model_validate(config).model_dump(by_alias=True)
 
 
-def describe(jobs: Sequence[Planned], cores: Sequence[int], costs: Costs) -> str:
-    """The plan: one line per stage, then the whole on each number of cores, and what is downloaded."""
-    lines = [f"{'stage':<28}{'jobs':>6}{'core time':>12}{'memory':>10}"]
+def seconds_of(job: Planned, costs: Costs) -> float:
+    """What a job is expected to take; one without a row gathers or draws, and takes what it took."""
+    cost = costs.of(job.rule, job.wildcards)
+    return job.seconds if cost is None else START_UP + cost.seconds * costs.growth(cost.grows, job.wildcards)
+
+
+def on_gpus(jobs: Sequence[Planned], costs: Costs, speedup: float) -> list[Planned]:
+    """The same jobs, those with a model on a GPU that is `speedup` times as fast as a core; starting them is not."""
+    moved = []
+    for job in jobs:
+        gpu = job.rule != FETCHING and costs.of(job.rule, job.wildcards) is not None
+        seconds = START_UP + (job.seconds - START_UP) / speedup if gpu else job.seconds
+        moved.append(replace(job, gpu=gpu, seconds=seconds))
+    return moved
+
+
+def on_cluster(jobs: Sequence[Planned]) -> list[Planned]:
+    """The same jobs as a batch system runs them, on nodes that are free; local ones stay with Snakemake."""
+    return [job if job.local else replace(job, seconds=job.seconds + ON_A_CLUSTER) for job in jobs]
+
+
+def describe(jobs: Sequence[Planned], costs: Costs) -> str:
+    """The plan but for where it is run: one line per stage, the longest chain, what is not measured, and downloads."""
+    lines = [f"{'stage':<28}{'jobs':>6}{'core time':>12}{'memory':>10}{'disk':>10}"]
     stages: dict[str, list[Planned]] = {}
     for job in jobs:
-        stages.setdefault(job.rule if costs.of(job) is not None else OTHERS, []).append(job)
+        stages.setdefault(job.rule if costs.of(job.rule, job.wildcards) is not None else OTHERS, []).append(job)
     stages |= {OTHERS: stages.pop(OTHERS, [])}  # as the last
     for stage, own in stages.items():
         most = max((job.mem_mb for job in own), default=0)
         memory = f"{most / 1000:.0f} GB" if most else ""
-        lines.append(f"{stage:<28}{len(own):>6}{_time(_seconds(own)):>12}{memory:>10}")
+        lines.append(f"{stage:<28}{len(own):>6}{_time(_seconds(own)):>12}{memory:>10}{_disk(_bytes(own, costs)):>10}")
     total, chain = _seconds(jobs), max(behind(jobs, needs_of(jobs)))
-    lines.append(f"{'all':<28}{len(jobs):>6}{_time(total):>12}")
+    lines.append(f"{'all':<28}{len(jobs):>6}{_time(total):>12}{'':>10}{_disk(_bytes(jobs, costs)):>10}")
     lines.append(f"\nThe longest chain of jobs takes {_time(chain)}.")
-    lines += [f"On {number} cores: {_time(replay(jobs, number))}." for number in cores]
-    unknown = {f"{cost.rule} {cost.of}".strip() for job in jobs if (cost := costs.of(job)) and not cost.seconds}
-    if unknown:
-        lines.append(
-            f"Not known, and taken as nothing: {', '.join(sorted(unknown))}; the default study has no such job."
-        )
+    lines += _unmeasured(jobs, costs)
     for name in costs.config["models"]:
         row = costs.models[name]
         what = "in a wheel" if row.source == "wheel" else f"about {4 * row.n_params / 1000:.1f} GB"
@@ -144,38 +88,101 @@ def describe(jobs: Sequence[Planned], cores: Sequence[int], costs: Costs) -> str
     return "\n".join(lines)
 
 
+def _unmeasured(jobs: Sequence[Planned], costs: Costs) -> list[str]:
+    """What of the plan rests on no measurement of its own, in a line for each kind."""
+    found = [cost for job in jobs if (cost := costs.of(job.rule, job.wildcards))]
+    names = {
+        basis: sorted({f"{cost.rule} {cost.of}".strip() for cost in found if cost.basis == basis})
+        for basis in ("scaled", "unknown")
+    }
+    lines = []
+    if names["scaled"]:
+        lines.append(f"Not measured, reckoned from other stages ({COSTS}): {', '.join(names['scaled'])}.")
+    if names["unknown"]:
+        lines.append(
+            f"Not known, and taken as nothing: {', '.join(names['unknown'])}; no study has measured such a job."
+        )
+    return lines
+
+
+def ends(jobs: Sequence[Planned], costs: Costs, args: argparse.Namespace) -> list[str]:
+    """When the study ends, wherever the command line says that it may run."""
+    lines = [f"On {number} cores: {_time(replay(jobs, number))}." for number in args.cores]
+    lines += [
+        f"On a cluster, {number} jobs at once, each on a core, none waiting for a node: "
+        f"{_time(replay(on_cluster(jobs), number))}."
+        for number in args.jobs
+    ]
+    if args.gpus and args.gpu_speedup is None:
+        lines.append(
+            "On GPUs: not known. No times of a GPU are measured here; --gpu-speedup X says that one is X times as fast "
+            "as a core."
+        )
+    elif args.gpus:
+        moved = on_gpus(jobs, costs, args.gpu_speedup)
+        at = f"if each is {args.gpu_speedup:g} times as fast as a core (your number, not measured here)"
+        for number in args.gpus:
+            cores = max(args.cores)
+            gpus = "1 GPU" if number == 1 else f"{number} GPUs"
+            lines.append(f"On {gpus} and {cores} cores, {at}: {_time(replay(moved, cores, number))}.")
+            if args.jobs:
+                end = replay(on_cluster(moved), max(args.jobs), number)
+                lines.append(f"On a cluster, {max(args.jobs)} jobs at once on {gpus}, {at}: {_time(end)}.")
+    return lines
+
+
 def _seconds(jobs: Sequence[Planned]) -> float:
     return sum((job.seconds for job in jobs), 0.0)
+
+
+def _bytes(jobs: Sequence[Planned], costs: Costs) -> float:
+    return sum((costs.size(job.rule, job.wildcards) for job in jobs), 0.0)
 
 
 def _time(seconds: float) -> str:
     """A span of time in the unit that suits it.
 
-    >>> _time(30.0), _time(600.0), _time(36000.0)
-    ('30 s', '10 min', '10.0 h')
+    >>> _time(30.0), _time(600.0), _time(36000.0), _time(360000.0)
+    ('30 s', '10 min', '10.0 h', '4.2 days')
     """
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def _disk(size: float) -> str:
+    """A size in the unit that suits it; empty below a megabyte.
+
+    >>> _disk(2e5), _disk(2e6), _disk(2.5e9)
+    ('', '2 MB', '2.5 GB')
+    """
+    if size < 1e6:
+        return ""
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def measured(jobs: Sequence[Planned], costs: Costs) -> dict[tuple[str, str], float]:
     """The mean seconds of each row's jobs beyond the start-up, those of a job of the default study."""
     found: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        if (cost := costs.of(job)) is not None and job.measured:
-            growth = costs.growth(cost, job)
+        if (cost := costs.of(job.rule, job.wildcards)) is not None and job.measured:
+            growth = costs.growth(cost.grows, job.wildcards)
             found.setdefault((cost.rule, cost.of), []).append(max(0.0, job.seconds - START_UP) / growth)
     return {key: sum(seconds) / len(seconds) for key, seconds in found.items()}
 
 
 def with_seconds(text: str, seconds: Mapping[tuple[str, str], float]) -> str:
-    """The table of costs with other seconds, where there are some; all else stays."""
-    lines = []
+    """The table of costs with other seconds, where there are some, which are then measured; all else stays."""
+    lines, columns = [], ["rule", "of"]
     for line in text.splitlines():
         cells = line.split("\t")
-        if len(cells) == 5 and (key := (cells[0], cells[1])) in seconds:
-            cells[3] = f"{seconds[key]:.1f}"
+        if cells[:2] == ["rule", "of"]:
+            columns = cells
+        elif not line.startswith("#") and (key := (cells[0], cells[1])) in seconds:
+            cells[columns.index("seconds")] = f"{seconds[key]:.1f}"
+            cells[columns.index("basis")] = "measured"
         lines.append("\t".join(cells))
     return "\n".join(lines) + "\n"
 
@@ -186,10 +193,13 @@ def check(jobs: Sequence[Planned], costs: Costs) -> str:
     done = [job for job in jobs if job.measured]
     for rule in dict.fromkeys(job.rule for job in done):
         own = [job for job in done if job.rule == rule]
-        taken, expected = _seconds(own), sum(map(costs.seconds, own), 0.0)
-        lines.append(f"{rule:<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}")
-    taken, expected = _seconds(done), sum(map(costs.seconds, done), 0.0)
-    return "\n".join([*lines, f"{'all':<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}"])
+        lines.append(_beside(rule, own, costs))
+    return "\n".join([*lines, _beside("all", done, costs)])
+
+
+def _beside(name: str, jobs: Sequence[Planned], costs: Costs) -> str:
+    taken, expected = _seconds(jobs), sum((seconds_of(job, costs) for job in jobs), 0.0)
+    return f"{name:<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}"
 
 
 def dry_run(configfiles: Sequence[Path]) -> str:
@@ -206,16 +216,36 @@ def dry_run(configfiles: Sequence[Path]) -> str:
     return done.stdout + done.stderr
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    found = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    found.add_argument("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="as Snakemake's")
+    found.add_argument("--cores", type=_count, nargs="+", default=[2, 8, 32], metavar="N", help="cores of one machine")
+    found.add_argument("--jobs", type=_count, nargs="+", default=[], metavar="N", help="jobs at once on a cluster")
+    found.add_argument("--gpus", type=_count, nargs="+", default=[], metavar="N", help="GPUs for the jobs with a model")
+    found.add_argument("--gpu-speedup", type=_ratio, metavar="X", help="how many times as fast as a core a GPU is")
+    found.add_argument("--measure", action="store_true", help=f"write {COSTS} from the default study, done here")
+    found.add_argument("--check", action="store_true", help="set a study that is done here beside its plan")
+    return found
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _ratio(text: str) -> float:
+    if not 0 < (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no ratio above 0")
+    return number
+
+
 def main() -> None:
     """Plan the study of the command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="as Snakemake's")
-    parser.add_argument("--cores", type=int, nargs="+", default=[2, 8, 32], metavar="N")
-    parser.add_argument("--measure", action="store_true", help=f"write {COSTS} from the default study, done here")
-    parser.add_argument("--check", action="store_true", help="set a study that is done here beside its plan")
-    args = parser.parse_args()
+    args = parser().parse_args()
     try:
-        costs = read_costs(args.configfile)
+        costs = read_costs(config_of(args.configfile), read_models(MODELS))
         jobs = read_plan(dry_run(args.configfile), Path())
     except ValueError as error:
         sys.exit(f"plan: {error}")
@@ -224,8 +254,8 @@ def main() -> None:
     elif args.check:
         sys.stdout.write(check(jobs, costs) + "\n")
     else:
-        expected = [replace(job, seconds=costs.seconds(job)) for job in jobs]
-        sys.stdout.write(describe(expected, args.cores, costs) + "\n")
+        expected = [replace(job, seconds=seconds_of(job, costs)) for job in jobs]
+        sys.stdout.write("\n".join([describe(expected, costs), *ends(expected, costs, args)]) + "\n")
 
 
 if __name__ == "__main__":

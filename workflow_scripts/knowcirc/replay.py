@@ -32,6 +32,8 @@ class Planned:
     wildcards: Mapping[str, str] = field(default_factory=dict)
     mem_mb: int = 0
     measured: bool = False
+    local: bool = False  # runs where Snakemake runs, on a cluster, too
+    gpu: bool = False  # needs a GPU, where the study uses one
 
 
 def read_plan(text: str, root: Path) -> list[Planned]:
@@ -41,7 +43,8 @@ def read_plan(text: str, root: Path) -> list[Planned]:
         ValueError: if there are none.
     """
     jobs = []
-    for rule, body in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?: .*\n)*)", text, flags=re.MULTILINE):
+    form = r"^(local)?(?:rule|checkpoint) (\w+):\n((?: .*\n)*)"
+    for local, rule, body in re.findall(form, text, flags=re.MULTILINE):
         said = dict(re.findall(r"^    (\w+): (.*)$", body, flags=re.MULTILINE))
         files = {kind: tuple(filter(None, said.get(kind, "").split(", "))) for kind in ("input", "output")}
         benchmark = root / said["benchmark"] if "benchmark" in said else None
@@ -50,7 +53,8 @@ def read_plan(text: str, root: Path) -> list[Planned]:
         named = dict(pair.split("=", 1) for pair in said.get("wildcards", "").split(", ") if "=" in pair)
         memory = re.search(r"\bmem_mb=(\d+)", said.get("resources", ""))
         job = Planned(rule, files["input"], files["output"], int(said.get("priority", 0)), seconds, named)
-        jobs.append(replace(job, mem_mb=int(memory[1]) if memory else 0, measured=taken is not None))
+        asked = int(memory[1]) if memory else 0
+        jobs.append(replace(job, mem_mb=asked, measured=taken is not None, local=bool(local)))
     if not jobs:
         raise ValueError("no jobs: give the output of `snakemake -n --forceall`")
     return jobs
@@ -83,23 +87,32 @@ def behind(jobs: Sequence[Planned], needs: Sequence[set[int]]) -> list[float]:
     return [chain(number) for number in range(len(jobs))]
 
 
-def replay(jobs: Sequence[Planned], cores: int) -> float:
-    """Seconds until the last job is done on so many cores."""
+def replay(jobs: Sequence[Planned], cores: int, gpus: int | None = None) -> float:
+    """Seconds until the last job is done on so many cores; jobs for a GPU share `gpus` of them, if that is given."""
     needs = needs_of(jobs)
     rest, open_needs = behind(jobs, needs), [set(each) for each in needs]
     ready = [(-jobs[i].priority, -rest[i], i) for i, each in enumerate(open_needs) if not each]
     heapq.heapify(ready)
     running: list[tuple[float, int]] = []
-    now = 0.0
+    now, free = 0.0, len(jobs) if gpus is None else gpus
     while ready or running:
+        waiting = []
         while ready and len(running) < cores:
-            number = heapq.heappop(ready)[2]
-            heapq.heappush(running, (now + jobs[number].seconds, number))
+            first = heapq.heappop(ready)
+            job = jobs[first[2]]
+            if job.gpu and not free:
+                waiting.append(first)
+                continue
+            free -= job.gpu
+            heapq.heappush(running, (now + job.seconds, first[2]))
+        for each in waiting:
+            heapq.heappush(ready, each)
         now, done = heapq.heappop(running)
-        for number, each in enumerate(open_needs):
-            if done in each:
-                each.discard(done)
-                if not each:
+        free += jobs[done].gpu
+        for number, needed in enumerate(open_needs):
+            if done in needed:
+                needed.discard(done)
+                if not needed:
                     heapq.heappush(ready, (-jobs[number].priority, -rest[number], number))
     return now
 

@@ -365,6 +365,10 @@ class Study(Section):
         "a folder laid out as the upstream data, used instead of the network (models that it lacks are downloaded)",
     )
     offline: bool = setting(False, "true: never touch the network")
+    time_factor: Positive = setting(
+        3.0,
+        "on a cluster, a job's time limit is so many times what config/costs.tsv expects, measured on slow CPU cores",
+    )
     relations: Relations
     facts: Facts = Facts()
     showcase: Showcase = Showcase()
