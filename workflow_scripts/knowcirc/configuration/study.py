@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.settings import AcdcSection, StandingSection
+from knowcirc.configuration.running import Running
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
 from knowcirc.facts.settings import Known
@@ -17,7 +18,6 @@ from knowcirc.facts.sources import SOURCES
 from knowcirc.fields import (
     Count,
     Different,
-    Folder,
     Names,
     Natural,
     NotNegative,
@@ -348,27 +348,11 @@ class Reverse(Section):
     d_val: Count = setting(8, "facts known forward on which the circuit of each way is found, by circuits.methods[0]")
 
 
-class Study(Section):
+class Study(Running):
     """What is studied, and where it is run."""
 
-    outdir: Folder = setting("results", "the folder of everything that the study makes")
     models: Names = setting(["smollm2-135m"], "the models: rows of config/models.tsv")
     seed: Natural = setting(0, "base of every random choice that has no seed of its own")
-    device: Annotated[str, Field(pattern="^(auto|cpu|cuda(:[0-9]+)?)$")] = setting(
-        "auto", "auto, cpu or cuda; results do not depend on it beyond rounding"
-    )
-    jobs_per_gpu: Count = setting(
-        1, "jobs that share a GPU; with more, also let as many run: `--resources gpu=N` (GPUs x jobs_per_gpu)"
-    )
-    mirror: str | None = setting(
-        None,
-        "a folder laid out as the upstream data, used instead of the network (models that it lacks are downloaded)",
-    )
-    offline: bool = setting(False, "true: never touch the network")
-    time_factor: Positive = setting(
-        3.0,
-        "on a cluster, a job's time limit is so many times what config/costs.tsv expects, measured on slow CPU cores",
-    )
     relations: Relations
     facts: Facts = Facts()
     showcase: Showcase = Showcase()
