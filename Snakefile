@@ -2,6 +2,8 @@
 
 from snakemake.utils import min_version
 
+from knowcirc.forecast import announce
+
 min_version("9.16")
 
 
@@ -34,6 +36,7 @@ include: "rules/checks.smk"
 
 onstart:
     refuse_missing(workflow.dag.needrun_jobs())
+    announce(workflow, config, ROOT)
 
 
 rule all:
