@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from knowcirc.forecast import forecast
-from knowcirc.told import LiveScreen, PlainScreen, Plan, State, Teller, last_line, named, screen
+from knowcirc.told import LiveScreen, PlainScreen, Plan, State, Teller, last_line, last_message, named, screen
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,6 +207,24 @@ def test_the_last_line_of_a_log_is_told_without_its_stamp(tmp_path: Path, line: 
     assert last_line(tmp_path / "none.log") == ""
 
 
+MESSAGES = {
+    "several lines": ("12:00:01 knowcirc.job: missing:\n  a\n  b\n", "missing:\n  a\n  b"),
+    "one line": ("12:00:01 knowcirc.job: x\n12:00:02 knowcirc.job: no subject\n", "no subject"),
+    "traceback": (
+        "12:00:01 knowcirc.job: x\nTraceback (most recent call last):\n  File\nKeyError: 'a'\n",
+        "KeyError: 'a'",
+    ),
+    "another program": ("first\ncurl: could not resolve\n", "curl: could not resolve"),
+    "empty": ("", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), MESSAGES.values(), ids=MESSAGES)
+def test_a_failure_tells_the_last_message_of_the_log_whole(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "x.log").write_text(text)
+    assert last_message(tmp_path / "x.log") == expected
+
+
 def test_a_job_is_named_by_what_it_is_of() -> None:
     assert named("all", {}) == "all"
     assert named("edit_facts", {"model": "tiny", "part": "0"}) == "edit_facts (tiny, 0)"
@@ -233,3 +251,12 @@ def test_the_forecast_adds_up_what_the_jobs_are_expected_to_take() -> None:
     assert plan.text.startswith("2 jobs to do, about ")
     assert "results/report.html" in plan.text
     assert forecast(jobs, costs.config, ROOT, None).wall is None
+
+
+def test_where_no_time_can_be_told_the_run_says_so_and_goes_on() -> None:
+    from knowcirc.plan import read_costs
+
+    job = made(0, "find_known_facts", [], ["k"], model="no-such-model")
+    plan = forecast([job], read_costs([], ROOT).config, ROOT, 2)
+    assert "how long they take is not known (config/costs.tsv: KeyError" in plan.text
+    assert (plan.seconds, plan.wall) == ({0: 1.0}, None)

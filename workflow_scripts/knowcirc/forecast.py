@@ -18,25 +18,29 @@ def planned(job: Any) -> Planned:
 
 
 def forecast(jobs: Iterable[Any], config: Mapping[str, Any], root: Path, cores: int | None) -> Plan:
-    """The plan of the jobs that are to run. `config` is the study's, whole; without `cores` their work is added up."""
-    jobs = list(jobs)
-    costs = replace(read_costs([], root), config=config)
-    expected = [replace(one, seconds=costs.seconds(one)) for one in map(planned, jobs)]
+    """The plan of the jobs that are to run. `config` is the study's, whole; without `cores` their work is added up.
+
+    A model or setting that config/costs.tsv cannot be scaled to stops no run: then no time is told.
+    """
+    jobs, results = list(jobs), str(config["outdir"])
+    try:
+        costs = replace(read_costs([], root), config=config)
+        expected = [replace(one, seconds=costs.seconds(one)) for one in map(planned, jobs)]
+        wall = replay(expected, cores) if cores else None
+        total = span(sum(one.seconds for one in expected))
+        takes = f"about {total} of a core" if wall is None else f"about {span(wall)} on {_cores(cores)}"
+        takes += " as README.md measured them (yours may be faster)"
+    except (KeyError, ArithmeticError) as error:
+        expected, wall = list(map(planned, jobs)), None
+        takes = f"and how long they take is not known (config/costs.tsv: {type(error).__name__} {error})"
     seconds = {job.jobid: one.seconds for job, one in zip(jobs, expected, strict=True)}
-    total = sum(seconds.values())
-    wall = replay(expected, cores) if cores else None
     many = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    takes = (
-        f"{span(total)} of a core"
-        if wall is None
-        else f"{span(wall)} on {'1 core' if cores == 1 else f'{cores} cores'}"
-    )
-    results = str(config["outdir"])
-    text = (
-        f"{many} to do, about {takes} as README.md measured them (yours may be faster). Results go to {results}/; "
-        f"at the end see {results}/report.html."
-    )
-    return Plan(text, seconds, wall, results)
+    where = f"Results go to {results}/; at the end see {results}/report.html."
+    return Plan(f"{many} to do, {takes}. {where}", seconds, wall, results)
+
+
+def _cores(number: int | None) -> str:
+    return "1 core" if number == 1 else f"{number} cores"
 
 
 def announce(workflow: Any, config: Mapping[str, Any], root: Path) -> None:

@@ -5,6 +5,7 @@ the job's log. Elsewhere (CI) both are printed now and then. All that Snakemake 
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,9 @@ from rich.text import Text
 EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 TAIL = 4096  # bytes of a log that are read for its last line
 TOLD = 0.05  # share of the work after which its own pace tells the time that is left
+MOST = 12  # lines of a message that are told
+STAMP = re.compile(r"^\d\d:\d\d:\d\d knowcirc[\w.]*: ")
+TRACEBACK = "Traceback (most recent call last)"
 NOT_STARTED = "Nothing to be done"
 FOLLOWS = (
     "CalledProcessError in file",
@@ -198,7 +202,7 @@ class Teller:
         self.state.failed += 1
         name = record.rule_name if found is None else found.name  # type: ignore[attr-defined]
         logs = [str(path) for path in record.log]  # type: ignore[attr-defined]
-        said = next((line for path in logs if (line := last_line(Path(path)))), "")
+        said = next((line for path in logs if (line := last_message(Path(path)))), "")
         lines = [f"FAILED {name}: {said or 'it said nothing; it may have been killed, as where memory is short'}"]
         lines += [f"  log: {path}" for path in logs]
         traces = (Path(path).with_suffix(".traceback.txt") for path in logs)
@@ -255,17 +259,29 @@ def named(rule: str, wildcards: Mapping[str, object] | None) -> str:
 
 def last_line(path: Path) -> str:
     """The last line of a log, without its time and the module that wrote it; "" where there is none."""
+    lines = _tail(path)
+    return STAMP.sub("", lines[-1].strip()) if lines else ""
+
+
+def last_message(path: Path) -> str:
+    """The last message of a log, which may have several lines; of a traceback its last line. "" where there is none."""
+    lines = _tail(path)
+    begins = max((number for number, line in enumerate(lines) if STAMP.match(line)), default=max(0, len(lines) - 1))
+    if any(line.startswith(TRACEBACK) for line in lines[begins:]):
+        return lines[-1].strip()
+    return STAMP.sub("", "\n".join(lines[begins:][:MOST])).strip()
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a log that are not empty."""
     try:
         with path.open("rb") as handle:
             handle.seek(0, 2)
             handle.seek(max(0, handle.tell() - TAIL))
-            lines = handle.read().decode("utf-8", "replace").splitlines()
+            text = handle.read().decode("utf-8", "replace")
     except OSError:
-        return ""
-    line = next((line for line in reversed(lines) if line.strip()), "").strip()
-    head, colon, rest = line.partition(": ")
-    stamped = colon and head[:2].isdigit() and head[2:3] == ":" and " knowcirc" in head
-    return rest if stamped else line
+        return []
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def span(seconds: float) -> str:
