@@ -34,6 +34,7 @@ include: "rules/checks.smk"
 
 onstart:
     check_start(workflow.dag.needrun_jobs())
+    announce(workflow, COSTS)
 
 
 rule all:

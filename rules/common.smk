@@ -37,6 +37,7 @@ from knowcirc.editing.editors import (
 )
 from knowcirc.facts.sources import SOURCES, DatasetRow
 from knowcirc.fields import read_rows, value_at
+from knowcirc.forecast import announce
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES as ALL_FIGURES

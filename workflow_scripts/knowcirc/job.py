@@ -7,6 +7,7 @@ attributes. Everything is logged to the rule's log; what a user should see while
 import contextlib
 import ctypes
 import logging
+import os
 import platform
 import sys
 import time
@@ -23,6 +24,8 @@ T = TypeVar("T")
 STEP = 10.0  # seconds between two lines of progress
 MARK = 1.0  # seconds between two remembered states of a work
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+QUIET_JOBS = "KNOWCIRC_JOBS_LOG_ONLY"
+"""Set for jobs whose progress and errors are read off their logs: they print warnings alone."""
 MEASURED = 0.1  # share of a work after which the time that is left is told
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ def run(main: Callable[[Job], None], job: Any) -> None:
     file, screen = logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)
     for handler in (file, screen):
         handler.setFormatter(form)
-    screen.addFilter(lambda record: record.name == __name__ or record.levelno >= logging.WARNING)
+    screen.addFilter(shown_on_log_only if os.environ.get(QUIET_JOBS) else shown)
     logging.basicConfig(level=logging.INFO, handlers=[file, screen], force=True)
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -66,10 +69,22 @@ def run(main: Callable[[Job], None], job: Any) -> None:
         if not (mistake := message_of(error)):
             with path.open("a", encoding="utf-8") as handle:
                 handle.write(traceback.format_exc())
+            if os.environ.get(QUIET_JOBS):
+                raise SystemExit(1) from None
             raise
         log.error("%s", mistake)
         path.with_suffix(".traceback.txt").write_text(traceback.format_exc(), "utf-8")
         raise SystemExit(1) from None
+
+
+def shown(record: logging.LogRecord) -> bool:
+    """Whether a record goes to the terminal, too."""
+    return record.name == __name__ or record.levelno >= logging.WARNING
+
+
+def shown_on_log_only(record: logging.LogRecord) -> bool:
+    """The same where the run's logger reads progress and errors off the log."""
+    return record.levelno == logging.WARNING
 
 
 def keep_pages() -> None:
