@@ -33,8 +33,7 @@ include: "rules/checks.smk"
 
 
 onstart:
-    check_start(workflow.dag.needrun_jobs())
-    announce(workflow, COSTS)
+    start()
 
 
 rule all:

@@ -676,8 +676,8 @@ def of_counterfact(*names: str) -> list[str]:
     return [f"<results>/data/{name}" for name in names if asked]
 
 
-def check_start(jobs) -> None:
-    """Stop where another run is at work in this folder, by `make` or by `snakemake`, or where something cannot be had.
+def start() -> None:
+    """Say what the run will do, unless another one is at work in this folder, or something cannot be had.
 
     Raises:
         WorkflowError: if so.
@@ -686,7 +686,8 @@ def check_start(jobs) -> None:
         take()
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    refuse_missing(jobs)
+    refuse_missing(workflow.dag.needrun_jobs())
+    announce(workflow, COSTS)
 
 
 def refuse_missing(jobs) -> None:
