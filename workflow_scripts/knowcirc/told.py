@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -100,7 +100,7 @@ class Screen(Protocol):
 class LiveScreen:
     """A terminal: the lines stay at its bottom and change in place."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self.live: Live | None = None
 
@@ -127,7 +127,7 @@ class LiveScreen:
 class PlainScreen:
     """A file or a pipe: the lines are printed now and then."""
 
-    def __init__(self, stream: TextIO, every: float = EVERY) -> None:
+    def __init__(self, stream: Any, every: float = EVERY) -> None:
         self.stream, self.every = stream, every
         self.ended = threading.Event()
         self.lock = threading.Lock()
@@ -151,7 +151,7 @@ class PlainScreen:
         self.ended.set()
 
 
-def screen(stream: TextIO) -> Screen:
+def screen(stream: Any) -> Screen:
     """The screen that fits a stream."""
     return LiveScreen(stream) if Console(file=stream).is_terminal else PlainScreen(stream)
 
