@@ -62,13 +62,13 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
         sizes = index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads))
         if not all(1 <= size <= LARGEST for size in sizes) or n_heads % sizes[2]:
             raise ValueError(f"cfg has {sizes[0]} layers, {n_heads} heads and {sizes[2]} K/V heads")
-        graph = Graph(*sizes, kv)
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
+    graph = Graph(*sizes, kv)
     places = {graph.edge_name(src, dst): (src, dst) for src, dst in graph.edges()}
     if unknown := sorted(set(entries) - set(places)):
         raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
