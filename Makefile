@@ -63,7 +63,7 @@ lint: $(STAMP) ## format, style, types, workflow style
 .PHONY: unit
 unit: $(STAMP) ## unit and parity tests, and the examples in docstrings
 	$(RUN) results-test/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS) $(TEST_CONFIG)
-	$(PYTEST) --dist worksteal --doctest-modules workflow_scripts/knowcirc tests/unit tests/parity
+	$(PYTEST) --dist worksteal --doctest-modules workflow_scripts/knowcirc tests/unit tests/inputs tests/parity
 
 .PHONY: workflow
 workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns, a few faults

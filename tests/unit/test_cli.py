@@ -327,7 +327,7 @@ def test_heads_are_read_named_and_looked_up_in_a_circuit(speaking: Path, capsys:
 
 
 def test_no_head_with_a_role_is_said(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("heads", speaking, *FACT, "--attention", "1.5", "--out", "heads.csv")
+    run("heads", speaking, *FACT, "--attention", "1", "--out", "heads.csv")
     assert "no head meets the thresholds" in capsys.readouterr().out
 
 
@@ -535,6 +535,25 @@ def test_layer_and_settings_come_from_the_table(tmp_path: Path) -> None:
     assert {key: settings[key] for key in ("layer", "clamp", "weight_decay", "steps")} == {
         "layer": 1, "clamp": 2.5, "weight_decay": 0.25, "steps": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["a file", "no home"])
+def test_a_cache_that_cannot_be_written_is_a_warning_and_the_edit_is_made(
+    place: str, speaking: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    Path("taken").write_text("")
+    if place == "a file":
+        monkeypatch.setenv("XDG_CACHE_HOME", "taken")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", homeless)
+    run("edit", speaking, *REQUEST, "--layer", "0", "--moment-tokens", "100", "--steps", "2", "--out", "edited")
+    assert Path("edited/model.safetensors").is_file()
+    assert "the second moments cannot be kept (" in caplog.text
+    assert "the next edit estimates them again" in caplog.text
 
 
 def test_memit_edits_many_facts_from_a_file(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,15 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 """Above 0, at most 1."""
-Folder = Annotated[str, Field(pattern=r"^[^{}\s][^{}]*$")]
+
+
+def _a_folder(path: str) -> str:
+    if not path.strip() or set("{}") & set(path):
+        raise ValueError(f"{path!r} is no folder's path; give one without braces, which Snakemake fills in")
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_a_folder)]
 """A folder's path, without the braces of Snakemake's wildcards."""
 MOST = 12  # names that a hint lists
 

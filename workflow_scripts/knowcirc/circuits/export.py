@@ -78,7 +78,6 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
         sizes = index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads))
         if not all(1 <= size <= LARGEST for size in sizes) or n_heads % sizes[2]:
             raise ValueError(f"cfg has {sizes[0]} layers, {n_heads} heads and {sizes[2]} K/V heads")
-        graph = Graph(*sizes, kv)
         method = document.get("method", "unknown")
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
@@ -86,6 +85,7 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
+    graph = Graph(*sizes, kv)
     if graph.n_kv < 1 or n_heads % graph.n_kv or (kv == "per_head" and graph.n_kv != n_heads):
         raise ValueError(f"{path}: cfg.n_kv {graph.n_kv} does not fit {n_heads} heads ({kv})")
     if cfg.get("parallel_attn_mlp"):

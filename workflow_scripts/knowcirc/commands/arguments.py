@@ -73,16 +73,17 @@ def words(text: str) -> tuple[str, ...]:
     return found
 
 
-def real(*, zero: bool) -> Callable[[str], float]:
-    """A reader of finite positive numbers, zero allowed or not."""
+def real(*, zero: bool, high: float = math.inf) -> Callable[[str], float]:
+    """A reader of finite positive numbers, zero allowed or not, up to `high`."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-            raise argparse.ArgumentTypeError(f"{text!r} is no {'number from 0 up' if zero else 'positive number'}")
+        if not math.isfinite(value) or not 0 <= value <= high or (value == 0 and not zero):
+            kind = ("number from 0 up" if zero else "positive number") + f" to {high:g}" * math.isfinite(high)
+            raise argparse.ArgumentTypeError(f"{text!r} is no {kind}")
         return value
 
     return read

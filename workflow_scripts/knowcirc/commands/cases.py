@@ -92,6 +92,8 @@ def _case(
     prompt, answer, corrupted, wrong, about = (values.get(name) for name in names)
     shown = [label(name) for name in names]
     at = f"{where}: " if where else ""
+    if isinstance(prompt, str) and not prompt.strip():
+        raise ValueError(f"{at}{shown[0]} is empty; give the text that the model completes")
     if answer is None or answer == "":
         raise ValueError(f"{at}{shown[0]} without {shown[1]}; give the answer, without a space in front")
     if not needs.halves and (corrupted is None) != (wrong is None):

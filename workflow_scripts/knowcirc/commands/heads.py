@@ -61,7 +61,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--attention",
-        type=real(zero=True),
+        type=real(zero=True, high=1.0),
         default=default("heads/attention"),
         metavar="X",
         help="least share of attention (default: %(default)s)",

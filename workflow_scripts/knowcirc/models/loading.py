@@ -196,6 +196,11 @@ def shape_of(folder: Path, config: SimpleNamespace) -> Shape:
         ValueError: if it leaves one out, or states one of another type.
     """
     shape: Shape = _stated(folder, FAMILIES[config.model_type].module.read_shape, config)
+    if shape.n_heads % shape.n_kv_heads:
+        raise ValueError(
+            f"model folder {folder}: config.json has {shape.n_heads} heads for {shape.n_kv_heads} K/V heads, which do "
+            "not share them evenly; save the model again"
+        )
     return shape
 
 
@@ -232,7 +237,7 @@ def context_of(folder: Path, config: SimpleNamespace) -> int:
 def _stated(folder: Path, read: Callable[[SimpleNamespace], Any], config: SimpleNamespace) -> Any:
     try:
         return read(config)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ZeroDivisionError, OverflowError) as error:
         what = f"does not say {error.name}" if isinstance(error, AttributeError) else f"is odd ({error})"
         raise ValueError(f"model folder {folder}: config.json {what}; save the model again") from None
 
