@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("known_facts", "causal_effects")
 TARGETS = [f"results-micro/smollm2-135m/tables/{name}.csv" for name in TABLES]
 FILES = ["--configfile", "config/test.yaml", "micro.yaml"]
-RELATIONS = ("country_language", "city_country", "name_gender")
+RELATIONS = ("country_language", "city_country", "country_capital")
 pytestmark = pytest.mark.slurm
 
 
