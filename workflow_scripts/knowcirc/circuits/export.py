@@ -9,11 +9,11 @@ from typing import get_args
 
 import numpy as np
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.files import atomic
+from knowcirc.models.shape import Shape
 from knowcirc.models.table import KvView
-from knowcirc.models.transformer import Shape
 
 
 def write_circuit(path: Path, graph: Graph, shape: Shape, circuit: Circuit, extra: dict[str, object]) -> None:
