@@ -24,6 +24,7 @@ COMMANDS = (
     "discover",
     "evaluate",
     "compare",
+    "explore",
     "heads",
     "lens",
     "trace",
