@@ -55,6 +55,35 @@ rule build_report:
         "../workflow_scripts/build_report.py"
 
 
+rule explore:
+    """The circuit explorer: circuits, named heads, the showcase's prompt and traces, on one page without references."""
+    input:
+        page=files_of_explorer,
+        showcase="<results>/{model}/circuits/showcase.json",
+        nodes="<results>/{model}/components/showcase.json",
+        circuits=expand("<results>/{{model}}/circuits/{method}.npz", method=METHODS),
+        edited=expand(
+            "<results>/{{model}}/edits/circuits/{editor}.npz",
+            editor=[UNEDITED, *config["editing"]["circuits"]["editors"]],
+        ),
+        meta="<results>/{model}/figures/edited_circuits.json",
+        heads="<results>/{model}/components/heads.csv",
+        traces="<results>/{model}/traces/facts.parquet",
+    output:
+        page="<results>/{model}/explorer.html",
+    log:
+        "<logs>/explore/{model}.log",
+    localrule: True
+    params:
+        showcase=lookup(within=config, dpath="showcase"),
+        methods=METHODS,
+        weights=[UNEDITED, *config["editing"]["circuits"]["editors"]],
+        labels={name: editor.label for name, editor in EDITORS.items()},
+        code=code_digest("explore"),
+    script:
+        "../workflow_scripts/explore.py"
+
+
 rule check_artifacts:
     """Verify that every promised artifact exists, opens, has its columns, and is finite and in range."""
     input:

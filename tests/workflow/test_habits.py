@@ -105,6 +105,7 @@ ROOMS = {
     "edited": ("models", "facts", "circuits", "reading", "editing", "behaviours"),
     "tables": ("circuits", "tracing", "editing"),
     "plots": ("circuits", "editing"),
+    "explorer": ("circuits",),
     "items": ("plots",),
     "configuration": ("circuits", "editing", "facts", "models", "tracing"),
 }

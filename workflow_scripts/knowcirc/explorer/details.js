@@ -76,7 +76,7 @@ function attentionRow(found, name, position) {
   const before = (m) => (m * (m + 1)) / 2; // tokens in the rows before position m
   const each = before(n) - before(first);
   const start = found.attention_heads.indexOf(name) * each + before(position) - before(first);
-  return found.bytes.subarray(start, start + position + 1);
+  return found.shares.subarray(start, start + position + 1);
 }
 
 function attention(found, name) {
@@ -85,7 +85,7 @@ function attention(found, name) {
   const row = attentionRow(found, name, from);
   const bars = found.tokens.map((token, i) => {
     const inSubject = found.subject && i >= found.subject[0] && i < found.subject[1];
-    const share = i < row.length ? row[i] / 255 : null;
+    const share = i < row.length ? row[i] / 65535 : null;
     const button = el(
       "button",
       {

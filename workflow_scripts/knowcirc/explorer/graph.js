@@ -97,7 +97,6 @@ function bytesOf(text) {
   return bytes;
 }
 
-export const readBytes = bytesOf;
 export const readShorts = (text) => new Uint16Array(bytesOf(text).buffer);
 export const readFloats = (text) => new Float32Array(bytesOf(text).buffer);
 

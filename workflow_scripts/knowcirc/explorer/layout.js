@@ -79,13 +79,13 @@ export class Layout {
     return pieces.join("");
   }
 
-  // The curve of an edge on a canvas path; edges within a column bend, so that they do not hide each other.
-  trace(path, src, dst) {
+  // Adds an edge to a canvas path; where `curved`, edges within a column bend, so that they do not hide each other.
+  trace(path, src, dst, curved) {
     const x1 = this.x[src];
     const y1 = this.y[src] - this.nodeHeight / 2;
     const x2 = this.inX[dst];
     const y2 = this.inY[dst];
-    const upright = Math.abs(x1 - x2) < this.column * 0.6;
+    const upright = curved && Math.abs(x1 - x2) < this.column * 0.6;
     const right = x1 > this.width / 2 ? -1 : 1;
     const bend = upright ? right * Math.min(0.16 * (y1 - y2), 2.5 * this.column) : 0;
     path.moveTo(x1, y1);

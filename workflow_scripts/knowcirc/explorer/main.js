@@ -3,7 +3,7 @@
 import { buildControls, ROLES, updateControls } from "explorer/controls";
 import { showDetails } from "explorer/details";
 import { announce, byId, count } from "explorer/dom";
-import { Circuit, Graph, readBytes } from "explorer/graph";
+import { Circuit, Graph, readShorts } from "explorer/graph";
 import { Picture } from "explorer/picture";
 import { degrees, joining, sceneOf } from "explorer/scene";
 import { change, DEFAULTS, listOf, read, state, subscribe } from "explorer/state";
@@ -18,7 +18,7 @@ const rolesOf = new Map(); // relation: node: role
 let scenes = [];
 let pictures = [];
 
-for (const reading of data.readings) reading.bytes = readBytes(reading.attention);
+for (const reading of data.readings) reading.shares = readShorts(reading.attention);
 for (const { relation, head, role } of data.heads) {
   if (!rolesOf.has(relation)) rolesOf.set(relation, new Map());
   rolesOf.get(relation).set(graph.numbers.get(head), role);
@@ -165,13 +165,17 @@ function draw(changed) {
 function sayNode(node) {
   const { into, out } = degrees(graph, scenes[0]);
   const role = roleOf(node) ? `, ${roleOf(node)} head` : "";
-  announce(`${graph.names[node]}, ${graph.describe(node)}${role}: ${count(into[node])} edges in, ${count(out[node])} out`);
+  announce(`${graph.names[node]}, ${graph.describe(node)}${role}: edges: ${count(into[node])} in, ${count(out[node])} out`);
 }
 
 function restore() {
   const values = read(location.hash);
   if (!known.has(values.a)) values.a = data.circuits[0].id;
   if (!known.has(values.b)) values.b = "";
+  const within = (value, last) => Math.max(0, Math.min(value, last));
+  values.low = within(values.low, graph.layers - 1);
+  values.n = Math.max(1, values.n);
+  values.reading = within(values.reading, Math.max(0, data.readings.length - 1));
   Object.assign(state, values);
 }
 

@@ -116,10 +116,10 @@ def _packed(one: Shown) -> dict[str, Any]:
 
 
 def packed_reading(reading: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A prompt's reading (`reading/nodes.py`), its attention as bytes, 255 for all of it."""
+    """A prompt's reading (`reading/nodes.py`), its attention as numbers of which 65,535 is all of it."""
     heads: dict[str, list[list[float]]] = reading["attention"]
     flat = [share for rows in heads.values() for row in rows for share in row]
-    packed = encoded(np.round(255 * np.clip(np.asarray(flat, dtype=float), 0, 1)), "u1")
+    packed = encoded(np.round(65_535 * np.clip(np.asarray(flat, dtype=float), 0, 1)), "u2")
     return {**reading, "name": name, "attention": packed, "attention_heads": list(heads)}
 
 

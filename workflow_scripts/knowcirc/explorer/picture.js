@@ -5,6 +5,8 @@ import { Layout } from "explorer/layout";
 import { FIRST, SECOND, SHARED, degrees } from "explorer/scene";
 
 const LEVELS = 5; // widths and opacities
+const STROKE = 800; // edges in one stroke: more, or fewer, take a browser longer
+const MOST_CURVES = 3000; // more edges are drawn as lines, in half the time
 const ROLE_MARKS = { mover: "M", relation: "R", mixture: "X" };
 const LETTERS = ["", "only in A", "only in B"];
 
@@ -104,7 +106,7 @@ export class Picture {
       const text = this.labelOf(node, role);
       if (label.textContent !== text) label.textContent = text;
       const said = [this.graph.describe(node), role ?? "", status ? LETTERS[status] : ""].filter(Boolean);
-      set(element, "aria-label", `${said.join(", ")}, ${count(into[node])} edges in, ${count(out[node])} out`);
+      set(element, "aria-label", `${said.join(", ")}, edges: ${count(into[node])} in, ${count(out[node])} out`);
       set(element, "aria-pressed", String(pinned));
       set(element, "aria-hidden", String(!live));
       set(element, "tabindex", "-1");
@@ -131,7 +133,7 @@ export class Picture {
     const style = getComputedStyle(this.root);
     const names = this.look.byStatus ? ["--shared", "--only-a", "--only-b"] : ["--positive", "--negative"];
     const colours = names.map((name) => style.getPropertyValue(name).trim());
-    const paths = colours.map(() => Array.from({ length: LEVELS }, () => null));
+    const edges = colours.map(() => Array.from({ length: LEVELS }, () => []));
     const chosen = [];
     let strongest = 0;
     for (let i = 0; i < scene.length; i++) {
@@ -143,17 +145,21 @@ export class Picture {
       const share = strongest ? Math.sqrt(Math.abs(scene.score[i]) / strongest) : 0.4;
       const level = Math.min(LEVELS - 1, Math.floor(share * LEVELS));
       const colour = this.look.byStatus ? scene.status[i] : scene.score[i] < 0 ? 1 : 0;
-      layout.trace((paths[colour][level] ??= new Path2D()), scene.src[i], scene.dst[i]);
+      edges[colour][level].push(i);
     }
+    const curved = chosen.length <= MOST_CURVES;
     const least = node === null ? 0.25 * Math.min(1, 25 / Math.sqrt(chosen.length + 1)) : 0.5; // fainter in a crowd
     for (let level = 0; level < LEVELS; level++) {
-      for (const [colour, of] of paths.entries()) {
-        if (!of[level]) continue;
+      for (const [colour, of] of edges.entries()) {
         const share = (level + 0.5) / LEVELS;
         context.strokeStyle = colours[colour];
         context.globalAlpha = least + (1 - least) * share;
         context.lineWidth = (node === null ? 0.7 : 1.2) + 3.3 * share * share;
-        context.stroke(of[level]);
+        for (let start = 0; start < of[level].length; start += STROKE) {
+          context.beginPath();
+          for (const i of of[level].slice(start, start + STROKE)) layout.trace(context, scene.src[i], scene.dst[i], curved);
+          context.stroke();
+        }
       }
     }
   }

@@ -104,14 +104,16 @@ function bySender(graph, scene) {
   return order;
 }
 
-// How many visible edges enter and leave each node.
+// How many visible edges enter and leave each node. What heads share enters those of them that lead on, where any does.
 export function degrees(graph, scene) {
   const into = new Uint16Array(graph.nNodes);
   const out = new Uint16Array(graph.nNodes);
+  for (let i = 0; i < scene.length; i++) out[scene.src[i]]++;
   for (let i = 0; i < scene.length; i++) {
-    out[scene.src[i]]++;
-    const first = graph.firstOf[scene.dst[i]];
-    for (let node = first; node < first + graph.countOf[scene.dst[i]]; node++) into[node]++;
+    const dst = scene.dst[i];
+    const all = graph.countOf[dst] === 1 || !anyReader(graph, dst, out);
+    const first = graph.firstOf[dst];
+    for (let node = first; node < first + graph.countOf[dst]; node++) if (all || out[node]) into[node]++;
   }
   return { into, out };
 }

@@ -71,7 +71,7 @@ export function showTraces() {
   }
   const limit = Math.max(top, -bottom, 1e-6);
   grid(trace, kind, limit);
-  legend(limit, bottom < -0.001);
+  legend(limit, bottom);
   showSite();
 }
 
@@ -101,9 +101,10 @@ function grid(trace, kind, limit) {
 
 const points = (effect) => `${effect >= 0 ? "+" : "−"}${Math.abs(100 * effect).toFixed(1)} pp`;
 
-function legend(limit, negative) {
+function legend(limit, bottom) {
   const steps = Array.from({ length: STEPS + 1 }, (_, i) => i / STEPS);
-  const all = negative ? [...steps.slice(1).reverse().map((share) => -share), ...steps] : steps;
+  const below = steps.slice(1).filter((share) => (share - 1 / STEPS) * limit < -bottom - 0.001);
+  const all = [...below.reverse().map((share) => -share), ...steps];
   const cells = all.map((share) =>
     el("span", {}, el("i", { class: share < 0 ? "less" : "more", style: `--share:${Math.abs(share)}` }), points(share * limit)),
   );
