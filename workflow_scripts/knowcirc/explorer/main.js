@@ -109,7 +109,7 @@ function drawPictures() {
     host.replaceChildren(...pictures.map((picture) => picture.root));
     host.className = pictures.length > 1 ? "two" : "";
   }
-  const titleOf = (circuit) => `${circuit.group}: ${circuit.title}`;
+  const titleOf = (circuit) => `${circuit.title} (${circuit.method})`;
   scenes.forEach((scene, i) => {
     const titles = scenes.length > 1 ? [`${"AB"[i]}: ${titleOf(circuits[i])}`] : circuits.map((each, k) => (circuits.length > 1 ? `${"AB"[k]}: ` : "") + titleOf(each));
     pictures[i].show(scene, {

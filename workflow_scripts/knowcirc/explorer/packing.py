@@ -18,7 +18,7 @@ from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.export import expanded
 from knowcirc.circuits.graph import Graph
 
-MOST_EDGES = 20_000
+MOST_EDGES = 50_000
 MOST_IN_ALL = 1_500_000  # about 16 MB of the page
 MOST_TRACES = 60
 

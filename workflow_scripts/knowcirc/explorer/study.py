@@ -17,7 +17,7 @@ def showcase_circuit(path: Path, relation: str) -> Shown:
     graph, circuit = read_circuit(path)
     document = read_json(path)
     about = (("prompt", str(document.get("prompt", ""))), ("answer", str(document.get("answer", ""))))
-    return Shown("showcase", f"{about[0][1]} →{about[1][1]}", "Showcase fact", graph, circuit, relation, about)
+    return Shown("showcase", f"{about[0][1]} → {about[1][1].strip()}", "Showcase fact", graph, circuit, relation, about)
 
 
 def relation_circuits(graph: Graph, path: Path, method: str) -> list[Shown]:
