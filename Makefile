@@ -27,6 +27,7 @@ FULL_CONFIG := --configfile config/full.yaml
 # Passed to the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_ARGS ?=
 PEERS := .peers/.stamp
+BROWSER := .browser/.stamp
 # A process for each core, few enough for the memory of a laptop.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 
@@ -79,6 +80,16 @@ test-faults: $(STAMP) ## a small part of the study killed again and again, damag
 .PHONY: test-slurm
 test-slurm: $(STAMP) ## a part of the small study on a throw-away Slurm cluster of this machine
 	$(BIN)/pytest tests/slurm
+
+# Needs Debian's chromium and chromium-driver; apart from `test`, whose machines may lack them.
+.PHONY: test-browser
+test-browser: $(BROWSER) ## the circuit explorer in headless Chromium, with its times
+	PYTHONPATH=.browser $(BIN)/pytest -s tests/browser
+
+$(BROWSER): tests/browser/requirements.txt $(STAMP)
+	rm -rf .browser
+	$(BIN)/python -m pip install --no-deps --target .browser --requirement tests/browser/requirements.txt
+	touch $@
 
 .PHONY: check
 check: $(STAMP) ## check the small study's results, and compare its tables with results/reference-test/

@@ -37,11 +37,11 @@ onstart:
 
 
 rule all:
-    """The report, once every artifact has been checked."""
+    """The report, once every artifact has been checked, and the circuit explorers."""
     default_target: True
     input:
-        "<results>/report.html",
-        "<results>/checks.json",
+        "<results>/checks.json",  # of the report, too
+        expand("<results>/{model}/explorer.html", model=config["models"]),
     localrule: True
 
 

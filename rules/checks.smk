@@ -45,7 +45,7 @@ rule build_report:
         ),
         captions=captions_of_study,
         page=[
-            f"workflow_scripts/knowcirc/report/page.{end}"
+            own(f"workflow_scripts/knowcirc/report/page.{end}")
             for end in ("html", "css", "js")
         ],
     output:
@@ -57,6 +57,35 @@ rule build_report:
         code=code_digest("build_report"),
     script:
         "../workflow_scripts/build_report.py"
+
+
+rule explore:
+    """The circuit explorer: circuits, named heads, the showcase's prompt and traces, on one page without references."""
+    input:
+        page=files_of_explorer,
+        showcase="<results>/{model}/circuits/showcase.json",
+        nodes="<results>/{model}/components/showcase.json",
+        circuits=expand("<results>/{{model}}/circuits/{method}.npz", method=METHODS),
+        edited=expand(
+            "<results>/{{model}}/edits/circuits/{editor}.npz",
+            editor=[UNEDITED, *config["editing"]["circuits"]["editors"]],
+        ),
+        meta="<results>/{model}/figures/edited_circuits.json",
+        heads="<results>/{model}/components/heads.csv",
+        traces="<results>/{model}/traces/facts.parquet",
+    output:
+        page="<results>/{model}/explorer.html",
+    log:
+        "<logs>/explore/{model}.log",
+    localrule: True
+    params:
+        showcase=lookup(within=config, dpath="showcase"),
+        methods=METHODS,
+        weights=[UNEDITED, *config["editing"]["circuits"]["editors"]],
+        labels={name: editor.label for name, editor in EDITORS.items()},
+        code=code_digest("explore"),
+    script:
+        "../workflow_scripts/explore.py"
 
 
 rule check_artifacts:

@@ -665,6 +665,17 @@ def figures_of_study(wildcards) -> list[str]:
     ]
 
 
+def files_of_explorer(wildcards) -> list[str]:
+    """What the explorer's page is made of besides data: template, styles, scripts."""
+    folder = "workflow_scripts/knowcirc/explorer"
+    ends = (".html", ".css", ".js")
+    return sorted(
+        own(f"{folder}/{path.name}")
+        for path in (ROOT / folder).iterdir()
+        if path.suffix in ends
+    )
+
+
 def captions_of_study(wildcards) -> list[str]:
     """The captions of all figures and tables."""
     return [own(f"rules/captions/{item.name}.rst") for item in (*FIGURES, *TABLES)]

@@ -97,6 +97,33 @@ rule ablate_showcase_heads:
         "../workflow_scripts/ablate_showcase_heads.py"
 
 
+rule read_showcase:
+    """Every head and MLP on the showcase's prompt: attention, tokens, roles; for the explorer."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts=facts_of_showcase,
+        relation=relation_of_showcase,
+    output:
+        nodes="<results>/{model}/components/showcase.json",
+    log:
+        "<logs>/read_showcase/{model}.log",
+    benchmark:
+        "<benchmarks>/read_showcase/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("read_showcase"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        source=lookup(within=config, dpath="relations/source"),
+        heads=lookup(within=config, dpath="heads"),
+        showcase=lookup(within=config, dpath="showcase"),
+        code=code_digest("read_showcase"),
+    script:
+        "../workflow_scripts/read_showcase.py"
+
+
 rule rank_answers:
     """The rank of a relation's known answers through the layers, at the subject and at the last position; KC 4, B.1."""
     input:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.files import read_json, write_json
 from knowcirc.job import Job, run

@@ -107,6 +107,7 @@ ROOMS = {
     "edited": ("models", "facts", "circuits", "reading", "editing", "behaviours"),
     "tables": ("circuits", "tracing", "editing"),
     "plots": ("circuits", "editing"),
+    "explorer": ("circuits",),
     "items": ("plots",),
     "report": ("items",),
     "configuration": ("circuits", "editing", "facts", "models", "tracing"),

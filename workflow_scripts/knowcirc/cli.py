@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "export",
+    "explore",
     "heads",
     "lens",
     "trace",

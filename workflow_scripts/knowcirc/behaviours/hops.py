@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.behaviours.kept_answers import as_json, from_json
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.graph import Graph

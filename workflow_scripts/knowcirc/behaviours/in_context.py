@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.behaviours.demonstrations import Demonstrated, choose_demonstrations, demonstrate, new_heads
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.kept import KeptCircuits
 from knowcirc.facts.knowledge import answer_prompts

@@ -25,13 +25,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from knowcirc.circuits.choices import Metric
+from knowcirc.circuits.circuit import Scores
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import losses
 from knowcirc.circuits.patched import record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
 from knowcirc.models.transformer import HookPoint, Transformer
-
-Scores = Float[ndarray, "src dst"]
 
 
 @dataclass(frozen=True, slots=True)

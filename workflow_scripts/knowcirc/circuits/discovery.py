@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 
-from knowcirc.circuits.attribution import Scores, Targets, score_edges, top_edges
+from knowcirc.circuits.attribution import Targets, score_edges, top_edges
 from knowcirc.circuits.choices import Metric
+from knowcirc.circuits.circuit import Circuit, Scores
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS, RANDOM, Attribution
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
@@ -23,24 +24,6 @@ BATCH = 8
 Baseline = Literal["zero", "patch"]
 """What an edge is set against: nothing, or a partner's run."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """A circuit: which edges are in it, and the score of each edge of the graph (None for random circuits).
-
-    `path` holds larger circuits that the search passed, by the share of the edges that they are not above.
-    """
-
-    method: str
-    edges: EdgeMatrix
-    scores: Scores | None
-    path: dict[float, EdgeMatrix] = field(default_factory=dict)
-
-    @property
-    def n_edges(self) -> int:
-        """How many edges it holds."""
-        return int(self.edges.sum())
 
 
 class NoCircuitError(ValueError):

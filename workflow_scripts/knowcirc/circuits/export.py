@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from knowcirc.circuits.attribution import Scores
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit, Scores
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.files import atomic
+from knowcirc.models.shape import Shape
 from knowcirc.models.table import KvView
-from knowcirc.models.transformer import Shape
 
 LARGEST = 4096  # layers or heads of a model
 

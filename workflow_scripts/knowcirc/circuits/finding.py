@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from knowcirc.circuits.acdc import Progress
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS
 from knowcirc.facts.prompts import Prompt

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy import ndarray
 
+from knowcirc.models.shape import Shape
 from knowcirc.models.table import KvView
-from knowcirc.models.transformer import Shape
 
 EdgeMatrix = Bool[ndarray, "src dst"]
 

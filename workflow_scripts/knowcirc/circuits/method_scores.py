@@ -25,7 +25,7 @@ from jaxtyping import Shaped
 from numpy import ndarray
 
 from knowcirc.circuits.ablations import AlignedMeans
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.evaluation import (
     SIZES,
     circuit_logits,

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import numpy as np
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 
 KINDS = ("nodes", "edges")

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change, MaskedModel, Run
 from knowcirc.circuits.metrics import Task

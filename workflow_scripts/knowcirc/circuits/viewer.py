@@ -12,7 +12,7 @@ Heads and MLPs stand there as nodes of types of their own. What it cannot hold:
 import re
 from pathlib import Path
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import Graph
 
 ALL = "(all positions)"

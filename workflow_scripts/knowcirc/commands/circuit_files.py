@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.export import read_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.files import read_json
-from knowcirc.models.transformer import Shape
+from knowcirc.models.shape import Shape
 
 
 def read(path: Path) -> tuple[Graph, Circuit, str]:

@@ -10,7 +10,7 @@ from knowcirc.commands.arguments import check_circuits_stay, check_input_file, c
 from knowcirc.commands.options import Subparsers, new_parser
 
 if TYPE_CHECKING:
-    from knowcirc.circuits.discovery import Circuit
+    from knowcirc.circuits.circuit import Circuit
     from knowcirc.circuits.graph import Graph
 
 OWN = ("cfg", "method", "nodes", "edges")

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     limits = Thresholds(args.attention, args.tokens)
     frames = []
     for index, prompt in enumerate(prompts):
-        readings = read_heads(model, prompt, _context(model, prompt, args))
+        readings = read_heads(model, prompt, context_of(model, prompt, args))
         rows = [_row(model, reading, limits, inside) for reading in readings]
         frames.append(pd.DataFrame(rows).assign(prompt=index, tokens=json.dumps(names_of(model, prompt.ids))))
     frame = pd.concat(frames, ignore_index=True)
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _context(model: LanguageModel, prompt: Prompt, args: argparse.Namespace) -> Context:
+def context_of(model: LanguageModel, prompt: Prompt, args: argparse.Namespace) -> Context:
     """Where the relation's words stand, and the tokens of the answer's type, as the options give them."""
     from knowcirc.facts.prompts import answer_tokens, word_positions
     from knowcirc.reading.heads import Context

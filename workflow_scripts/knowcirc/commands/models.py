@@ -13,7 +13,7 @@ from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.config import read_config
 from knowcirc.models.loading import LanguageModel, choose_device, context_of, load, shape_of
 from knowcirc.models.tokens import read_tokenizer, shown_token
-from knowcirc.models.transformer import Shape
+from knowcirc.models.shape import Shape
 
 log = logging.getLogger(__name__)
 Pair = tuple[Prompt, Prompt | None]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from knowcirc.circuits.acdc import PROJECTION, Search
 from knowcirc.circuits.choices import KC_UNIT, UNITS
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import EXACT
 from knowcirc.circuits.metrics import Task

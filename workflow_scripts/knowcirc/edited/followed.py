@@ -11,8 +11,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.finding import Find, finder
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import STANDING

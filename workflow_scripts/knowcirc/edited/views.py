@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.finding import Find
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.overlap import compare

@@ -17,27 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from knowcirc.models.layers import Block, Norm, Rotary, Start, attention_pattern
+from knowcirc.models.shape import Shape
 
 KeyValue = tuple[Float[Tensor, "batch _ kv_head d_head"], Float[Tensor, "batch _ kv_head d_head"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The sizes of a model; counts, no units."""
-
-    family: str
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int
-    d_vocab: int
-
-    @property
-    def group(self) -> int:
-        """Query heads that share one key/value head."""
-        return self.n_heads // self.n_kv_heads
 
 
 HookPoint = Literal["heads", "attention", "middle", "mlp_in", "keys", "mlp"]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.drawing import draw
 from knowcirc.circuits.evaluation import circuit_answers
 from knowcirc.circuits.graph import Graph

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knowcirc.circuits.discovery import Circuit
+from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.evaluation import hits
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.knowledge import Answer
