@@ -12,8 +12,8 @@ from knowcirc.commands.cases import Case
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.config import read_config
 from knowcirc.models.loading import LanguageModel, choose_device, context_of, load, shape_of
-from knowcirc.models.tokens import read_tokenizer, shown_token
 from knowcirc.models.shape import Shape
+from knowcirc.models.tokens import read_tokenizer, shown_token
 
 log = logging.getLogger(__name__)
 Pair = tuple[Prompt, Prompt | None]
