@@ -1,11 +1,9 @@
-"""Examples in docstrings as blocks of code; Markdown would take `>>>` for a quotation."""
+"""Examples in docstrings as blocks of code: an extension of griffe, which reads the docstrings."""
 
-import re
 from typing import Any
 
 import griffe
-
-EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
+from builder.library import fenced
 
 
 class Doctests(griffe.Extension):
@@ -15,8 +13,3 @@ class Doctests(griffe.Extension):
         """Fence the examples of one object."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)
-
-
-def fenced(text: str) -> str:
-    """A docstring with its examples as blocks: from `>>>` to the next empty line."""
-    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", text)

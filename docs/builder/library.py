@@ -1,6 +1,7 @@
 """Pages of the library: one for each module of its public packages, from the docstrings."""
 
 import ast
+import re
 from pathlib import Path
 
 FOLDER = "reference/library"
@@ -22,6 +23,7 @@ def pages(source: Path) -> dict[str, str]:
     return {f"{FOLDER}/index.md": "\n".join(lines)} | found
 
 
+EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 INTRODUCTION = (
     "Import from the modules, for example `from knowcirc.tracing.causal import trace_fact`; the packages themselves "
     "export nothing. Shapes in annotations are those of [jaxtyping](https://docs.kidger.site/jaxtyping/): "
@@ -53,3 +55,8 @@ def navigation(source: Path) -> list[object]:
         f"{FOLDER}/index.md",
         *({room: [f"{FOLDER}/{room}/{module.stem}.md" for module in modules(source, room)]} for room in ROOMS),
     ]
+
+
+def fenced(text: str) -> str:
+    """A docstring with its examples as blocks, from `>>>` to the next empty line: Markdown would quote them."""
+    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", text)

@@ -23,7 +23,7 @@ def page(path: Path) -> tuple[str, dict[str, bytes]]:
     for number, cell in enumerate(cells, 1):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source)
+            parts.append(source.strip())
             continue
         if cell["execution_count"] is None:
             raise ValueError(f"{path}: cell {number} has not been executed; run make notebooks")
@@ -45,7 +45,7 @@ def code(source: str) -> str:
     lines, continued = [], False
     for line in source.removeprefix(SHELL).strip().splitlines():
         lines.append(f"{'' if continued or not line else '$ '}{line}")
-        continued = line.endswith("\\") or (continued and line.startswith(" "))
+        continued = line.endswith("\\")
     return "```{ .console .no-copy }\n" + "\n".join(lines) + "\n```"
 
 

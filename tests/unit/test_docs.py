@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import commands, doctests, items, library, notebooks
+from builder import commands, items, library, notebooks
 from knowcirc.cli import COMMANDS, build_parser
 from knowcirc.items.contract import count, share
 from knowcirc.items.figures import FIGURES
@@ -116,7 +116,7 @@ def test_each_public_module_has_a_page() -> None:
 
 def test_examples_of_docstrings_become_blocks() -> None:
     text = "What it does.\n\n>>> f(1)\n[(1, 2)]\n\nMore."
-    assert doctests.fenced(text) == "What it does.\n\n```pycon\n>>> f(1)\n[(1, 2)]\n```\n\nMore."
+    assert library.fenced(text) == "What it does.\n\n```pycon\n>>> f(1)\n[(1, 2)]\n```\n\nMore."
 
 
 def notebook(folder: Path, *cells: dict[str, object]) -> Path:
@@ -148,7 +148,7 @@ def test_a_notebook_becomes_a_page_with_its_outputs(tmp_path: Path) -> None:
     )
     page, pictures = notebooks.page(path)
     assert page == (
-        "# Title\n\n\n"
+        "# Title\n\n"
         "```{ .console .no-copy }\n$ knowcirc lens M \\\n    --out x.csv\n$ ls\n```\n\n"
         "```{ .text .no-copy .output }\nstderr\nstdout\n```\n\n"
         "![some-3-1.png](some-3-1.png)\n\n"
