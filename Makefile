@@ -28,6 +28,8 @@ FULL_CONFIG := --configfile config/full.yaml
 BENCH_ARGS ?=
 PEERS := .peers/.stamp
 BROWSER := .browser/.stamp
+DOCS := .venv-docs/.stamp
+NOTEBOOKS := .notebooks/.stamp
 # A process for each core, few enough for the memory of a laptop.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 
@@ -109,6 +111,32 @@ $(PEERS): tests/benchmarks/peers.txt $(STAMP)
 	$(BIN)/python -m pip install --no-deps --target .peers --requirement tests/benchmarks/peers.txt
 	touch $@
 
+# Strictly: a broken link fails. A venv of its own, so that neither torch nor the workflow is needed.
+.PHONY: docs
+docs: $(DOCS) ## the documentation site: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: $(DOCS) ## the same on http://127.0.0.1:8000, made anew whenever a page changes
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+$(DOCS): docs/requirements.txt
+	@$(FIND_PYTHON)
+	PATH="$(OUTER_PATH)" $$python -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --requirement docs/requirements.txt
+	touch $@
+
+# Minutes: the commands of the tutorial are run on the default model, and their outputs kept in the notebook.
+.PHONY: notebooks
+notebooks: $(NOTEBOOKS) ## run the notebooks of the documentation anew
+	$(RUN) results/models/$(MODEL)/provenance.json $(SNAKEMAKE_ARGS)
+	PYTHONPATH=.notebooks $(BIN)/python docs/builder/execute.py docs/*.ipynb
+
+$(NOTEBOOKS): docs/notebooks.txt $(STAMP)
+	rm -rf .notebooks
+	$(BIN)/python -m pip install --no-deps --target .notebooks --requirement docs/notebooks.txt
+	touch $@
+
 .PHONY: format
 format: $(STAMP) ## format the code and the rules
 	$(BIN)/ruff format .
@@ -155,14 +183,19 @@ clean: ## remove all results (downloaded models too); results/reference and resu
 .PHONY: setup
 setup: $(STAMP) ## only the environment: .venv with requirements.txt
 
+# The first interpreter that is new enough, as $python.
+define FIND_PYTHON
+for python in $(PYTHONS); do
+    if PATH="$(OUTER_PATH)" $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi
+    python=
+done
+if [[ -z $$python ]]; then echo "No Python 3.11 or newer among: $(PYTHONS). Name one: make PYTHON=..." >&2; exit 1; fi
+endef
+
 # The stamp comes last, so a .venv without it is half-made and is made anew.
 $(STAMP): requirements.txt requirements.lock pyproject.toml
 	@if [[ ! -e $@ ]]; then
-	    for python in $(PYTHONS); do
-	        if PATH="$(OUTER_PATH)" $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi
-	        python=
-	    done
-	    if [[ -z $$python ]]; then echo "No Python 3.11 or newer among: $(PYTHONS). Name one: make PYTHON=..." >&2; exit 1; fi
+	    $(FIND_PYTHON)
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear .venv
 	fi
 	rm -f $@
