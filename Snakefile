@@ -8,9 +8,6 @@ min_version("9.16")
 configfile: workflow.source_path("config/config.yaml")
 
 
-container: "docker://ghcr.io/knowcirc/knowcirc:0.1.0"  # published by .github/workflows/image.yml
-
-
 include: "rules/common.smk"
 
 

@@ -156,6 +156,10 @@ os.environ.update(
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
+if config["image"]:
+
+    container: config["image"]
+
 
 wildcard_constraints:
     model="|".join(map(re.escape, config["models"])),
@@ -727,7 +731,15 @@ def dataset_params(wildcards) -> dict[str, str]:
 
 def report_config(wildcards) -> dict[str, object]:
     """The settings that the report prints: all but where and how it was run; those of editors as each model has them."""
-    apart = ("device", "jobs_per_gpu", "mirror", "offline", "outdir", "time_factor")
+    apart = (
+        "device",
+        "image",
+        "jobs_per_gpu",
+        "mirror",
+        "offline",
+        "outdir",
+        "time_factor",
+    )
     found = {key: value for key, value in config.items() if key not in apart}
     editors = {
         editor: {model: settings_of_model(editor, model) for model in config["models"]}

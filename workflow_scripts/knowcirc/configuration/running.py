@@ -17,6 +17,11 @@ class Running(Section):
     jobs_per_gpu: Count = setting(
         1, "jobs that share a GPU; with more, also let as many run: `--resources gpu=N` (GPUs x jobs_per_gpu)"
     )
+    image: str | None = setting(
+        None,
+        "what jobs run in with `--sdm apptainer`: docker://ghcr.io/OWNER/knowcirc:VERSION (.github/workflows/image.yml "
+        "publishes it for the repository's owner), or a .sif file",
+    )
     mirror: str | None = setting(
         None,
         "a folder laid out as the upstream data, used instead of the network (models that it lacks are downloaded)",
