@@ -13,8 +13,8 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SNAKEMAKE := $(BIN)/snakemake
 # One run at a time; unlike Snakemake's own lock, this one goes with a killed process. The logger says in a few calm
-# lines what plain `snakemake` says in many.
-RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock --logger knowcirc
+# lines what plain `snakemake` says in many; a flag follows its name, since Snakemake would take a target for another.
+RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --logger knowcirc --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml
 FULL_CONFIG := --configfile config/full.yaml

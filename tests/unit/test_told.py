@@ -179,16 +179,18 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_the_lines_stay_at_the_bottom_and_go_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
     shown = screen(stream)
     assert isinstance(shown, LiveScreen)
-    shown.begin(lambda: ["50 % [bold]", "  a job"])
+    shown.begin(lambda: ["50 % [bold]", "  a job" + 50 * "x"])
     shown.say("FAILED [x]: no")
     shown.end()
     text = stream.getvalue()
     assert "50 % [bold]" in text
     assert "FAILED [x]: no" in text
-    assert text.endswith("\x1b[?25h") or "\x1b[?25h" in text  # the cursor is shown again
+    assert "  a job" + 32 * "x" + "…" in text  # a line is cut to the width, so that it can be written over
+    assert "\x1b[?25h" in text  # the cursor is shown again
 
 
 LINES = {

@@ -101,7 +101,7 @@ class LiveScreen:
     """A terminal: the lines stay at its bottom and change in place."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self.live: Live | None = None
 
     def begin(self, lines: Callable[[], list[str]]) -> None:
