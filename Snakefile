@@ -2,8 +2,6 @@
 
 from snakemake.utils import min_version
 
-from knowcirc.forecast import announce
-
 min_version("9.16")
 
 
@@ -35,8 +33,7 @@ include: "rules/checks.smk"
 
 
 onstart:
-    refuse_missing(workflow.dag.needrun_jobs())
-    announce(workflow, config, ROOT)
+    begin(workflow.dag.needrun_jobs())
 
 
 rule all:

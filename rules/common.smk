@@ -28,6 +28,7 @@ from knowcirc.editing.editors import (
 )
 from knowcirc.facts.sources import SOURCES, DatasetRow
 from knowcirc.fields import read_rows, value_at
+from knowcirc.forecast import announce
 from knowcirc.functions import module_of
 from knowcirc.items.contract import Item
 from knowcirc.items.figures import FIGURES as ALL_FIGURES
@@ -547,6 +548,12 @@ def of_counterfact(*names: str) -> list[str]:
     """Files that come with CounterFact, where the records come from it."""
     asked = config["editing"]["source"] == "counterfact"
     return [f"<results>/data/{name}" for name in names if asked]
+
+
+def begin(jobs) -> None:
+    """Before anything runs: stop where what is to be fetched cannot be had, else say what the run will do."""
+    refuse_missing(jobs)
+    announce(workflow, config, ROOT)
 
 
 def refuse_missing(jobs) -> None:

@@ -120,7 +120,7 @@ def test_captions_state_the_numbers_of_the_run() -> None:
     assert "kn: 20.0 % of the edits take (20 edits" in texts["editing_scores"]
     assert "rome: 100.0 %, 60.0 %, 50.0 %" in texts["question_scores"]
     assert "layer 2 is best of 2" in texts["editing_sweep"]
-    assert "largest effect of MLPs at the subject's last token is 25.0 % (layer 1)" in texts["causal_effects"]
+    assert "largest effect of MLPs at the subject's last token is 25.0 pp (layer 1)" in texts["causal_effects"]
     assert "on 1 of 3 relations" in texts["circuit_hit_at_10"]
     assert "mover: 1 in 2 relations, layers 5 to 5, median 5" in texts["special_components"]
     assert "p(answer) goes from 60.0 % to 20.0 % (random: 50.0 %)" in texts["head_ablation"]
