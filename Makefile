@@ -18,8 +18,9 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 SNAKEMAKE := $(BIN)/snakemake
 # One run at a time: the workflow's own lock, taken before Snakemake starts. It goes with a killed process. The logger says
-# in a few calm lines what plain `snakemake` says in many.
-RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --nolock --logger knowcirc
+# in a few calm lines what plain `snakemake` says in many; a flag follows its name, since Snakemake would take a target for
+# another.
+RUN := $(BIN)/python -m knowcirc.runlock .snakemake/run.lock $(SNAKEMAKE) --logger knowcirc --nolock
 MODEL := smollm2-135m
 TEST_CONFIG := --configfile config/test.yaml
 FULL_CONFIG := --configfile config/full.yaml

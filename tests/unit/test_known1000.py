@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from knowcirc.facts.known1000 import (
     usable_table,
 )
 from knowcirc.files import read_table, write_json
-from knowcirc.models.loading import LanguageModel
+from knowcirc.models.loading import LanguageModel, weights_digest
 from knowcirc.tracing.noise import embedding_deviation, subject_tokens, tokens_alone
 from knowcirc.tracing.selection import facts_to_trace
 from unit import reference
@@ -291,8 +292,10 @@ def test_a_model_that_knows_none_of_the_facts_is_told_so(load_tiny: Loader) -> N
 
 def jobs(folder: Path, model: Path, facts: list[KnownFact]) -> tuple[Any, Any]:
     """Jobs of the rules screen_known_1000 and trace_facts on a file of these facts."""
-    provenance = model / "provenance.json"
-    write_json(provenance, {"weights_sha256": "tiny"})
+    held = folder / "model"  # a folder of its own: tests share the model's
+    shutil.copytree(model, held, dirs_exist_ok=True)
+    provenance = held / "provenance.json"
+    write_json(provenance, {"weights_sha256": weights_digest(held)})
     rows = [record(one.known_id, one.subject, one.attribute, one.prompt) for one in facts]
     load_options = {"dtype": "float64", "processing": "none"}
     screened, left_out = str(folder / "known_1000.parquet"), str(folder / "left_out.csv")

@@ -363,7 +363,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         (trace, ["peak 28.0 pp: last token, layer 3", "then 18.0 pp: last subject token, layer 3"]),
         (severed, ["n = 3 facts", "run above intact (peak 40.0 pp, layer 0)", "MLPs severed above (peak 10.0 pp"]),
         (trace_facts, ["Causal traces of 2 facts", "60.0 % clean, 10.0 % with", "MLP, single layer", "$Fr_an^ce$*"]),
-        (distribution, ["factual (n = 2 relations)", "found by eap, holds", "own (n = 2 relations)", "out of the MLP"]),
+        (distribution, ["factual (n = 2 relations)", "(eap) holds", "own (n = 2 relations)", "out of the MLP"]),
         (graph, ["a2.h0, mover: answer at rank 1", "a0.h1, no role: answer at rank 4,321", "circuit: 11 edges"]),
         (ranks, ["At the last position the answer's best rank is 40, with 4 layers passed."]),
         (edits, ["France, French → German", "ROME: answers ␣French", "Jaccard 0.78", "p(J) 60.0 %"]),
@@ -385,7 +385,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
             [
                 "French: p(answer) 10.0 % alone, 70.0 % after",
                 "19 heads are new in the circuit of demonstrated capital",
-                "2 of them",
+                "2 are shown",
             ],
         ),
     ],

@@ -1,5 +1,6 @@
 """Integrated gradients beside causal traces: their sums, their parts against finite differences, and their tables."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from knowcirc.files import read_table, write_json, write_table
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.files import items_of
 from knowcirc.items.tables import TABLES
-from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.loading import LanguageModel, load, weights_digest
 from knowcirc.plots.saliency import saliency_facts, shown_gradients
 from knowcirc.tracing.causal import TraceSettings, trace_fact
 from knowcirc.tracing.saliency import Saliency, saliency
@@ -226,8 +227,10 @@ def test_a_study_has_these_items_only_where_it_asks_for_them(config: dict[str, A
 
 def job(folders: dict[str, Path], folder: Path, **changes: object) -> Any:
     """A job of the rule measure_saliency on two facts."""
-    provenance = folders["llama"] / "provenance.json"
-    write_json(provenance, {"weights_sha256": "tiny"})
+    held = folder / "model"  # a folder of its own: tests share the model's
+    shutil.copytree(folders["llama"], held, dirs_exist_ok=True)
+    provenance = held / "provenance.json"
+    write_json(provenance, {"weights_sha256": weights_digest(held)})
     about = {"relation": "language", "wording": "the language of {} is", "template": 1, "object": "French", "rank": 0}
     write_table(folder / "known.parquet", pd.DataFrame([{**about, "subject": name} for name in ("France", "Italy")]))
     tracing = {

@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Compl
     found = {"failed": snakemake("--logger", "knowcirc"), "plain": snakemake()}
     found["dry"] = snakemake("--logger", "knowcirc", "-n")
     (folder / "mended").touch()
-    found["refused"] = snakemake("--logger", "knowcirc", "no_such_file")
+    found["refused"] = snakemake("--logger", "knowcirc", "--", "no_such_file")
     found["done"] = snakemake("--logger", "knowcirc", "--forceall")
     found["again"] = snakemake("--logger", "knowcirc")
     return found
