@@ -277,7 +277,7 @@ def test_arrays_of_another_model_are_refused(files: dict[str, Path], capsys: pyt
     assert (
         cli.main(["explore", *map(str, (files["one.json"], files["arrays.npz"])), "-o", str(files["page.html"])]) == 2
     )
-    assert "capital has 11 senders and 17 receivers, the model 16 and 28" in capsys.readouterr().err
+    assert "capital has 11 senders and 19 receivers, the model 16 and 28" in capsys.readouterr().err
 
 
 def study(folder: Path) -> SimpleNamespace:
