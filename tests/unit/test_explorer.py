@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +23,14 @@ from knowcirc.circuits.export import save_circuits, write_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.explorer import packing
 from knowcirc.explorer.packing import Shown, encoded, packed_circuits, packed_heads, packed_reading, packed_traces
-from knowcirc.explorer.page import as_json, build_page, scripts
+from knowcirc.explorer.page import FOLDER, as_json, build_page, scripts
 from knowcirc.facts.prompts import token_texts, tokenise
 from knowcirc.files import write_json, write_table
 from knowcirc.models.shape import Shape
 from knowcirc.reading import nodes
 from knowcirc.reading.heads import Context, Thresholds, read_heads
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape("llama", 3, 4, 2, 32, 8, 48, 101)  # of the tiny model llama
 GROUPED, WIDE = (Graph.of(SHAPE, kv) for kv in ("grouped", "per_head"))
 EVIL = "</script><script>alert(1)</script>"
@@ -169,6 +172,14 @@ def test_scripts_put_texts_into_the_page_by_text_content_alone_and_are_short() -
         assert imported <= {other.stem for other in scripts()}
 
 
+def test_an_installed_package_carries_what_the_page_is_made_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["knowcirc.explorer"]
+    others = [path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"]
+    assert len(others) > 10
+    assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
 @pytest.fixture
 def prompt(load_tiny: Loader) -> Any:
     return tokenise(load_tiny("llama").text, "the capital of France is", "Paris", "France")
@@ -277,7 +288,7 @@ def test_arrays_of_another_model_are_refused(files: dict[str, Path], capsys: pyt
     assert (
         cli.main(["explore", *map(str, (files["one.json"], files["arrays.npz"])), "-o", str(files["page.html"])]) == 2
     )
-    assert "capital has 11 senders and 17 receivers, the model 16 and 28" in capsys.readouterr().err
+    assert "capital has 11 senders and 19 receivers, the model 16 and 28" in capsys.readouterr().err
 
 
 def study(folder: Path) -> SimpleNamespace:

@@ -110,12 +110,16 @@ def observe(model: LanguageModel, prompt: Prompt) -> Observation:
 
 
 @torch.no_grad()
+def answer_direction(model: LanguageModel, final: Float[Tensor, " d_model"], answer: int) -> Float[Tensor, " d_model"]:
+    """What an output is multiplied by to give the answer's logit that it adds (`attributions`)."""
+    network = model.transformer
+    return network.final_norm.linear(final, network.unembedding[answer] - network.unembedding.mean(0))
+
+
+@torch.no_grad()
 def attributions(model: LanguageModel, seen: Observation, answer: int) -> Float[Tensor, "layer head"]:
     """The answer's logit that each head adds under the final norm's scale, relative to the mean over the vocabulary."""
-    network = model.transformer
-    return seen.written @ network.final_norm.linear(
-        seen.final, network.unembedding[answer] - network.unembedding.mean(0)
-    )
+    return seen.written @ answer_direction(model, seen.final, answer)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from knowcirc.facts.ranking import token_ranks
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import keeping
 from knowcirc.reading.ablation import head_name
-from knowcirc.reading.heads import NO_CONTEXT, TOP, Context, Observation, Thresholds, attributions, read_outputs
+from knowcirc.reading.heads import NO_CONTEXT, TOP, Context, Observation, Thresholds, answer_direction, read_outputs
 
 LENS_TOKENS = 5
 MOST_ROWS = 32  # tokens up to which attention from every position is kept; of longer prompts from the last alone
@@ -81,7 +81,7 @@ def _nodes(
     logits = model.transformer.unembed(outputs.flatten(0, 1))
     top = logits.topk(TOP).indices.tolist()
     ranks = token_ranks(logits, prompt.answer[0], prompt.text).tolist()
-    added = attributions(model, Observation(seen.attention, outputs, seen.final), prompt.answer[0]).flatten().tolist()
+    added = (outputs @ answer_direction(model, seen.final, prompt.answer[0])).flatten().tolist()
     n_heads = outputs.shape[1] - 1
     found: dict[str, object] = {}
     for row, (best, rank, value) in enumerate(zip(top, ranks, added, strict=True)):
