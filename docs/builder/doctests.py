@@ -3,6 +3,7 @@
 from typing import Any
 
 import griffe
+
 from builder.library import fenced
 
 
