@@ -55,7 +55,7 @@ def page(parser: argparse.ArgumentParser) -> str:
     if parser.epilog:
         lines += ["## Example", "", "```bash", *examples(parser.epilog), "```", ""]
     for group in parser._action_groups:
-        actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+        actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
         if actions:
             lines += [f"## {(group.title or '').capitalize()}", ""]
             lines += [" ".join(group.description.split()).capitalize() + ".", ""] if group.description else []
@@ -71,19 +71,21 @@ def examples(epilog: str) -> list[str]:
 def row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     """An option as a row: how it is written, and what the help says of it."""
     value = value_of(action)
-    written = [" ".join(filter(None, (name, value))) for name in action.option_strings] or [value]
-    names = ", ".join(f"`{cell(each)}`" for each in written)
-    needed = " **Required.**" if action.required and action.option_strings else ""
-    return f"| {names} | {cell(parser._get_formatter()._expand_help(action))}{needed} |"
+    names = [" ".join(filter(None, (name, value))) for name in action.option_strings] or [value]
+    said = [parser._get_formatter()._expand_help(action)]
+    if action.choices and not action.metavar:
+        said.append(f"One of: {', '.join(map(str, action.choices))}.")
+    if action.required and action.option_strings:
+        said.append("**Required.**")
+    meaning = said[0] + "".join(f"<br>{more}" for more in said[1:])
+    return f"| {', '.join(f'`{name}`' for name in names)} | {cell(meaning)} |"
 
 
 def value_of(action: argparse.Action) -> str:
-    """What stands behind an option: its placeholder or its choices; nothing where it takes no value."""
+    """What stands behind an option, as the help has it or in capitals; nothing where it takes no value."""
     if action.nargs == 0:
         return ""
-    if isinstance(action.metavar, str):
-        return action.metavar
-    return "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+    return action.metavar if isinstance(action.metavar, str) else action.dest.upper()
 
 
 def cell(text: str) -> str:

@@ -63,7 +63,9 @@ def place(entries: list, found: dict[str, list]) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made, the notebooks with their pictures, and the files that pages link to."""
-    pictures = {path.stem: path for path in sorted((ROOT / PICTURES).rglob("*.png"))}
+    together = ROOT / PICTURES / "all"
+    found = sorted((ROOT / PICTURES).rglob("*.png"))
+    pictures = {("all_" if path.is_relative_to(together) else "") + path.stem: path for path in found}
     addresses = {name: f"pictures/{name}.png" for name in pictures}
     made = {
         **{address: (ROOT / path).read_text("utf-8") for address, path in COPIED.items()},
@@ -74,8 +76,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     if files.get_file_from_path(BENCHMARKS) is None:
         made[BENCHMARKS] = NOT_MEASURED
     for notebook in sorted((ROOT / "docs").glob("*.ipynb")):
-        made[f"{notebook.stem}.md"], found = notebooks.page(notebook)
-        for name, content in found.items():
+        made[f"{notebook.stem}.md"], shown = notebooks.page(notebook)
+        for name, content in shown.items():
             files.append(File.generated(config, name, content=content))
     for address, text in made.items():
         files.append(File.generated(config, address, content=text))

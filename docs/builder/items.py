@@ -31,7 +31,7 @@ def figures_page(captions: Path, pictures: dict[str, str]) -> str:
         "",
     ]
     for figure in FIGURES:
-        name = f"all_{figure.name}" if figure.together else figure.name
+        name = figure.name
         lines += [f"## `{name}`", "", *about(figure, captions / f"{name}.rst")]
         if name in pictures:
             lines += [f"![{name}]({pictures[name]}){{ loading=lazy }}", ""]
@@ -53,7 +53,7 @@ def tables_page(captions: Path) -> str:
         lines += [f"## `{table.name}`", "", *about(table, captions / f"{table.name}.rst")]
         if table.one_row_for:
             lines += [f"One row for each {', '.join(f'`{name}`' for name in table.one_row_for)}.", ""]
-        lines += ["| column | meaning | unit | range |", "|---|---|---|---|"]
+        lines += ["| column | meaning | values |", "|---|---|---|"]
         lines += [*(row(column) for column in columns_of(table)), ""]
     return "\n".join(lines)
 
@@ -90,12 +90,13 @@ def row(column: Column) -> str:
     """A column as a row."""
     names = f"`{column.name}`" + (" (with interval)" if column.interval else "")
     meaning = column.meaning.replace("|", "\\|") + (" (may be empty)" if column.empty else "")
-    return f"| {names} | {meaning} | {column.unit or 'text'} | {limits(column)} |"
+    values = ", ".join(filter(None, (column.unit or "text", limits(column))))
+    return f"| {names} | {meaning} | {values} |"
 
 
 def limits(column: Column) -> str:
-    """The range of a column's values in words."""
+    """The range of a column's values in words; nothing where there is none."""
     low, high = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (column.low, column.high))
     if low and high:
         return f"{low} to {high}"
-    return f"from {low}" if low else f"to {high}" if high else "any" if column.numeric else ""
+    return f"from {low}" if low else f"to {high}" if high else ""

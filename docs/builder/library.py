@@ -53,7 +53,10 @@ def navigation(source: Path) -> list[object]:
     """The part of the navigation below the library."""
     return [
         f"{FOLDER}/index.md",
-        *({room: [f"{FOLDER}/{room}/{module.stem}.md" for module in modules(source, room)]} for room in ROOMS),
+        *(
+            {room: [{module.stem: f"{FOLDER}/{room}/{module.stem}.md"} for module in modules(source, room)]}
+            for room in ROOMS
+        ),
     ]
 
 

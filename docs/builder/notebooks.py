@@ -68,7 +68,7 @@ def shown(output: dict, name: str) -> tuple[str, dict[str, bytes]]:
     if "image/png" in data:
         return f"![{name}]({name})", {name: base64.b64decode("".join(data["image/png"]))}
     if "text/html" in data:
-        return PLAIN.sub("", "".join(data["text/html"])).replace(' border="1"', ""), {}
+        return PLAIN.sub("", "".join(data["text/html"])).replace('<table border="1" class="dataframe">', "<table>"), {}
     return block("".join(data["text/plain"])), {}
 
 
