@@ -156,9 +156,8 @@ os.environ.update(
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
-if config["image"]:
 
-    container: config["image"]
+container: config["image"]
 
 
 wildcard_constraints:

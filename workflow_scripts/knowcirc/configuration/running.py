@@ -17,10 +17,10 @@ class Running(Section):
     jobs_per_gpu: Count = setting(
         1, "jobs that share a GPU; with more, also let as many run: `--resources gpu=N` (GPUs x jobs_per_gpu)"
     )
-    image: str | None = setting(
-        None,
-        "what jobs run in with `--sdm apptainer`: docker://ghcr.io/OWNER/knowcirc:VERSION (.github/workflows/image.yml "
-        "publishes it for the repository's owner), or a .sif file",
+    image: str = setting(
+        "knowcirc.sif",
+        "what jobs run in with `--sdm apptainer`: a file made of the Dockerfile, or docker://ghcr.io/OWNER/knowcirc:VERSION "
+        "(.github/workflows/image.yml publishes it for the repository's owner)",
     )
     mirror: str | None = setting(
         None,
