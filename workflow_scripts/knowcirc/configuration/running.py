@@ -19,8 +19,8 @@ class Running(Section):
     )
     image: str = setting(
         "knowcirc.sif",
-        "what jobs run in with `--sdm apptainer`: a file made of the Dockerfile, or docker://ghcr.io/OWNER/knowcirc:VERSION "
-        "(.github/workflows/image.yml publishes it for the repository's owner)",
+        "what jobs run in with `--sdm apptainer`: a file made of the Dockerfile, or "
+        "docker://ghcr.io/OWNER/knowcirc:VERSION (.github/workflows/image.yml publishes it for the repository's owner)",
     )
     mirror: str | None = setting(
         None,
