@@ -74,7 +74,7 @@ workflow: $(STAMP) ## tests of the workflow: schema errors, dry runs, reruns, a 
 	$(PYTEST) --dist loadfile tests/workflow tests/faults
 
 # 200 kills take an hour or more; without --kills, as in `test`, a few are made.
-FAULT_ARGS ?= --kills 200
+FAULT_ARGS ?= --kills 200 --all-faults
 .PHONY: test-faults
 test-faults: $(STAMP) ## a small part of the study killed again and again, damaged files, full disks
 	$(BIN)/pytest tests/faults $(FAULT_ARGS)

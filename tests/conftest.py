@@ -34,8 +34,19 @@ Loader = Callable[..., LanguageModel]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the tests that kill a study."""
+    parser.addoption(
+        "--all-faults", action="store_true", help="tests/faults: every damage, and full disks; minutes each"
+    )
     parser.addoption("--kills", type=int, default=3, help="how often tests/faults kills a study (default: 3)")
     parser.addoption("--seed", type=int, default=0, help="of the moments at which it does (default: 0)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the longer faults to `make test-faults`."""
+    if not config.getoption("all_faults"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="a thorough test of faults: make test-faults"))
 
 
 @pytest.fixture(autouse=True, scope="session")
