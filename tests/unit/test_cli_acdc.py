@@ -158,9 +158,9 @@ def check(folder: Path, case: Run, kv: str, processing: str = "none", edges: Edg
     assert (circuit.edges == left).all()
     scores = {(receiver, sender): score for receiver, sender, score, _ in found}
     senders, receivers = graph.node_names
+    assert circuit.scores is not None
     for src, dst in graph.edges():
-        entry = document["edges"][graph.edge_name(src, dst)]
-        assert entry["score"] == scores.get((receivers[dst], senders[src]))
+        np.testing.assert_equal(circuit.scores[src, dst], scores.get((receivers[dst], senders[src]), np.nan))
     assert set(document.get("projections", ())) == projections
     assert ("projections" in document) == (kv == "per_head")
     said = {"tau": case.tau, "metric": case.metric, "ablation": case.ablation, "tests": len(tests)}
@@ -298,7 +298,8 @@ def test_texts_are_searched_and_the_report_says_what_was_found(
     assert Path("c.dot").read_text().count("->") == circuit.n_edges
     assert sorted(path.name for path in Path().iterdir()) == ["c.dot", "c.json", "t.csv"]
     assert "edges_asked" not in document
-    untested = [entry for entry in document["edges"].values() if entry["score"] is None]
+    assert all(entry["score"] == 0 for entry in document["edges"].values() if not entry["tested"])
+    untested = [entry for entry in document["edges"].values() if not entry["tested"]]
     assert len(untested) == graph.n_edges - len(tests) > 0
     assert not any(entry["in_graph"] for entry in untested)
 
