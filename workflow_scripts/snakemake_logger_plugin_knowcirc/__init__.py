@@ -14,13 +14,16 @@ class LogHandler(LogHandlerBase):
     """Hands Snakemake's events to a `Teller`; a dry run and --verbose are told as Snakemake tells them."""
 
     def __post_init__(self) -> None:
-        """Choose who tells the run, and let jobs keep their progress to their logs, which the teller reads."""
+        """Choose who tells the run, and let jobs keep their progress to their logs, which the teller reads.
+
+        Bars that libraries draw (tqdm) would run over the lines.
+        """
         self.plain: logging.Handler | None = None
         self.teller: Teller | None = None
         if self.common_settings.dryrun or self.common_settings.verbose:
             self.plain = self._as_snakemake()
         else:
-            os.environ[QUIET_JOBS] = "1"
+            os.environ |= {QUIET_JOBS: "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
             self.teller = Teller(screen(sys.stderr))
 
     def _as_snakemake(self) -> logging.Handler:

@@ -94,7 +94,7 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
     if unknown := sorted(set(entries) - set(places)):
         raise ValueError(f"{path}: edge {unknown[0]!r} ({len(unknown)} in all) is not in the graph that cfg describes")
     edges = np.zeros_like(wide.valid)
-    scores = np.full(wide.valid.shape, np.nan)
+    scores = np.where(wide.valid, np.nan, 0.0)
     for name, (in_graph, score) in entries.items():
         edges[places[name]], scores[places[name]] = in_graph, score
     first = np.unique(source, return_index=True)[1]
@@ -105,7 +105,7 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
             f"{path}: edge {wide.edge_name(int(src), int(dst))!r} differs from that of another query head of its K/V "
             "head, and cfg.kv grouped says that they are one; take cfg.kv and cfg.n_kv out to read query heads"
         )
-    found = scores[:, first] if np.isfinite(scores).any() else None
+    found = scores[:, first] if np.isfinite(scores[wide.valid]).any() else None
     return graph, Circuit(method, edges[:, first], found)
 
 
