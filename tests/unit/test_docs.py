@@ -152,7 +152,7 @@ def test_a_notebook_becomes_a_page_with_its_outputs(tmp_path: Path) -> None:
     page, pictures = notebooks.page(path)
     assert page == (
         "# Title\n\n"
-        "```{ .console .no-copy }\n$ knowcirc lens M \\\n    --out x.csv\n$ ls\n```\n\n"
+        "```bash\nknowcirc lens M \\\n    --out x.csv\nls\n```\n\n"
         "```{ .text .no-copy .output }\nstderr\nstdout\n```\n\n"
         "![some-3-1.png](some-3-1.png)\n\n"
         "```python\n1 + 1\n```\n\n```{ .text .no-copy .output }\n2\n```\n"
