@@ -9,6 +9,7 @@ import pytest
 
 from builder import commands, items, library, notebooks
 from knowcirc.cli import COMMANDS, build_parser
+from knowcirc.facts.relations import read_relation
 from knowcirc.items.contract import count, share
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
@@ -73,6 +74,15 @@ def test_targets_of_make_and_configurations_in_the_documentation_exist() -> None
         assert set(named) <= targets, (where, line)
     text = "\n".join(block for _, block in blocks())
     assert [name for name in re.findall(r"config/[\w-]+\.yaml", text) if not (ROOT / name).is_file()] == []
+
+
+def test_the_relation_in_the_documentation_can_be_read(tmp_path: Path) -> None:
+    (text,) = [block for where, block in blocks() if where == "own-data.md" and block.startswith("name:")]
+    path = tmp_path / "planet_color.yaml"
+    path.write_text(text)
+    relation = read_relation(path)
+    assert relation.relation_words == ("color", "looks")
+    assert [fact.object for fact in relation.facts] == ["red", "blue"]
 
 
 def test_each_command_has_a_page_with_all_its_options() -> None:
