@@ -4,7 +4,6 @@ They run in a folder of their own, in which `results` and `config` are those of 
 every cell, so that a run that was interrupted can be looked at.
 """
 
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -40,16 +39,29 @@ def execute(path: Path, folder: Path) -> None:
 
 
 def tidy(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """The notebook without what differs from machine to machine."""
+    """The notebook without what differs from machine to machine: times, folders."""
     for cell in notebook.cells:
         cell.metadata = {name: cell.metadata[name] for name in KEPT if name in cell.metadata}
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", ()):
-            output.metadata = {} if "metadata" in output else output.get("metadata")
+            if "metadata" in output:
+                output.metadata = {}
             if "text" in output:
-                output.text = re.sub(rf"(/private)?{re.escape(str(folder))}/?", "", output.text)
-    notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info")}
-    notebook.metadata.language_info = {"name": "python"}
+                output.text = output.text.replace(f"{folder}/", "").replace(str(Path.home()), "~")
+    notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
     return notebook
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs, pieces of one stream that follow each other as one."""
+    found: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 if __name__ == "__main__":

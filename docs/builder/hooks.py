@@ -29,6 +29,7 @@ ATTACHED = (
     "config/datasets.tsv",
     "config/published.csv",
     "config/facts/country_language.yaml",
+    "docs/tutorial.ipynb",
 )
 """Files that pages link to; they stand in the site below `files/`."""
 ELSEWHERE = {"config/README.md": "reference/settings.md", "CONTRIBUTING.md": "contributing.md"} | {

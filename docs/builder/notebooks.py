@@ -39,14 +39,10 @@ def page(path: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def code(source: str) -> str:
-    """A cell's code as a block: a shell's commands each behind a prompt, otherwise Python."""
-    if not source.startswith(SHELL):
-        return f"```python\n{source}\n```"
-    lines, continued = [], False
-    for line in source.removeprefix(SHELL).strip().splitlines():
-        lines.append(f"{'' if continued or not line else '$ '}{line}")
-        continued = line.endswith("\\")
-    return "```{ .console .no-copy }\n" + "\n".join(lines) + "\n```"
+    """A cell's code as a block: of the shell or, without the mark of one, of Python."""
+    if source.startswith(SHELL):
+        return f"```bash\n{source.removeprefix(SHELL).strip()}\n```"
+    return f"```python\n{source}\n```"
 
 
 def merged(outputs: list[dict]) -> list[dict]:

@@ -9,6 +9,7 @@ import pytest
 
 from builder import commands, items, library, notebooks
 from knowcirc.cli import COMMANDS, build_parser
+from knowcirc.facts.relations import read_relation
 from knowcirc.items.contract import count, share
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
@@ -73,6 +74,15 @@ def test_targets_of_make_and_configurations_in_the_documentation_exist() -> None
         assert set(named) <= targets, (where, line)
     text = "\n".join(block for _, block in blocks())
     assert [name for name in re.findall(r"config/[\w-]+\.yaml", text) if not (ROOT / name).is_file()] == []
+
+
+def test_the_relation_in_the_documentation_can_be_read(tmp_path: Path) -> None:
+    (text,) = [block for where, block in blocks() if where == "own-data.md" and block.startswith("name:")]
+    path = tmp_path / "planet_color.yaml"
+    path.write_text(text)
+    relation = read_relation(path)
+    assert relation.relation_words == ("color", "looks")
+    assert [fact.object for fact in relation.facts] == ["red", "blue"]
 
 
 def test_each_command_has_a_page_with_all_its_options() -> None:
@@ -152,7 +162,7 @@ def test_a_notebook_becomes_a_page_with_its_outputs(tmp_path: Path) -> None:
     page, pictures = notebooks.page(path)
     assert page == (
         "# Title\n\n"
-        "```{ .console .no-copy }\n$ knowcirc lens M \\\n    --out x.csv\n$ ls\n```\n\n"
+        "```bash\nknowcirc lens M \\\n    --out x.csv\nls\n```\n\n"
         "```{ .text .no-copy .output }\nstderr\nstdout\n```\n\n"
         "![some-3-1.png](some-3-1.png)\n\n"
         "```python\n1 + 1\n```\n\n```{ .text .no-copy .output }\n2\n```\n"
