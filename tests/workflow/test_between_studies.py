@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from copies import copy_with_tiny_model
+from knowcirc.provenance import record_of
 
 TARGETS = ["models/tiny/provenance.json", "tiny/moments/moments.json", "tiny/facts/known/country_language.json"]
-LOGS = ["fetch_model/tiny.log", "estimate_moments/tiny.log", "find_known_facts/tiny/country_language.log"]
 
 
 def project(folder: Path, tokens: int = 400) -> Path:
@@ -33,9 +33,8 @@ def run(folder: Path, *arguments: str, cache: Path) -> subprocess.CompletedProce
 
 
 def worked(folder: Path) -> list[str]:
-    """The logs of the jobs that ran their scripts; Snakemake leaves an empty one where it did not run them."""
-    logs = {name: folder / "results-tiny/logs" / name for name in LOGS}
-    return [name for name, path in logs.items() if path.is_file() and path.stat().st_size]
+    """The targets whose jobs ran: these have written beside them where they come from."""
+    return [name for name in TARGETS if record_of(folder / "results-tiny" / name).is_file()]
 
 
 def test_a_second_study_takes_what_the_first_has_made(tmp_path: Path, folders: dict[str, Path]) -> None:
@@ -47,19 +46,21 @@ def test_a_second_study_takes_what_the_first_has_made(tmp_path: Path, folders: d
     asked = ["--cache", "--config", f"mirror={mirror}"]
     done = run(first, *asked, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert worked(first) == LOGS
+    assert worked(first) == TARGETS
     (mirror / "models/someone").rename(tmp_path / "away")  # the model cannot be had again
     done = run(second, *asked, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert worked(second) == []
-    made = [path.relative_to(second) for path in (second / "results-tiny").rglob("*") if path.is_file()]
-    made = [path for path in made if path.parts[1] != "logs" and not path.name.startswith(".")]
-    assert {"model.safetensors", "tokenizer.json", "2.safetensors"} <= {path.name for path in made}
+    apart = ("logs", ".provenance")  # of the jobs, not of what they make
+    made = [path.relative_to(first) for path in (first / "results-tiny").rglob("*") if path.is_file()]
+    made = [path for path in made if not set(apart) & set(path.parts) and not path.name.startswith(".")]
+    assert {"model.safetensors", "tokenizer.json", "moments.json"} <= {path.name for path in made}
+    made.append(Path("results-tiny/tiny/moments/layers/layer_2.safetensors"))  # in a folder that is a link to the cache
     for path in made:
         assert (second / path).read_bytes() == (first / path).read_bytes(), path
     done = run(other, *asked, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert worked(other) == LOGS[1:2]  # only the moments are others
+    assert worked(other) == TARGETS[1:2]  # only the moments are others
     table = (
         second / "config/costs.tsv"
     )  # a changed time limit runs nothing anew, and neither does a study without the cache
