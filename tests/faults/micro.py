@@ -44,8 +44,19 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     command += ["--nolock", "--configfile", "config/test.yaml", "micro.yaml", "--", *TABLES]
     with (folder / "run.log").open("ab") as log:
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does for what it runs in the background: Ctrl-C is ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(folder: Path) -> tuple[int, str]:
