@@ -113,3 +113,10 @@ def test_reading_costs_imports_no_heavy_library() -> None:
     code = "import sys, knowcirc.costs; print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_new_method_needs_no_row_to_run_on_a_cluster() -> None:
+    read = read_costs(config_of([], ROOT), read_models(ROOT / "config/models.tsv"), ROOT)
+    named = {"model": "smollm2-135m", "method": "mine", "relation": "country_language"}
+    assert read.of("discover_circuits", named) is None
+    assert read.minutes("discover_circuits", named, 3.0) == UNKNOWN_LIMIT

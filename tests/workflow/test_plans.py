@@ -364,7 +364,7 @@ MORE = """relations:
 AGGREGATES = {
     *("gather_facts", "gather_circuits", "gather_scores", "gather_heads", "gather_ranks", "count_components"),
     *("study_hallucination", "read_wrong_answers", "compare_hops", "compare_both_ways"),
-    *("collect_findings", "write_manifest", "build_report", "check_artifacts", "all"),
+    *("collect_findings", "write_manifest", "build_report", "explore", "check_artifacts", "all"),
 }
 
 

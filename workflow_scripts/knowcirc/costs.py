@@ -86,9 +86,10 @@ class Costs:
         Raises:
             ValueError: if the table has no such rule.
         """
-        if (cost := self.of(rule, wildcards)) is None:
+        cost = self.of(rule, wildcards)
+        if cost is None and not any(name == rule for name, _ in self.rows):
             raise ValueError(f"{COSTS}: rule {rule} has no row; add one")
-        if not cost.seconds:
+        if cost is None or not cost.seconds:  # a new method or editor needs no row
             return UNKNOWN_LIMIT
         expected = START_UP + cost.seconds * self.growth(cost.grows, wildcards, share=False)
         return max(LEAST_LIMIT, math.ceil(safety * expected / 60))
