@@ -44,10 +44,7 @@ rule build_report:
             "<results>/models/{model}/provenance.json", model=config["models"]
         ),
         captions=captions_of_study,
-        page=[
-            own(f"workflow_scripts/knowcirc/report/page.{end}")
-            for end in ("html", "css", "js")
-        ],
+        page=files_of_page("report"),
     output:
         report="<results>/report.html",
     log:
@@ -62,7 +59,7 @@ rule build_report:
 rule explore:
     """The circuit explorer: circuits, named heads, the showcase's prompt and traces, on one page without references."""
     input:
-        page=files_of_explorer,
+        page=files_of_page("explorer"),
         showcase="<results>/{model}/circuits/showcase.json",
         nodes="<results>/{model}/components/showcase.json",
         circuits=expand("<results>/{{model}}/circuits/{method}.npz", method=METHODS),

@@ -57,6 +57,7 @@ from knowcirc.places import check_python, prefer
 from knowcirc.runlock import take
 from knowcirc.yaml_files import read_yaml
 
+# Jobs use it, too, whatever is installed beside Snakemake, in an image or on a node.
 prefer(str(ROOT / "workflow_scripts"))
 ELSEWHERE = Path.cwd() != ROOT
 
@@ -143,16 +144,12 @@ PARTS = {
 }
 # Whether Snakemake keeps some outputs for other studies (`--cache`), under a hash of all that they depend on.
 SHARING = workflow.enable_cache
-# Jobs use the library of this folder, whatever is installed beside Snakemake, in an image or on a node.
-LIBRARIES = [str(ROOT / "workflow_scripts")]
-LIBRARIES += [path for path in [os.environ.get("PYTHONPATH")] if path]
 # How it is run, not what: by way of the environment, since a changed parameter would run everything anew.
 os.environ.update(
     KNOWCIRC_DEVICE=config["device"],
     KNOWCIRC_JOBS_PER_GPU=str(config["jobs_per_gpu"]),
     KNOWCIRC_MIRROR=config["mirror"] or "",
     KNOWCIRC_OFFLINE="yes" if config["offline"] else "",
-    PYTHONPATH=os.pathsep.join(LIBRARIES),
     OMP_WAIT_POLICY="PASSIVE",  # a job of several threads beside others: threads that wait must not spin
 )
 
@@ -668,9 +665,9 @@ def figures_of_study(wildcards) -> list[str]:
     ]
 
 
-def files_of_explorer(wildcards) -> list[str]:
-    """What the explorer's page is made of besides data: template, styles, scripts."""
-    folder = "workflow_scripts/knowcirc/explorer"
+def files_of_page(room: str) -> list[str]:
+    """What a page (report, explorer) is made of besides data: template, styles, scripts."""
+    folder = f"workflow_scripts/knowcirc/{room}"
     ends = (".html", ".css", ".js")
     return sorted(
         own(f"{folder}/{path.name}")

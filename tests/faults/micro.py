@@ -26,13 +26,7 @@ def project(folder: Path) -> Path:
         pytest.skip("the small study's model is not there (make quick)")
     copy_workflow(folder)
     shutil.copy2(ROOT / "tests/slurm/micro.yaml", folder)
-    (folder / MODEL).mkdir(parents=True)
-    for path in held.iterdir():
-        target = folder / MODEL / path.name
-        if path.is_dir():
-            shutil.copytree(path, target)
-        else:  # weights are not written to: a link is enough
-            os.link(path, target) if path.suffix == ".safetensors" else shutil.copy2(path, target)
+    shutil.copytree(held, folder / MODEL)
     return folder
 
 

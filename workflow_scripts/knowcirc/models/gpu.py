@@ -56,7 +56,7 @@ def _numbers(name: str) -> list[int]:
 
 def _wait(numbers: list[int]) -> tuple[FileLock, int]:
     """The first of the GPUs that has a place left, and the lock on that place."""
-    places = [(lock, number) for lock, number in _locks(numbers)]
+    places = _locks(numbers)
     waiting = False
     while True:
         for lock, number in places:

@@ -14,6 +14,10 @@ Result = TypeVar("Result")
 CPU_MEMORY = 128 * 2**20
 """Bytes that one pass may take on a CPU; more makes it no faster, and the C library keeps several times as much."""
 GPU_SHARE = 4  # a pass may take a quarter of what is free: estimates leave out what operators need in between
+TOO_SMALL = (
+    "the GPU's memory is too small even for the smallest pass; use device cpu, or a larger GPU, or let fewer jobs "
+    "share one"
+)
 log = logging.getLogger(__name__)
 
 
@@ -32,10 +36,7 @@ def halved(attempt: Callable[[int], Result], size: int, *, least: int = 1) -> Re
         if (found := _tried(attempt, size)) is not None:
             return found[0]
         if size <= least:
-            raise ValueError(
-                "the GPU's memory is too small even for the smallest pass; use device cpu, or a larger GPU, or let "
-                "fewer jobs share one"
-            )
+            raise ValueError(TOO_SMALL)
         size = max(least, size // 2)
         log.warning("out of memory: tried again with passes of half the size (%d)", size)
 
@@ -51,10 +52,10 @@ def in_parts(
     waiting = [list(group) for group in groups][::-1]
     while waiting:
         group = waiting.pop()
-        if len(group) == 1:
-            yield group, halved(lambda _: work(group), 1)  # noqa: B023 (called before the next turn)
-        elif (found := _tried(work, group)) is not None:
+        if (found := _tried(work, group)) is not None:
             yield group, found[0]
+        elif len(group) == 1:
+            raise ValueError(TOO_SMALL)
         else:
             middle = len(group) // 2
             waiting += [group[middle:], group[:middle]]

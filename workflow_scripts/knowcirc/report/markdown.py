@@ -14,6 +14,7 @@ from knowcirc.items.contract import CHAPTERS, Figure, Item
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
 from knowcirc.report.captions import fill_caption, without_numbers
+from knowcirc.report.parts import VERDICTS
 
 HEADING = """# What the study finds
 
@@ -21,7 +22,6 @@ Made by `python -m knowcirc.report {folder}` from the figures, tables and findin
 [`{folder}/`]({folder}/); no number here is typed by hand. Brackets are 95 % intervals; layers and heads count from 0.
 """
 UNSTATED = "(This run's findings lack a number that the caption states; its table has what there is.)"
-WORDS = {"yes": "holds", "no": "does not hold", "unclear": "unclear"}
 
 
 def results_page(folder: Path, captions: Path) -> str:
@@ -69,6 +69,6 @@ def _claims(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         number = "" if pd.isna(row["value"]) else f"{row['value']:.3g}"
         interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
-        verdict = WORDS[row["holds"]]
+        verdict = VERDICTS[row["holds"]]
         lines.append(f"| {row['claim']} | {row['section']} | {number}{interval} | {row['bound']:.3g} | {verdict} |")
     return "\n".join([*lines, ""])

@@ -17,10 +17,9 @@ from knowcirc.items.contract import CHAPTERS, Figure, Item, Table
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
 from knowcirc.report.captions import render_caption
-from knowcirc.report.parts import claims_of, comparisons_of, data_uri, download, table_of
+from knowcirc.report.parts import VERDICTS, claims_of, comparisons_of, data_uri, download, table_of
 
 ITEMS: dict[str, Item] = {item.name: item for item in (*FIGURES, *TABLES)}
-VERDICTS = {"yes": "holds", "no": "does not hold", "unclear": "unclear"}
 
 
 def build(results: Path, manifest: dict[str, Any], captions: dict[str, str], config: dict[str, object]) -> str:

@@ -15,6 +15,7 @@ LONG = 60  # characters: longer texts get a wide cell
 EMBEDDED = 500_000  # bytes of data that the page holds itself; larger files are named by where they lie
 TYPES = {".csv": "text/csv", ".json": "application/json", ".png": "image/png"}
 INTERVALS = ("_low", "_high")
+VERDICTS = {"yes": "holds", "no": "does not hold", "unclear": "unclear"}
 
 
 @dataclass(frozen=True, slots=True)
