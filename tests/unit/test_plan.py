@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from knowcirc.costs import COSTS, START_UP, Costs, read_costs
-from knowcirc.models.table import read_models
+from knowcirc.costs import COSTS, START_UP
 from knowcirc.plan import (
     ON_A_CLUSTER,
     check,
-    config_of,
     describe,
     ends,
     measured,
@@ -22,19 +19,13 @@ from knowcirc.plan import (
     with_seconds,
 )
 from knowcirc.replay import Planned
+from unit.test_costs import costs
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def job(rule: str, seconds: float = 1.0, **wildcards: str) -> Planned:
     return Planned(rule, (), (rule,), 0, seconds, {"model": "smollm2-135m", **wildcards}, 6000, measured=True)
-
-
-def costs(*, seconds: float = 10.0, **config: Any) -> Costs:
-    """The project's table, each job at so many seconds, for a study that differs from the default in `config`."""
-    read = read_costs(config_of([], ROOT), read_models(ROOT / "config/models.tsv"), ROOT)
-    rows = {key: row.model_copy(update={"seconds": seconds}) for key, row in read.rows.items()}
-    return replace(read, rows=rows, config={**read.config, **config})
 
 
 def test_a_job_of_the_default_study_takes_what_its_row_says() -> None:

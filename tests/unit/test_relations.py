@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from inputs.running import RELATION as GOOD
 from knowcirc.facts.relations import CATEGORIES, Fact, read_lre, read_relation, read_relations
 from knowcirc.facts.sources import SOURCES, Source
 
@@ -21,15 +22,6 @@ OPEN = (
     "substance_phase",
     "landmark_continent",
 )
-GOOD: dict[str, object] = {
-    "name": "capital",
-    "category": "factual",
-    "subject_type": "country",
-    "answer_type": "city",
-    "templates": ["The capital of {} is", "{} has its capital in", "Who governs {} sits in"],
-    "question_template": "Question: What is the capital of {}? Answer:",
-    "facts": [["France", "Paris"], ["Italy", "Rome"]],
-}
 
 
 def save(folder: Path, data: object) -> Path:
