@@ -15,7 +15,12 @@ def main(job: Job) -> None:
     if requested["corpus"] is None:
         source = "sampled by the model"
         batches = sampled_corpus(
-            model, requested["tokens"], length=requested["length"], batch=requested["batch"], seed=params.seed
+            model,
+            requested["tokens"],
+            length=requested["length"],
+            batch=requested["batch"],
+            seed=params.seed,
+            watch=progress,
         )
     else:
         source = str(requested["corpus"])

@@ -35,13 +35,6 @@ ATTACHED = (
 ELSEWHERE = {"config/README.md": "reference/settings.md", "CONTRIBUTING.md": "contributing.md"} | {
     path: f"files/{path}" for path in ATTACHED
 }
-BENCHMARKS = "benchmarks.md"
-NOT_MEASURED = """# Benchmarks
-
-`make bench` measures how long circuit search and causal tracing take on your machine, beside plain passes of the
-model and, after `make peers`, beside other libraries. It writes this page. It has not been run for this version of the
-site.
-"""
 PICTURES = "results/reference"
 
 
@@ -74,8 +67,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         **items.pages(ROOT / "rules/captions", addresses),
         **library.pages(SOURCES / "knowcirc"),
     }
-    if files.get_file_from_path(BENCHMARKS) is None:
-        made[BENCHMARKS] = NOT_MEASURED
     for notebook in sorted((ROOT / "docs").glob("*.ipynb")):
         made[f"{notebook.stem}.md"], shown = notebooks.page(notebook)
         for name, content in shown.items():

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ from knowcirc.circuits.acdc import Criterion, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.facts.prompts import tokenise
-from knowcirc.files import write_json
+from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Transformer
@@ -58,9 +59,10 @@ TEXT, ANSWER = "The official language of France is", "French"
 TAU = 0.05
 HEADING = """# What things take
 
-Written by `make bench`, in one run on the machine named below. Ratios of times of one run mean something; the times
+Written by `make bench` on the machine named below. Ratios of times within a section mean something; the times
 themselves are that machine's.
 """
+MEMORY = "memory"  # of a whole run alone
 HUGGING_FACE, OURS, REFERENCE = "Hugging Face: forward pass", "ours: forward pass", "reference: a test"
 
 
@@ -74,24 +76,44 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
     stages = {"imports": memory()}
-    results: dict[str, object] = {"model": args.model.name, "quick": args.quick, "machine": machine()}
-    say("; ".join(f"{key} {value}" for key, value in machine().items()) + "\n")
+    results: dict[str, Any] = {"model": args.model.name, "quick": args.quick}
+    if args.sections and args.out.is_file():
+        results = read_json(args.out)
+    on = "; ".join(f"{key} {value}" for key, value in machine().items())
     model = load(args.model, device="cpu")
     stages["model loaded"] = memory()
     fast, packing = pack(model.transformer)
     stages["weights packed"] = memory()
-    for name, measured in sections_of(args, model, fast, packing).items():
+    sections = sections_of(args, model, fast, packing)
+    if unknown := set(args.sections or ()) - set(sections):
+        sys.exit(f"--sections: {', '.join(sorted(unknown))}: no such section; there are {', '.join(sections)}")
+    for name, measured in sections.items():
         if args.sections and name not in args.sections:
             continue
-        results[name] = measured()
+        PAGE.clear()
+        results[name] = {"measured": measured(), "on": on, "page": PAGE[:]}
         stages[name] = memory()
-        write_json(args.out, results | {"memory": stages})
-        if args.page is not None:
-            args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
-    show_memory(stages)
-    if args.page is not None:
-        args.page.write_text("\n".join([HEADING, *PAGE, ""]), "utf-8")
-    say(f"written to {args.out}")
+        write_json(args.out, results)
+        write_page(args.page, results)
+    if not args.sections:
+        PAGE.clear()
+        show_memory(stages)
+        results[MEMORY] = {"measured": stages, "on": on, "page": PAGE[:]}
+        write_json(args.out, results)
+        write_page(args.page, results)
+    sys.stdout.write(f"written to {args.out}\n")
+
+
+def write_page(path: Path | None, results: dict[str, Any]) -> None:
+    """Write the sections that are measured, those of one run below a line that names the machine."""
+    lines, named = [HEADING], ""
+    for section in (part for part in results.values() if isinstance(part, dict)):
+        if section["on"] != named:
+            named = section["on"]
+            lines += [f"Measured on: {named}", ""]
+        lines += section["page"]
+    if path is not None:
+        path.write_text("\n".join([*lines, ""]), "utf-8")
 
 
 def sections_of(
@@ -152,7 +174,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="the last three layers only, few rounds, small networks")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries, too")
-    parser.add_argument("--sections", nargs="+", metavar="NAME", help="these alone, of the table above")
+    parser.add_argument(
+        "--sections",
+        nargs="+",
+        metavar="NAME",
+        help="these alone, of the table above; what was measured of the others stays",
+    )
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
     return parser.parse_args()
 

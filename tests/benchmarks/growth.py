@@ -16,6 +16,7 @@ from knowcirc.models.packing import packed
 from knowcirc.models.transformer import Transformer
 
 D_MODEL, VOCAB = 256, 1000
+MOST = 64  # tokens that a network reads
 SPREAD = 0.1  # of the random weights: large enough for edges that matter
 TAU = 0.05
 FACTORS = {"layers": (4, 8, 16), "heads": (4, 8, 16), "length": (8, 16, 32), "prompts": (1, 2, 4)}
@@ -88,7 +89,7 @@ def random_transformer(point: Point) -> Transformer:
     torch.manual_seed(0)
     ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0}
     if point.family == "gpt2":
-        sizes: dict[str, Any] = {"n_positions": 64, "n_embd": D_MODEL, "n_layer": point.layers, "n_head": point.heads}
+        sizes: dict[str, Any] = {"n_positions": MOST, "n_embd": D_MODEL, "n_layer": point.layers, "n_head": point.heads}
         network = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, initializer_range=SPREAD, **sizes, **ends))
         return gpt2.adapt(network.config, network.state_dict())
     config = LlamaConfig(
@@ -98,7 +99,7 @@ def random_transformer(point: Point) -> Transformer:
         num_hidden_layers=point.layers,
         num_attention_heads=point.heads,
         num_key_value_heads=point.heads // 2,
-        max_position_embeddings=64,
+        max_position_embeddings=MOST,
         initializer_range=SPREAD,
         **ends,
     )

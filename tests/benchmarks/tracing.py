@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.growth import Point, random_transformer
+from benchmarks.growth import MOST, Point, random_transformer
 from benchmarks.timing import duration, median_of, once, say, table
 from knowcirc.facts.prompts import Prompt, fill
 from knowcirc.models.loading import LanguageModel
@@ -108,7 +108,8 @@ def measure_tracing_growth(*, quick: bool, rounds: int) -> list[dict[str, object
 
 def _time(layers: int, tokens: int, draws: int, rounds: int) -> float:
     network: Any = random_transformer(Point("llama", layers))
-    model = LanguageModel(Weights({}), SimpleNamespace(), None, packed(network), Path(), network)
+    config = SimpleNamespace(model_type="llama", max_position_embeddings=MOST)
+    model = LanguageModel(Weights({}), config, None, packed(network), Path(), network)
     ids = torch.randint(1, 1000, (tokens,), generator=torch.Generator().manual_seed(1))
     prompt = Prompt("", tuple(ids.tolist()), (1, 3), "", (1,))
     settings = TraceSettings(0.3, draws, WINDOW, SEED, (*KINDS, *SEVERED))

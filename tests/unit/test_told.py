@@ -13,7 +13,8 @@ from knowcirc.costs import START_UP, Costs, read_costs
 from knowcirc.forecast import forecast
 from knowcirc.models.table import read_models
 from knowcirc.plan import config_of
-from knowcirc.told import LiveScreen, PlainScreen, Plan, State, Teller, last_line, last_message, named, screen
+from knowcirc.replay import UNMEASURED, Planned
+from knowcirc.told import LiveScreen, PlainScreen, Plan, Running, State, Teller, last_line, last_message, named, screen
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +54,12 @@ class Run:
         self.send(event="job_finished", job_id=number)
 
 
-PLAN = Plan("3 jobs to do, about 5 min", {1: 60.0, 2: 120.0, 3: 120.0}, 200.0, "nowhere")
+def job(seconds: float, reads: str = "", makes: str = "") -> Planned:
+    """A job of a plan."""
+    return Planned("rule", tuple(reads.split()), tuple(makes.split()), 0, seconds)
+
+
+PLAN = Plan("3 jobs to do, about 4 min", {1: job(60.0), 2: job(120.0), 3: job(120.0)}, 2, "nowhere")
 
 
 def test_a_run_says_first_what_it_will_do() -> None:
@@ -74,21 +80,39 @@ def test_the_line_of_progress_has_the_jobs_beneath_it_with_the_last_line_of_thei
     run.job(2, "trace_facts")
     run.now = 30.0
     assert run.teller.lines() == [
-        "20 %, 0 of 3 jobs done, about 120 s left".replace("120 s", "2 min"),
+        "20 %, 0 of 3 jobs done, about 2 min left",
         "  edit_facts (tiny, rome): records: 2 of 9, 8 s left",
         "  trace_facts: at work",
     ]
     run.finish(1)
-    run.finish(2)
     run.now = 90.0
-    assert run.teller.lines() == ["60 %, 2 of 3 jobs done, about 60 s left"]
+    run.finish(2)
+    assert run.teller.lines() == ["60 %, 2 of 3 jobs done, about 80 s left"]  # two thirds of 120 s, as the others took
 
 
 def test_a_job_that_takes_longer_than_expected_is_never_done_by_itself() -> None:
-    state = State(plan=Plan("", {1: 10.0}, 10.0, ""))
-    state.running[1] = SimpleNamespace(since=0.0, name="", log="")  # type: ignore[assignment]
+    state = State(plan=Plan("", {1: job(10.0)}, 2, ""))
+    state.running[1] = Running("", "", 0.0)
     assert state.share(1000.0) == pytest.approx(0.9)
-    assert state.left(1000.0, 1000.0) == pytest.approx(111.1, abs=0.1)
+    assert state.left(1000.0, 1000.0) == pytest.approx(1.0)
+
+
+def test_the_time_left_is_that_of_what_must_still_follow_one_upon_the_other() -> None:
+    jobs = {1: job(100.0, "", "a"), 2: job(10.0, "a", "b"), 3: job(50.0, "b"), **{n: job(1.0) for n in range(4, 40)}}
+    state = State(plan=Plan("", jobs, 4, ""))
+    state.running[1] = Running("", "", 0.0)
+    for number in range(4, 40):
+        state.running[number] = Running("", "", 0.0)
+        state.finish(number, 1.0)
+    assert state.left(40.0, 40.0) == pytest.approx(60.0 + 10.0 + 50.0)
+
+
+def test_on_a_cluster_the_share_of_the_work_tells_the_time_left() -> None:
+    state = State(plan=Plan("", {1: job(10.0), 2: job(30.0)}, None, ""))
+    assert state.left(0.0, 0.0) is None
+    state.running[1] = Running("", "", 0.0)
+    state.finish(1, 5.0)
+    assert state.left(5.0, 5.0) == pytest.approx(15.0)
 
 
 def test_a_failure_is_told_by_the_job_itself_with_its_log_and_what_to_do_next(tmp_path: Path) -> None:
@@ -134,7 +158,7 @@ def test_other_errors_and_warnings_are_told_whole() -> None:
 
 
 def test_the_end_says_where_to_look(tmp_path: Path) -> None:
-    run, plan = Run(), Plan("1 job", {1: 3.0}, 3.0, str(tmp_path))
+    run, plan = Run(), Plan("1 job", {1: job(3.0)}, 2, str(tmp_path))
     (tmp_path / "report.html").touch()
     run.send(plan.text, knowcirc_plan=plan)
     run.job(1, "all")
@@ -253,15 +277,15 @@ def test_the_forecast_adds_up_what_the_jobs_are_expected_to_take() -> None:
     ]
     plan = forecast(jobs, costs, 2)
     fetched = START_UP + costs.rows["fetch_model", ""].seconds
-    assert plan.seconds == pytest.approx({4: fetched, 9: 1.0})
-    assert plan.wall == pytest.approx(fetched + 1.0)  # one waits for the other
+    assert [plan.seconds(number) for number in plan.jobs] == pytest.approx([fetched, 1.0])
+    assert State(plan=plan).left(0.0, 0.0) == pytest.approx(fetched + 1.0)  # one waits for the other
     assert plan.text.startswith("2 jobs to do, about ")
     assert "results/report.html" in plan.text
-    assert forecast(jobs, costs, None).wall is None
+    assert forecast(jobs, costs, None).cores is None
 
 
 def test_where_no_time_can_be_told_the_run_says_so_and_goes_on() -> None:
     job = made(0, "find_known_facts", [], ["k"], model="no-such-model")
     plan = forecast([job], costs_of_default(), 2)
     assert "how long they take is not known (config/costs.tsv: KeyError" in plan.text
-    assert (plan.seconds, plan.wall) == ({0: 1.0}, None)
+    assert (plan.seconds(0), plan.cores) == (1.0, None)

@@ -10,10 +10,12 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 SNAKEFILE = """
 import logging
+from knowcirc.replay import Planned
 from knowcirc.told import Plan
 
 onstart:
-    plan = Plan("3 jobs to do, which take about 3 s.", {0: 1.0, 1: 1.0, 2: 1.0}, 3.0, "results")
+    jobs = {number: Planned("rule", (), (), 0, 1.0) for number in range(3)}
+    plan = Plan("3 jobs to do, which take about 3 s.", jobs, 1, "results")
     logging.getLogger("snakemake.logging").info(plan.text, extra={"knowcirc_plan": plan})
 
 rule all:

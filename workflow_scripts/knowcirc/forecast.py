@@ -25,17 +25,18 @@ def forecast(jobs: Iterable[Any], costs: Costs, cores: int | None) -> Plan:
     jobs, results = list(jobs), str(costs.config["outdir"])
     try:
         expected = [replace(one, seconds=seconds_of(one, costs)) for one in map(planned, jobs)]
-        wall = replay(expected, cores) if cores else None
-        total = span(sum(one.seconds for one in expected))
-        takes = f"about {total} of a core" if wall is None else f"about {span(wall)} on {_cores(cores)}"
+        if cores:
+            takes = f"about {span(replay(expected, cores))} on {_cores(cores)}"
+        else:
+            takes = f"about {span(sum(one.seconds for one in expected))} of a core"
         takes += " as docs/costs.md measured them (yours may be faster)"
     except (KeyError, ArithmeticError) as error:
-        expected, wall = list(map(planned, jobs)), None
+        expected, cores = list(map(planned, jobs)), None
         takes = f"and how long they take is not known (config/costs.tsv: {type(error).__name__} {error})"
-    seconds = {job.jobid: one.seconds for job, one in zip(jobs, expected, strict=True)}
+    numbered = {job.jobid: one for job, one in zip(jobs, expected, strict=True)}
     many = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     where = f"Results go to {results}/; at the end see {results}/report.html."
-    return Plan(f"{many} to do, {takes}. {where}", seconds, wall, results)
+    return Plan(f"{many} to do, {takes}. {where}", numbered, cores, results)
 
 
 def _cores(number: int | None) -> str:

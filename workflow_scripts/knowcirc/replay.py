@@ -71,12 +71,18 @@ def needs_of(jobs: Sequence[Planned]) -> list[set[int]]:
     return [{maker[path] for path in job.inputs if path in maker} for job in jobs]
 
 
-def behind(jobs: Sequence[Planned], needs: Sequence[set[int]]) -> list[float]:
-    """For each job the seconds of the longest chain that begins with it."""
-    users: dict[int, list[int]] = {number: [] for number in range(len(jobs))}
+def users_of(needs: Sequence[set[int]]) -> list[list[int]]:
+    """For each job those that need it."""
+    users: list[list[int]] = [[] for _ in needs]
     for number, needed in enumerate(needs):
         for each in needed:
             users[each].append(number)
+    return users
+
+
+def behind(jobs: Sequence[Planned], needs: Sequence[set[int]]) -> list[float]:
+    """For each job the seconds of the longest chain that begins with it."""
+    users = users_of(needs)
     found: dict[int, float] = {}
 
     def chain(number: int) -> float:
@@ -90,7 +96,7 @@ def behind(jobs: Sequence[Planned], needs: Sequence[set[int]]) -> list[float]:
 def replay(jobs: Sequence[Planned], cores: int, gpus: int | None = None) -> float:
     """Seconds until the last job is done on so many cores; jobs for a GPU share `gpus` of them, if that is given."""
     needs = needs_of(jobs)
-    rest, open_needs = behind(jobs, needs), [set(each) for each in needs]
+    rest, users, open_needs = behind(jobs, needs), users_of(needs), [set(each) for each in needs]
     ready = [(-jobs[i].priority, -rest[i], i) for i, each in enumerate(open_needs) if not each]
     heapq.heapify(ready)
     running: list[tuple[float, int]] = []
@@ -109,11 +115,10 @@ def replay(jobs: Sequence[Planned], cores: int, gpus: int | None = None) -> floa
             heapq.heappush(ready, each)
         now, done = heapq.heappop(running)
         free += jobs[done].gpu
-        for number, needed in enumerate(open_needs):
-            if done in needed:
-                needed.discard(done)
-                if not needed:
-                    heapq.heappush(ready, (-jobs[number].priority, -rest[number], number))
+        for number in users[done]:
+            open_needs[number].discard(done)
+            if not open_needs[number]:
+                heapq.heappush(ready, (-jobs[number].priority, -rest[number], number))
     return now
 
 

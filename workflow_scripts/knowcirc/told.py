@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,9 +17,13 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from knowcirc.replay import Planned, replay
+
 EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 TAIL = 4096  # bytes of a log that are read for its last line
-TOLD = 0.05  # share of the work after which its own pace tells the time that is left
+TOLD = 0.05  # share of the work after which the run's own pace tells the time that is left
+LEAST = 0.1  # share of a job's expected time that is still taken to be left once it has passed
+FIRST = 1_000_000  # the priority of jobs that run already
 MOST = 12  # lines of a message that are told
 STAMP = re.compile(r"^\d\d:\d\d:\d\d knowcirc[\w.]*: ")
 TRACEBACK = "Traceback (most recent call last)"
@@ -34,15 +38,19 @@ FOLLOWS = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do: the seconds that each job is expected to take, and all on the cores there are.
+    """What a run will do: its jobs, each with the seconds that it is expected to take, and the cores there are.
 
-    `text` says so; `results` is the study's folder.
+    `text` says so; `results` is the study's folder. Without `cores` it runs on a cluster.
     """
 
     text: str
-    seconds: Mapping[int, float]
-    wall: float | None
+    jobs: Mapping[int, Planned]
+    cores: int | None
     results: str
+
+    def seconds(self, job: int) -> float:
+        """What a job is expected to take; nothing for one that the plan does not have."""
+        return self.jobs[job].seconds if job in self.jobs else 0.0
 
 
 @dataclass(slots=True)
@@ -60,27 +68,55 @@ class State:
 
     plan: Plan | None = None
     running: dict[int, Running] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)
+    done: dict[int, float] = field(default_factory=dict)  # with the seconds that each took
     failed: int = 0
     told: bool = False  # an error of no job was told
     idle: bool = False  # there was nothing to do
     total: int = 0
 
+    def finish(self, job: int, now: float) -> None:
+        """Note that a job is done."""
+        began = self.running.pop(job, None)
+        self.done[job] = 0.0 if began is None else now - began.since
+
     def share(self, now: float) -> float:
         """The share of the expected seconds that is done, 0 to 1; of a running job at most nine tenths of its own."""
-        if self.plan is None or not self.plan.seconds:
+        if self.plan is None or not self.plan.jobs:
             return len(self.done) / self.total if self.total else 0.0
-        seconds = self.plan.seconds
-        worked = sum(seconds.get(job, 0.0) for job in self.done)
-        worked += sum(min(now - one.since, 0.9 * seconds.get(job, 0.0)) for job, one in self.running.items())
-        return min(1.0, worked / (sum(seconds.values()) or 1.0))
+        plan = self.plan
+        worked = sum(map(plan.seconds, list(self.done)))  # a copy: events come from another thread
+        running = list(self.running.items())
+        worked += sum(min(now - one.since, (1 - LEAST) * plan.seconds(job)) for job, one in running)
+        return min(1.0, worked / (sum(map(plan.seconds, plan.jobs)) or 1.0))
 
     def left(self, elapsed: float, now: float) -> float | None:
-        """Seconds until the end: as planned at first, then by the run's own pace; None while nothing is known."""
-        share = self.share(now)
-        if share < TOLD:
-            return None if self.plan is None or self.plan.wall is None else (1 - share) * self.plan.wall
-        return elapsed * (1 - share) / share
+        """Seconds until the end, None while nothing is known.
+
+        What is still to do is replayed on the cores there are, at the pace of the jobs that are done; on a cluster the
+        share of the work that is done tells it.
+        """
+        plan, share = self.plan, self.share(now)
+        if plan is not None and plan.cores is not None:
+            return replay(self._rest(plan, now, self.pace() if share >= TOLD else 1.0), plan.cores)
+        return elapsed * (1 - share) / share if share >= TOLD else None
+
+    def pace(self) -> float:
+        """How many times as long as expected the jobs took that are done."""
+        done = dict(self.done)
+        expected = 0.0 if self.plan is None else sum(map(self.plan.seconds, done))
+        return sum(done.values()) / expected if expected else 1.0
+
+    def _rest(self, plan: Plan, now: float, pace: float) -> list[Planned]:
+        """The jobs that are not done, with the seconds that each will still take."""
+        rest = []
+        for number, job in plan.jobs.items():
+            seconds = pace * job.seconds
+            if (one := self.running.get(number)) is not None:
+                left = max(seconds - (now - one.since), LEAST * seconds)
+                rest.append(replace(job, seconds=left, priority=FIRST))
+            elif number not in self.done:
+                rest.append(replace(job, seconds=seconds))
+        return rest
 
 
 @runtime_checkable
@@ -179,8 +215,7 @@ class Teller:
             state.running[record.jobid] = Running(name, log, self.clock())  # type: ignore[attr-defined]
             self._begin()
         elif event == "job_finished":
-            state.running.pop(record.job_id, None)  # type: ignore[attr-defined]
-            state.done.add(record.job_id)  # type: ignore[attr-defined]
+            state.finish(record.job_id, self.clock())  # type: ignore[attr-defined]
         elif event == "progress":
             state.total = record.total  # type: ignore[attr-defined]
         elif event == "job_error":
@@ -221,7 +256,7 @@ class Teller:
         """The line of progress, and one for each job that runs."""
         state, now = self.state, self.clock()
         left = state.left(now - self.start, now)
-        total = len(state.plan.seconds) if state.plan is not None else state.total
+        total = len(state.plan.jobs) if state.plan is not None else state.total
         parts = [f"{100 * state.share(now):.0f} %", f"{len(state.done)} of {total or '?'} jobs done"]
         parts += [] if left is None else [f"about {span(left)} left"]
         beneath = [f"  {one.name}: {last_line(Path(one.log)) or 'at work'}" for one in list(state.running.values())]
@@ -237,7 +272,7 @@ class Teller:
                 f"{jobs} failed after {taken}; {len(state.done)} are done and stay. Next: mend what the message says "
                 "(the log has more), and give the same command again; it goes on from here."
             )
-        elif state.plan is not None and state.done >= set(state.plan.seconds):
+        elif state.plan is not None and state.done.keys() >= state.plan.jobs.keys():
             self.screen.say("\n".join([f"Done in {taken}.", *where_to_look(Path(state.plan.results))]))
         elif state.plan is not None and not state.told:
             self.screen.say(f"Stopped after {taken}; give the same command again, and it goes on from here.")

@@ -2,12 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from knowcirc.cache import cache_folder, is_kept, keeping
 from knowcirc.commands.models import Outline
@@ -22,9 +20,9 @@ from knowcirc.editing.moments import (
     second_moments,
 )
 from knowcirc.files import read_json, write_json
+from knowcirc.job import progress
 from knowcirc.models.loading import LanguageModel
 
-Corpus = Iterator[Int[Tensor, "batch pos"]]
 SEED = 0  # the corpus belongs to the model, not to the edit: --seed does not change it
 log = logging.getLogger(__name__)
 
@@ -94,8 +92,8 @@ def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, d
     requested = args.moment_tokens or default("moments/tokens")
     log.info("estimating second moments on %d sampled tokens, once for this model", requested)
     length, batch = sizes(outline, requested)
-    corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED)
-    moments, count = second_moments(model, _logged(corpus, requested))
+    corpus = sampled_corpus(model, requested, length=length, batch=batch, seed=SEED, watch=progress)
+    moments, count = second_moments(model, corpus)
     about = {"weights_sha256": digest, "corpus": f"sampled, seed {SEED}", "tokens": str(count)}
     with keeping("the second moments", "the next edit estimates them again"):
         folder = cache_folder() / "moments" / digest
@@ -105,11 +103,3 @@ def estimate(args: argparse.Namespace, model: LanguageModel, outline: Outline, d
         write_json(folder / "moments.json", {**about, "tokens": count, "sampled": [requested, length, batch]})
         log.info("second moments are kept in %s", folder)
     return moments
-
-
-def _logged(corpus: Corpus, requested: int) -> Corpus:
-    given = 0
-    for ids in corpus:
-        given += ids[:, 1:].numel()
-        log.info("sampled %d of %d tokens", given, requested)
-        yield ids

@@ -4,7 +4,7 @@ Keys are the inputs of each layer's MLP output matrix over a corpus: text that t
 file. Kept uncentred, float32, one file per layer, with the corpus and the number of tokens beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,16 +21,26 @@ from knowcirc.models.transformer import HookPoint
 from knowcirc.seeding import derive
 
 Moment = Float[Tensor, "d_mlp d_mlp"]
+Watch = Callable[[range, str], Iterable[int]]
+"""Gives the numbers of a range one by one, and may say how far it is; the text says of what."""
+
+
+def silent(numbers: range, what: str) -> Iterable[int]:
+    """Says nothing."""
+    return numbers
 
 
 def sampled_corpus(
-    model: LanguageModel, n_tokens: int, *, length: int, batch: int, seed: int
+    model: LanguageModel, n_tokens: int, *, length: int, batch: int, seed: int, watch: Watch = silent
 ) -> Iterator[Int[Tensor, "batch pos"]]:
     """Batches of sampled texts, start token in front, until `n_tokens` sampled tokens have been given."""
-    given = 0
+    given, batches = 0, -(-n_tokens // (length * batch))
     while given < n_tokens:
         begin = torch.full((batch, 1), start_token(model))
-        text = sample(model, begin, length, seed=derive(seed, "corpus", given))
+        what = f"sampling text, batch {given // (length * batch) + 1} of {batches}: position"
+        text = sample(
+            model, begin, length, seed=derive(seed, "corpus", given), watch=lambda numbers: watch(numbers, what)
+        )
         given += text.numel()
         yield torch.cat((begin, text), 1)
 

@@ -1,5 +1,7 @@
 """Text that a model samples itself: the corpus of the second moments, and the prefixes that average ROME's keys."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -22,12 +24,18 @@ def start_token(model: LanguageModel) -> int:
 
 @torch.no_grad()
 def sample(
-    model: LanguageModel, prompts: Int[Tensor, "batch pos"], length: int, *, seed: int, top_k: int = 0
+    model: LanguageModel,
+    prompts: Int[Tensor, "batch pos"],
+    length: int,
+    *,
+    seed: int,
+    top_k: int = 0,
+    watch: Callable[[range], Iterable[int]] = iter,
 ) -> Int[Tensor, "batch pos_new"]:
     """`length` sampled tokens after prompts of equal length; special tokens are never drawn.
 
     `top_k` above zero samples among that many likeliest tokens. The draw comes from a CPU generator, so equal
-    logits give equal text on any device.
+    logits give equal text on any device. `watch` gives the positions one by one, and may say how far it is.
 
     Raises:
         ValueError: if prompt and text are longer than the model reads, or a logit is not finite.
@@ -40,7 +48,7 @@ def sample(
     banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
     past: list[KeyValue | None] = [None] * network.shape.n_layers
     fed, start, out = prompts.to(model.device), 0, []
-    for _ in range(length):
+    for _ in watch(range(length)):
         x = network.embed(fed, start)
         for layer in range(network.shape.n_layers):
             x, past[layer] = network.extend(layer, x, start, past[layer])
