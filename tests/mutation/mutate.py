@@ -102,7 +102,8 @@ def made(module: str, tests: list[str], sites: int, seed: int) -> Iterator[dict[
             outcome = run(folder, tests, patience)
             changed = path.read_text("utf-8").splitlines()[fault.line - 1].strip()
             row = {"line": lines[fault.line - 1].strip(), "fault": changed, "outcome": outcome, **fault._asdict()}
-            print(f"{module}:{fault.line} {outcome}: {row['line']}  =>  {changed}", flush=True)
+            sys.stdout.write(f"{module}:{fault.line} {outcome}: {row['line']}  =>  {changed}\n")
+            sys.stdout.flush()
             yield row
         path.write_text(source, "utf-8")
 

@@ -13,7 +13,7 @@ from knowcirc.costs import START_UP, Costs, read_costs
 from knowcirc.forecast import forecast
 from knowcirc.models.table import read_models
 from knowcirc.plan import config_of
-from knowcirc.replay import UNMEASURED, Planned
+from knowcirc.replay import Planned
 from knowcirc.told import LiveScreen, PlainScreen, Plan, Running, State, Teller, last_line, last_message, named, screen
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ Keys are the inputs of each layer's MLP output matrix over a corpus: text that t
 file. Kept uncentred, float32, one file per layer, with the corpus and the number of tokens beside it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,20 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from knowcirc.editing.sampling import sample, special_tokens, start_token
+from knowcirc.editing.sampling import Watch, sample, silent, special_tokens, start_token
 from knowcirc.files import atomic, read_json
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import HookPoint
 from knowcirc.seeding import derive
 
 Moment = Float[Tensor, "d_mlp d_mlp"]
-Watch = Callable[[range, str], Iterable[int]]
-"""Gives the numbers of a range one by one, and may say how far it is; the text says of what."""
-
-
-def silent(numbers: range, what: str) -> Iterable[int]:
-    """Says nothing."""
-    return numbers
 
 
 def sampled_corpus(
@@ -38,9 +31,7 @@ def sampled_corpus(
     while given < n_tokens:
         begin = torch.full((batch, 1), start_token(model))
         what = f"sampling text, batch {given // (length * batch) + 1} of {batches}: position"
-        text = sample(
-            model, begin, length, seed=derive(seed, "corpus", given), watch=lambda numbers: watch(numbers, what)
-        )
+        text = sample(model, begin, length, seed=derive(seed, "corpus", given), watch=watch, what=what)
         given += text.numel()
         yield torch.cat((begin, text), 1)
 

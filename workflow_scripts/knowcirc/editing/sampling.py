@@ -12,6 +12,14 @@ from knowcirc.models.tokens import special_ids
 from knowcirc.models.transformer import KeyValue
 from knowcirc.seeding import derive
 
+Watch = Callable[[range, str], Iterable[int]]
+"""Gives the numbers of a range one by one, and may say how far it is; the text says of what."""
+
+
+def silent(numbers: range, what: str) -> Iterable[int]:
+    """Gives the numbers, and says nothing."""
+    return numbers
+
 
 def start_token(model: LanguageModel) -> int:
     """The token that a text of this model begins with: its BOS, or the end-of-text token where it has none.
@@ -30,12 +38,14 @@ def sample(
     *,
     seed: int,
     top_k: int = 0,
-    watch: Callable[[range], Iterable[int]] = iter,
+    watch: Watch = silent,
+    what: str = "",
 ) -> Int[Tensor, "batch pos_new"]:
     """`length` sampled tokens after prompts of equal length; special tokens are never drawn.
 
     `top_k` above zero samples among that many likeliest tokens. The draw comes from a CPU generator, so equal
-    logits give equal text on any device. `watch` gives the positions one by one, and may say how far it is.
+    logits give equal text on any device. `watch` is given the positions and
+    `what` they are of, and may say how far it is.
 
     Raises:
         ValueError: if prompt and text are longer than the model reads, or a logit is not finite.
@@ -48,7 +58,7 @@ def sample(
     banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
     past: list[KeyValue | None] = [None] * network.shape.n_layers
     fed, start, out = prompts.to(model.device), 0, []
-    for _ in watch(range(length)):
+    for _ in watch(range(length), what):
         x = network.embed(fed, start)
         for layer in range(network.shape.n_layers):
             x, past[layer] = network.extend(layer, x, start, past[layer])
