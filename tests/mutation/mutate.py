@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,7 @@ SUBJECTS = {
     "tracing/restored.py": ["test_tracing.py", "test_tracing_controls.py"],
 }
 """The modules, and the tests that are to see faults in them."""
+SAID = "said.log"  # what the tests print
 PATIENCE = 3.0  # times the tests' own time until a fault counts as one that never ends
 
 
@@ -93,16 +95,18 @@ def made(module: str, tests: list[str], sites: int, seed: int) -> Iterator[dict[
         path = folder / LIBRARY / module
         source = path.read_text("utf-8")
         start = time.monotonic()
-        if (outcome := run(folder, tests, 3600)) != "survived":
-            raise SystemExit(f"the tests of {module} fail without a fault ({outcome}): {', '.join(tests)}")
+        if run(folder, tests, 3600) != "survived":
+            said = (folder / SAID).read_text("utf-8")
+            raise SystemExit(f"the tests of {module} fail without a fault:\n{said[-3000:]}")
         patience = 10 + PATIENCE * (time.monotonic() - start)
         lines = source.splitlines()
         for fault in drawn(source, sites, seed):
             path.write_text(mutated(source, fault), "utf-8")
             outcome = run(folder, tests, patience)
             changed = path.read_text("utf-8").splitlines()[fault.line - 1].strip()
-            row = {"line": lines[fault.line - 1].strip(), "fault": changed, "outcome": outcome, **fault._asdict()}
-            sys.stdout.write(f"{module}:{fault.line} {outcome}: {row['line']}  =>  {changed}\n")
+            was = lines[fault.line - 1].strip()
+            row = {"was": was, "fault": changed, "outcome": outcome, **fault._asdict()}
+            sys.stdout.write(f"{module}:{fault.line} {outcome}: {was}  =>  {changed}\n")
             sys.stdout.flush()
             yield row
         path.write_text(source, "utf-8")
@@ -180,13 +184,17 @@ def test_in(folder: Path, tests: list[str]) -> None:
 
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder / "workflow_scripts")
-        quiet = os.open(os.devnull, os.O_WRONLY)
+        quiet = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         sys.path[:] = [path for path in sys.path if not path.startswith(str(ROOT / "tests"))]
         files = [f"tests/unit/{name}" for name in tests]
-        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", *files]))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
