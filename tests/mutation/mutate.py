@@ -189,7 +189,21 @@ def test_in(folder: Path, tests: list[str]) -> None:
         os.dup2(quiet, 2)
         sys.path[:] = [path for path in sys.path if not path.startswith(str(ROOT / "tests"))]
         files = [f"tests/unit/{name}" for name in tests]
-        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", *files]))
+        status = int(
+            pytest.main(
+                [
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "-p",
+                    "no:xdist",
+                    "-W",
+                    "ignore::pytest.PytestAssertRewriteWarning",
+                    *files,
+                ]
+            )
+        )
     except BaseException:
         traceback.print_exc()
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from knowcirc import provenance
 from knowcirc.files import Parts, read_json
-from knowcirc.provenance import check_inputs, record_of, state_of, write_records
+from knowcirc.provenance import check_inputs, record_of, state_of, work_behind, write_records
 
 Change = Callable[[Path], object]
 
@@ -116,3 +116,21 @@ def test_a_kept_part_that_cannot_be_read_is_made_again(tmp_path: Path, caplog: p
     assert "cannot be read; what it held is made again" in caplog.text
     parts.put("fact", {"x": 2})
     assert parts.get("fact") == {"x": 2}
+
+
+def test_the_work_behind_a_file_counts_every_job_once(tmp_path: Path) -> None:
+    def job(rule: str, inputs: list[str], outputs: list[str], seconds: float, **wildcards: str) -> None:
+        paths = [tmp_path / name for name in outputs]
+        for path in paths:
+            path.write_text(rule)
+        given = {str(tmp_path / name): {} for name in inputs}
+        of = Named(rule=rule, wildcards=Named(**wildcards), params=Named(), threads=1, output=list(map(str, paths)))
+        write_records(of, given, seconds)
+
+    job("fetch", ["own.yaml"], ["model", "about"], 10.0)
+    job("search", ["model", "about"], ["a"], 3.0, relation="a")
+    job("search", ["model"], ["b"], 4.0, relation="b")
+    job("gather", ["a", "b"], ["table"], 1.0)
+    assert work_behind(tmp_path / "table") == (4, 18.0)
+    assert work_behind(tmp_path / "a") == (2, 13.0)
+    assert work_behind(tmp_path / "own.yaml") == (0, 0.0)

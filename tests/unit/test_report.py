@@ -140,10 +140,14 @@ def test_a_caption_stands_for_every_figure_and_table_of_the_study() -> None:
     assert used <= {path.stem for path in CAPTIONS}
 
 
-def test_the_page_loads_nothing(page: str) -> None:
-    beside = {f"{model}/explorer.html" for model in MODELS}  # a link, which nothing is loaded from
+def test_the_page_loads_nothing_but_the_explorers_beside_it_once_they_are_opened(page: str) -> None:
+    beside = {f"{model}/explorer.html" for model in MODELS}
     assert set(re.findall(r"""(?:src|href)\s*=\s*["']((?!data:|#)[^"']*)""", page)) == beside
-    assert not re.search(r"@import|url\(|<script |<link|<iframe|https?:", page)
+    assert not re.search(r"@import|url\(|<script |<link|https?:", page)
+    frames = re.findall(r"<iframe [^>]*>", page)
+    assert [re.findall(r'src="([^"]+)" loading="lazy"', frame) for frame in frames] == [
+        [path] for path in sorted(beside, reverse=True)
+    ]
     assert page.count("<script>") == 1  # the page's own
 
 

@@ -9,6 +9,7 @@ Files above `LARGEST` (model weights, which have a digest of their own) are know
 """
 
 import contextlib
+import math
 import os
 import platform
 import sys
@@ -88,6 +89,26 @@ def write_records(job: Any, inputs: Mapping[str, object], seconds: float) -> Non
     for name in job.output:
         path = Path(name)
         write_json(record_of(path), {"file": path.name, "state": state_of(path), **about})
+
+
+def work_behind(path: Path) -> tuple[int, float]:
+    """How many jobs a file rests on, and the seconds that they took, as the records beside the files say.
+
+    A job that was interrupted counts from where it went on. Inputs without a record (of another study, or of the
+    project itself) count nothing.
+    """
+    seconds: dict[str, float] = {}
+    waiting, seen = [path], {path}
+    while waiting:
+        record = record_of(waiting.pop())
+        if not record.is_file():
+            continue
+        about = read_json(record)
+        seconds[f"{about['rule']} {about['wildcards']}"] = float(about["seconds"])
+        new = {Path(name) for name in about["inputs"]} - seen
+        seen |= new
+        waiting += new
+    return len(seconds), math.fsum(seconds.values())
 
 
 def versions() -> dict[str, str]:

@@ -16,8 +16,10 @@ from knowcirc.files import read_json, read_table
 from knowcirc.items.contract import CHAPTERS, Figure, Item, Table
 from knowcirc.items.figures import FIGURES
 from knowcirc.items.tables import TABLES
+from knowcirc.provenance import work_behind
 from knowcirc.report.captions import render_caption
 from knowcirc.report.parts import VERDICTS, claims_of, comparisons_of, data_uri, download, table_of
+from knowcirc.told import span
 
 ITEMS: dict[str, Item] = {item.name: item for item in (*FIGURES, *TABLES)}
 
@@ -79,7 +81,9 @@ def _item(results: Path, folder: str, item: Item, caption: str, values: dict[str
     name = item.name.removeprefix("all_") if isinstance(item, Figure) and item.together else item.name
     place = results / folder / ("figures" if isinstance(item, Figure) else "tables")
     data = [path for end in ("csv", "json") if (path := place / f"{name}.{end}").is_file()]
+    jobs, seconds = work_behind(place / f"{name}{'.png' if isinstance(item, Figure) else '.csv'}")
     return {
+        "work": f"{jobs} jobs, {span(seconds)} of a core" if jobs else "",
         "anchor": f"{folder}-{name}",
         "title": name.replace("_", " ").capitalize(),
         "paper": item.paper,
