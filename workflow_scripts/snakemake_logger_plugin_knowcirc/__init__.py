@@ -24,7 +24,9 @@ class LogHandler(LogHandlerBase):
             self.plain = self._as_snakemake()
         else:
             os.environ |= {QUIET_JOBS: "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-            self.teller = Teller(screen(sys.stderr))
+            shown = screen(sys.stderr)
+            shown.say("Reading the workflow, and what is done of it ...")
+            self.teller = Teller(shown)
 
     def _as_snakemake(self) -> logging.Handler:
         from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
