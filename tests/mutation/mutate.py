@@ -12,15 +12,14 @@
 
 import argparse
 import ast
-import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +40,7 @@ SUBJECTS = {
 }
 """The modules, and the tests that are to see faults in them."""
 SAID = "said.log"  # what the tests print
-PATIENCE = 3.0  # times the tests' own time until a fault counts as one that never ends
+PATIENCE = 3.0  # times the tests' own seconds of a core until a fault counts as one that never ends
 
 
 class Fault(NamedTuple):
@@ -94,15 +93,15 @@ def made(module: str, tests: list[str], sites: int, seed: int) -> Iterator[dict[
             shutil.copy2(ROOT / name, folder)
         path = folder / LIBRARY / module
         source = path.read_text("utf-8")
-        start = time.monotonic()
-        if run(folder, tests, 3600) != "survived":
+        outcome, seconds = run(folder, tests)
+        if outcome != "survived":
             said = (folder / SAID).read_text("utf-8")
             raise SystemExit(f"the tests of {module} fail without a fault:\n{said[-3000:]}")
-        patience = 10 + PATIENCE * (time.monotonic() - start)
+        patience = round(10 + PATIENCE * seconds)
         lines = source.splitlines()
         for fault in drawn(source, sites, seed):
             path.write_text(mutated(source, fault), "utf-8")
-            outcome = run(folder, tests, patience)
+            outcome, _ = run(folder, tests, patience)
             changed = path.read_text("utf-8").splitlines()[fault.line - 1].strip()
             was = lines[fault.line - 1].strip()
             row = {"was": was, "fault": changed, "outcome": outcome, **fault._asdict()}
@@ -158,22 +157,17 @@ def mutated(source: str, fault: Fault) -> str:
     return str(code)
 
 
-def run(folder: Path, tests: list[str], patience: float) -> str:
-    """The tests in a process forked from here: `killed`, `survived`, or `endless`."""
+def run(folder: Path, tests: list[str], patience: int = 3600) -> tuple[str, float]:
+    """The tests in a process forked from here: `killed`, `survived` or `endless`, and the seconds of a core they took."""
     child = os.fork()
     if child == 0:
-        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 1))
         test_in(folder, tests)
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-        time.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "endless"
+    _, status, used = os.wait4(child, 0)
+    code, seconds = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+    if code == 0:
+        return "survived", seconds
+    return ("endless" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "killed"), seconds
 
 
 def test_in(folder: Path, tests: list[str]) -> None:
