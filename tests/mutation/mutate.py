@@ -158,7 +158,7 @@ def mutated(source: str, fault: Fault) -> str:
 
 
 def run(folder: Path, tests: list[str], patience: int = 3600) -> tuple[str, float]:
-    """The tests in a process forked from here: `killed`, `survived` or `endless`, and the seconds of a core they took."""
+    """The tests in a process forked from here: `killed`, `survived` or `endless`, and their seconds of a core."""
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 1))
