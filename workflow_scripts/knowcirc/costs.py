@@ -78,6 +78,11 @@ class Costs:
                 factor *= number_at(self.config, word) / number_at(self.default, word)
         return factor
 
+    def expected(self, rule: str, wildcards: Mapping[str, str], *, share: bool = True) -> float | None:
+        """The seconds of a core that a job is expected to take, its start included; None where the table has no row."""
+        cost = self.of(rule, wildcards)
+        return None if cost is None else START_UP + cost.seconds * self.growth(cost.grows, wildcards, share=share)
+
     def minutes(self, rule: str, wildcards: Mapping[str, str], safety: float) -> int:
         """How long a job may take: `safety` times what it is expected to take, and never less than `LEAST_LIMIT`.
 
@@ -91,7 +96,7 @@ class Costs:
             raise ValueError(f"{COSTS}: rule {rule} has no row; add one")
         if cost is None or not cost.seconds:  # a new method or editor needs no row
             return UNKNOWN_LIMIT
-        expected = START_UP + cost.seconds * self.growth(cost.grows, wildcards, share=False)
+        expected = self.expected(rule, wildcards, share=False) or 0.0
         return max(LEAST_LIMIT, math.ceil(safety * expected / 60))
 
 

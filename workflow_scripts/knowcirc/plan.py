@@ -28,6 +28,7 @@ from knowcirc.configuration.study import Study
 from knowcirc.costs import COSTS, DEFAULT, START_UP, Costs, read_costs
 from knowcirc.models.table import read_models
 from knowcirc.replay import Planned, behind, needs_of, read_plan, replay
+from knowcirc.told import span
 
 MODELS = Path("config/models.tsv")
 OTHERS = "figures, tables, gathering"
@@ -47,8 +48,8 @@ def config_of(configfiles: Sequence[Path], root: Path = Path()) -> dict[str, Any
 
 def seconds_of(job: Planned, costs: Costs) -> float:
     """What a job is expected to take; one without a row gathers or draws, and takes what it took."""
-    cost = costs.of(job.rule, job.wildcards)
-    return job.seconds if cost is None else START_UP + cost.seconds * costs.growth(cost.grows, job.wildcards)
+    expected = costs.expected(job.rule, job.wildcards)
+    return job.seconds if expected is None else expected
 
 
 def on_gpus(jobs: Sequence[Planned], costs: Costs, speedup: float) -> list[Planned]:
@@ -76,10 +77,10 @@ def describe(jobs: Sequence[Planned], costs: Costs) -> str:
     for stage, own in stages.items():
         most = max((job.mem_mb for job in own), default=0)
         memory = f"{most / 1000:.0f} GB" if most else ""
-        lines.append(f"{stage:<28}{len(own):>6}{_time(_seconds(own)):>12}{memory:>10}{_disk(_bytes(own, costs)):>10}")
+        lines.append(f"{stage:<28}{len(own):>6}{span(_seconds(own)):>12}{memory:>10}{_disk(_bytes(own, costs)):>10}")
     total, chain = _seconds(jobs), max(behind(jobs, needs_of(jobs)))
-    lines.append(f"{'all':<28}{len(jobs):>6}{_time(total):>12}{'':>10}{_disk(_bytes(jobs, costs)):>10}")
-    lines.append(f"\nThe longest chain of jobs takes {_time(chain)}.")
+    lines.append(f"{'all':<28}{len(jobs):>6}{span(total):>12}{'':>10}{_disk(_bytes(jobs, costs)):>10}")
+    lines.append(f"\nThe longest chain of jobs takes {span(chain)}.")
     lines += _unmeasured(jobs, costs)
     for name in costs.config["models"]:
         row = costs.models[name]
@@ -107,10 +108,10 @@ def _unmeasured(jobs: Sequence[Planned], costs: Costs) -> list[str]:
 
 def ends(jobs: Sequence[Planned], costs: Costs, args: argparse.Namespace) -> list[str]:
     """When the study ends, wherever the command line says that it may run."""
-    lines = [f"On {number} cores: {_time(replay(jobs, number))}." for number in args.cores]
+    lines = [f"On {number} cores: {span(replay(jobs, number))}." for number in args.cores]
     lines += [
         f"On a cluster, {number} jobs at once, each on a core, none waiting for a node: "
-        f"{_time(replay(on_cluster(jobs), number))}."
+        f"{span(replay(on_cluster(jobs), number))}."
         for number in args.jobs
     ]
     if args.gpus and args.gpu_speedup is None:
@@ -124,10 +125,10 @@ def ends(jobs: Sequence[Planned], costs: Costs, args: argparse.Namespace) -> lis
         for number in args.gpus:
             cores = max(args.cores)
             gpus = "1 GPU" if number == 1 else f"{number} GPUs"
-            lines.append(f"On {gpus} and {cores} cores, {at}: {_time(replay(moved, cores, number))}.")
+            lines.append(f"On {gpus} and {cores} cores, {at}: {span(replay(moved, cores, number))}.")
             if args.jobs:
                 end = replay(on_cluster(moved), max(args.jobs), number)
-                lines.append(f"On a cluster, {max(args.jobs)} jobs at once on {gpus}, {at}: {_time(end)}.")
+                lines.append(f"On a cluster, {max(args.jobs)} jobs at once on {gpus}, {at}: {span(end)}.")
     return lines
 
 
@@ -137,19 +138,6 @@ def _seconds(jobs: Sequence[Planned]) -> float:
 
 def _bytes(jobs: Sequence[Planned], costs: Costs) -> float:
     return sum((costs.size(job.rule, job.wildcards) for job in jobs), 0.0)
-
-
-def _time(seconds: float) -> str:
-    """A span of time in the unit that suits it.
-
-    >>> _time(30.0), _time(600.0), _time(36000.0), _time(360000.0)
-    ('30 s', '10 min', '10.0 h', '4.2 days')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
 def _disk(size: float) -> str:
@@ -199,7 +187,7 @@ def check(jobs: Sequence[Planned], costs: Costs) -> str:
 
 def _beside(name: str, jobs: Sequence[Planned], costs: Costs) -> str:
     taken, expected = _seconds(jobs), sum((seconds_of(job, costs) for job in jobs), 0.0)
-    return f"{name:<28}{_time(expected):>10}{_time(taken):>10}{expected / taken:>8.2f}"
+    return f"{name:<28}{span(expected):>10}{span(taken):>10}{expected / taken:>8.2f}"
 
 
 def dry_run(configfiles: Sequence[Path]) -> str:

@@ -322,9 +322,11 @@ def _tail(path: Path) -> list[str]:
 def span(seconds: float) -> str:
     """A span of time in the unit that suits it.
 
-    >>> span(30.0), span(600.0), span(36000.0)
-    ('30 s', '10 min', '10.0 h')
+    >>> span(30.0), span(600.0), span(36000.0), span(360000.0)
+    ('30 s', '10 min', '10.0 h', '4.2 days')
     """
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
