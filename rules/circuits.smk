@@ -5,7 +5,7 @@ rule discover_circuits:
         facts="<results>/{model}/facts/known/{relation}.parquet",
     output:
         circuits="<results>/{model}/circuits/{method}/{relation}.npz",
-        seconds="<results>/{model}/circuits/{method}/{relation}_seconds.json",
+        costs="<results>/{model}/circuits/{method}/{relation}_costs.json",
     log:
         "<logs>/discover_circuits/{model}/{method}/{relation}.log",
     benchmark:
@@ -30,10 +30,10 @@ rule gather_circuits:
     """The circuits of a method in one file."""
     input:
         circuits=circuits_of_method,
-        seconds=seconds_of_method,
+        costs=costs_of_method,
     output:
         circuits="<results>/{model}/circuits/{method}.npz",
-        seconds="<results>/{model}/circuits/{method}_seconds.json",
+        costs="<results>/{model}/circuits/{method}_costs.json",
     log:
         "<logs>/gather_circuits/{model}/{method}.log",
     localrule: True

@@ -338,10 +338,10 @@ def circuits_of_method(wildcards) -> list[str]:
     )
 
 
-def seconds_of_method(wildcards) -> list[str]:
+def costs_of_method(wildcards) -> list[str]:
     """What finding each of them took."""
     return [
-        path.removesuffix(".npz") + "_seconds.json"
+        path.removesuffix(".npz") + "_costs.json"
         for path in circuits_of_method(wildcards)
     ]
 
@@ -380,10 +380,17 @@ def searches_of(*methods: str) -> dict[str, object]:
     return {FINDERS[method].find: attributions for method in methods}
 
 
+def modules_of(*methods: str) -> list[str]:
+    """The modules that are imported by name where circuits are found by methods."""
+    found = searches_of(*methods)
+    scorers = {each.scorer for scored in found.values() for each in scored if each}
+    return sorted(map(module_of, {*found, *scorers}))
+
+
 def method_digest(rule_name: str, *methods: str):
     """Hash of the library modules that a rule's script and the methods that it finds circuits by use."""
     found = searches_of(*methods)
-    return digest_of_job(rule_name, *map(module_of, found), entries=found)
+    return digest_of_job(rule_name, *modules_of(*methods), entries=found)
 
 
 def digest_of_discovery(wildcards) -> str:
@@ -565,7 +572,8 @@ def editing_digest(rule_name: str, *editors: str, methods=()):
     found = searches_of(*methods)
     return digest_of_job(
         rule_name,
-        *(module_of(name) for name in [*(entry.edit for entry in entries), *found]),
+        *(module_of(entry.edit) for entry in entries),
+        *modules_of(*methods),
         entries=([entry.identity for entry in entries], found),
     )
 

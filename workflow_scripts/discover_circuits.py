@@ -20,15 +20,15 @@ def main(job: Job) -> None:
     """
     relation = job.wildcards.relation
     val = split_rows(read_table(job.input.facts), relation, "val")
-    circuits, seconds = {}, {}
+    circuits, costs = {}, {}
     if len(val):
         finder = KeptCircuits.of(job, job.output.circuits, SIZES)
         prompts = prompts_of(finder.model, val)
         circuits[relation] = finder.find_with_partners(relation, prompts, job.params.seed)
-        seconds = finder.seconds
+        costs = finder.costs
     else:
         log.warning("%s has no circuit: the model has none of its answers among the first", relation)
-    write_json(job.output.seconds, seconds)
+    write_json(job.output.costs, costs)
     save_circuits(Path(job.output.circuits), circuits)
     if circuits:
         finder.parts.clear()

@@ -9,13 +9,13 @@ from knowcirc.job import Job, run
 
 
 def main(job: Job) -> None:
-    """Write all circuits of the method, and the seconds that each took."""
+    """Write all circuits of the method, and what each took."""
     circuits: dict[str, Circuit] = {}
-    seconds: dict[str, float] = {}
-    for found, spent in zip(job.input.circuits, job.input.seconds, strict=True):
+    costs: dict[str, dict[str, float]] = {}
+    for found, spent in zip(job.input.circuits, job.input.costs, strict=True):
         circuits |= load_circuits(Path(found), job.wildcards.method)
-        seconds |= read_json(spent)
-    write_json(job.output.seconds, seconds)
+        costs |= read_json(spent)
+    write_json(job.output.costs, costs)
     save_circuits(Path(job.output.circuits), circuits)
 
 

@@ -37,6 +37,7 @@ def test_a_circuit_is_found_once_and_with_partners(
     monkeypatch.setattr(kept, "find_circuit", fails)
     later = KeptCircuits(model, graph, settings, Parts(tmp_path / "table.csv", "one"))
     assert (later.find_with_partners("languages", prompts, 3).edges == found.edges).all()
-    assert later.seconds == finder.seconds
+    assert later.costs == finder.costs
+    assert finder.costs["languages"]["passes"] == 4  # two runs, and a pass back through a third
     with pytest.raises(AssertionError, match="searched again"):
         later.find_with_partners("languages", prompts[:2], 3)  # other prompts are another circuit

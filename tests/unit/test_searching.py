@@ -49,7 +49,7 @@ def test_the_refined_circuit_is_what_acdc_leaves_of_the_candidates(
     llama: LanguageModel, graph: Graph, tmp_path: Path
 ) -> None:
     settings = AcdcSettings(tau=0.01)
-    found = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    found, _ = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "search.npz")
     edges = candidates(llama, graph, PROMPTS, PARTNERS, "zero", N_EDGES)
     search, _ = search_circuit(llama, graph, PROMPTS, PARTNERS, settings, edges=edges)
     assert found.method == "eap-ig+acdc"
@@ -62,9 +62,9 @@ def test_a_search_that_is_kept_is_not_ranked_again(
     llama: LanguageModel, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (llama, graph, PROMPTS, PARTNERS, AcdcSettings(tau=0.01))
-    found = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    found, _ = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
     monkeypatch.setattr("knowcirc.circuits.searching.attribute", lambda *_: pytest.fail("ranked again"))
-    again = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
+    again, _ = refine(*arguments, n_edges=N_EDGES, state=tmp_path / "search.npz")
     assert (again.edges == found.edges).all()
 
 
@@ -73,9 +73,9 @@ def test_patching_leaves_out_prompts_without_a_partner_and_says_so(
 ) -> None:
     settings = AcdcSettings(tau=0.01, ablation="patch")
     with caplog.at_level(logging.WARNING):
-        found = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "a.npz")
+        found, _ = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "a.npz")
     assert "1 of 3 prompts have no partner and are left out" in caplog.text
-    paired = refine(llama, graph, PROMPTS[:2], PARTNERS[:2], settings, n_edges=N_EDGES, state=tmp_path / "b.npz")
+    paired, _ = refine(llama, graph, PROMPTS[:2], PARTNERS[:2], settings, n_edges=N_EDGES, state=tmp_path / "b.npz")
     assert (found.edges == paired.edges).all()
     with pytest.raises(ValueError, match="no prompt has a partner"):
         refine(llama, graph, PROMPTS, [None] * 3, settings, n_edges=N_EDGES, state=tmp_path / "c.npz")

@@ -14,9 +14,8 @@ score, since where a clean and a corrupted prompt share a node their outputs dif
 Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, integration over inputs).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -28,9 +27,19 @@ from knowcirc.circuits.choices import Metric
 from knowcirc.circuits.circuit import Scores
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import losses
-from knowcirc.circuits.patched import record
+from knowcirc.circuits.patched import Outputs, Run, output_bias, record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
 from knowcirc.models.transformer import HookPoint, Transformer
+
+Attend = Callable[[Tensor, Tensor], Tensor]
+"""Gives the mixed values of heads (batch x pos x head x d_head) from attention pattern and values."""
+
+
+def attended(
+    pattern: Float[Tensor, "batch head pos key"], values: Float[Tensor, "batch key head d_head"]
+) -> Float[Tensor, "batch pos head d_head"]:
+    """The mixed values of heads, as the network has them."""
+    return torch.einsum("bhqk,bkhe->bqhe", pattern, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +77,44 @@ def score_edges(
     targets: Targets,
     *,
     steps: int = 1,
+    attend: Attend = attended,
 ) -> Scores:
     """Scores of all edges, summed over the prompts; unit of the loss, zero outside the graph.
 
     Prompts are rows of equal length or a token tree; that of the corrupted prompts is the clean one `with_tokens`.
     `steps` 1 is `eap` (gradient on the clean prompt), more is `eap-ig`: the gradient is averaged over inputs
-    between the corrupted and the clean embedding.
+    between the corrupted and the clean embedding. `attend` mixes values where gradients pass.
 
     Raises:
         ValueError: if clean and corrupted prompts differ in length, or a score is not finite.
+    """
+    runs = record_both(model, graph, clean, corrupted)
+    targets = targets.anchored(model.unembed(runs.layout.at_ends(runs.clean.final)), runs.layout.lengths)
+    embedded, origin = runs.clean.outputs[0], runs.absent[0]
+    difference = runs.absent - runs.clean.outputs
+    total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
+    for share in interpolation(steps, zero=corrupted is None):
+        between = torch.lerp(origin, embedded, share)
+        total += score_step(model, graph, runs.layout, between, difference, targets, attend=attend)
+    return finished(graph, total / steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """The senders' outputs in the clean run, and what absent edges deliver, in one layout."""
+
+    layout: Layout
+    clean: Run
+    absent: Outputs
+
+
+def record_both(
+    model: Transformer, graph: Graph, clean: Prompts, corrupted: Int[Tensor, "_ _"] | TokenTree | None
+) -> Both:
+    """The clean run and the corrupted one; without corrupted prompts absent edges deliver nothing.
+
+    Raises:
+        ValueError: if clean and corrupted prompts differ in length.
     """
     layout = layout_of(clean)
     if corrupted is not None and layout_of(corrupted).ids.shape != layout.ids.shape:
@@ -84,22 +122,22 @@ def score_edges(
             f"clean prompts have shape {tuple(layout.ids.shape)}, corrupted ones "
             f"{tuple(layout_of(corrupted).ids.shape)}; a corrupted prompt needs as many tokens as the clean one"
         )
-    embedded = layout.embed(model)
-    origin = torch.zeros_like(embedded) if corrupted is None else layout_of(corrupted).embed(model)
     present = record(model, graph, clean)
-    targets = targets.anchored(model.unembed(layout.at_ends(present.final)), layout.lengths)
-    difference = -present.outputs
-    if corrupted is not None:
-        difference += record(model, graph, corrupted).outputs
-    del present
-    total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
-    for share in interpolation(steps, zero=corrupted is None):
-        between = torch.lerp(origin, embedded, share)
-        total += _score_step(model, graph, layout, between, difference, targets)
-    if not bool(total.isfinite().all()):
-        kind = str(total.dtype).removeprefix("torch.")
+    absent = torch.zeros_like(present.outputs) if corrupted is None else record(model, graph, corrupted).outputs
+    return Both(layout, present, absent)
+
+
+def finished(graph: Graph, scores: Float[Tensor, "src dst"]) -> Scores:
+    """Scores as they are kept, zero outside the graph.
+
+    Raises:
+        ValueError: if one is not finite.
+    """
+    if not bool(scores.isfinite().all()):
+        kind = str(scores.dtype).removeprefix("torch.")
         raise ValueError(f"scores are not finite in {kind}; search in float32 or float64, or mend the model")
-    return (total / steps).float().cpu().numpy() * graph.valid
+    found: Scores = scores.float().cpu().numpy() * graph.valid
+    return found
 
 
 def interpolation(steps: int, *, zero: bool) -> list[float]:
@@ -116,14 +154,31 @@ def interpolation(steps: int, *, zero: bool) -> list[float]:
     return [(step + zero) / steps for step in range(steps)]
 
 
-def _score_step(
-    model: Transformer, graph: Graph, layout: Layout, embedded: Tensor, difference: Tensor, targets: Targets
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Outputs of some senders that a forward pass takes as given: the embedding, a layer's heads, or its MLP."""
+
+    senders: slice
+    outputs: Outputs
+
+
+def score_step(
+    model: Transformer,
+    graph: Graph,
+    layout: Layout,
+    embedded: Tensor,
+    difference: Tensor,
+    targets: Targets,
+    *,
+    attend: Attend = attended,
+    held: Held | None = None,
 ) -> Float[Tensor, "src dst"]:
-    """Scores from one gradient, with the network run on `embedded`."""
-    taps, logits = _tapped_forward(model, layout, embedded)
+    """Scores from one gradient, with the network run on `embedded`; nothing passes back through `held` outputs."""
+    taps, logits = _tapped_forward(model, graph, layout, embedded, attend, held)
     leaves = [tensor for tap in taps for tensor in (tap.q, tap.k, tap.v, tap.mlp_in)] + [taps[-1].out]
     with torch.enable_grad():
-        grads = torch.autograd.grad(targets.loss(logits).sum(), leaves)
+        found = torch.autograd.grad(targets.loss(logits).sum(), leaves, allow_unused=True)
+    grads = [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found, strict=True)]
     scores = torch.zeros(graph.n_src, graph.n_dst, device=embedded.device, dtype=embedded.dtype)
     delivered = difference.flatten(1)
     for layer, tap in enumerate(taps):
@@ -152,11 +207,15 @@ class _Tap:
 
 
 @torch.enable_grad()
-def _tapped_forward(model: Transformer, layout: Layout, embedded: Tensor) -> tuple[list[_Tap], Tensor]:
+def _tapped_forward(
+    model: Transformer, graph: Graph, layout: Layout, embedded: Tensor, attend: Attend, held: Held | None
+) -> tuple[list[_Tap], Tensor]:
     """A forward pass whose branches read leaves of their own, so that gradients at them are partial ones.
 
     The MLP's branch reads `mlp_in`, a node of the autograd graph apart from the stream that passes it by.
     """
+    if held is not None and held.senders.start == 0:
+        embedded = held.outputs[0]
     x = embedded.detach().requires_grad_()
     taps: list[_Tap] = []
     for layer in range(model.shape.n_layers):
@@ -166,20 +225,29 @@ def _tapped_forward(model: Transformer, layout: Layout, embedded: Tensor) -> tup
         k = model.expand(att.read_all("k", normed)).clone()
         v = model.expand(att.read_all("v", normed)).clone()
         pattern = layout.pattern(model, layout.turn(model, q), layout.turn(model, k))
-        mixed = torch.einsum("bhqk,bkhe->bqhe", pattern, v)
-        mlp_in: list[Tensor] = []
-        out = model.finish(layer, x, mixed, partial(_apart, mlp_in))
-        taps.append(_Tap(x.detach(), q, k, v, mlp_in[0], out))
+        hooks = _Apart(model, graph, layer, held)
+        out = model.finish(layer, x, attend(pattern, v), hooks)
+        taps.append(_Tap(x.detach(), q, k, v, hooks.mlp_in[0], out))
         x = out
     return taps, model.unembed(layout.at_ends(x))
 
 
-def _apart(found: list[Tensor], point: HookPoint, value: Tensor) -> Tensor:
-    """Lets the MLP read a node of its own, and keeps it."""
-    if point != "mlp_in":
-        return value
-    found.append(value.clone())
-    return found[0]
+class _Apart:
+    """The hook of a layer: the MLP reads a node of its own, which is kept, and held outputs are written."""
+
+    def __init__(self, model: Transformer, graph: Graph, layer: int, held: Held | None) -> None:
+        self.mlp_in: list[Tensor] = []
+        self.held: dict[HookPoint, Tensor] = {}
+        if held is not None and held.senders == graph.heads(layer):
+            self.held["attention"] = held.outputs.sum(0) + output_bias(model, layer)
+        if held is not None and held.senders.start == graph.mlp(layer):
+            self.held["mlp"] = held.outputs[0]
+
+    def __call__(self, point: HookPoint, value: Tensor) -> Tensor:
+        if point != "mlp_in":
+            return self.held.get(point, value)
+        self.mlp_in.append(value.clone())
+        return self.mlp_in[0]
 
 
 def _projections(

@@ -10,7 +10,7 @@ class CircuitSettings:
 
     `criterion` is ACDC's (`AcdcSettings`), `share` the share of the edges in the circuit (or searched by
     `eap-ig+acdc`), `prompts` how many prompts ACDC takes at most, `standing` holds metric, ablation and fields
-    of `StandingSettings`.
+    of `StandingSettings`, `options` fields of the class that the method's entry names.
     """
 
     method: str
@@ -18,6 +18,7 @@ class CircuitSettings:
     share: float | None = None
     prompts: int | None = None
     standing: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tau(self) -> float | None:

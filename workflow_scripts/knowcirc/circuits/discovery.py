@@ -1,14 +1,15 @@
 """Find the circuit of a set of prompts: pairs with corrupted partners, scores summed over prompts, the top edges."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from knowcirc.circuits.attribution import Targets, score_edges, top_edges
+from knowcirc.circuits.attribution import Targets, top_edges
 from knowcirc.circuits.choices import Metric
 from knowcirc.circuits.circuit import Circuit, Scores
 from knowcirc.circuits.circuit_settings import CircuitSettings
@@ -16,6 +17,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS, RANDOM, Attribution
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.facts.prompts import Prompt
+from knowcirc.functions import function_of
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.memory import in_parts
 from knowcirc.models.token_tree import groups, grow
@@ -48,7 +50,8 @@ class Scoring:
         Raises:
             ValueError: if the prompt lacks the partner that they need.
         """
-        other = None if attribution_of(method).from_nothing else partner
+        found = METHODS[method].attribution
+        other = None if found is not None and found.from_nothing else partner
         metric = self.metric or ("logit-diff" if other and other.answer[0] != prompt.answer[0] else "nll")
         ablation = self.ablation or ("patch" if other and other.ids != prompt.ids else "zero")
         if partner is None and (metric == "logit-diff" or ablation == "patch"):
@@ -96,22 +99,28 @@ def attribute(
     partners: Sequence[Prompt | None],
     method: str,
     scoring: Scoring = BY_PROMPT,
+    options: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Mean edge scores over the prompts, by the metric and against the baseline that `scoring` gives them.
 
     Scores of two units cannot be averaged: where some prompts have no partner and would be scored otherwise than the
-    others, they are left out, and named in the log.
+    others, they are left out, and named in the log. `options` are the method's own settings where it has any.
 
     Raises:
-        ValueError: for an unknown method, a prompt without the partner that it needs, or `kl` with `eap`.
+        ValueError: for an unknown method, a prompt without the partner that it needs, or `kl` with a method that takes
+            its gradient on the clean prompt alone.
     """
-    steps = attribution_of(method).steps
-    if scoring.metric == "kl" and steps == 1:
-        raise ValueError("metric kl has no slope on the clean prompt, where eap takes its gradient; take method eap-ig")
+    attribution = attribution_of(method)
+    own = options_of(method, options or {})
+    if scoring.metric == "kl" and attribution.on_clean:
+        raise ValueError(
+            f"metric kl has no slope on the clean prompt, where {method} takes its gradient; take method eap-ig"
+        )
     total = np.zeros((graph.n_src, graph.n_dst))
     read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
     metric, ablation = one_reading(read, prompts)
-    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)]
+    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)][: own.pop("prompts", None)]
+    score = partial(function_of(attribution.scorer), **({"steps": attribution.steps} if attribution.stepped else own))
     rows = [prompts[i].ids for i in chosen]
     others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
 
@@ -126,7 +135,8 @@ def attribute(
         tree = grow([rows[k] for k in group], beside=beside, device=model.device)
         corrupted = None if beside is None else tree.with_tokens(beside)
         targets = Targets(answers, wrong, metric)
-        return score_edges(model.transformer, graph, tree, corrupted, targets, steps=steps)
+        found: Scores = score(model.transformer, graph, tree, corrupted, targets)
+        return found
 
     for _, scores in in_parts(groups(rows, BATCH, beside=others), scored):
         total += scores
@@ -142,11 +152,18 @@ def one_reading(read: Sequence[tuple[Metric, Baseline]], prompts: Sequence[Promp
     return found
 
 
+def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a method's own, with the defaults of those that are not given; none where it has none."""
+    kind = METHODS[method].options
+    return {} if kind is None else kind.model_validate(dict(given)).model_dump()
+
+
 def n_scored(method: str, prompts: Sequence[Prompt]) -> int:
     """How many prompts of a relation a method's circuit is found on: attribution leaves out those without a partner."""
-    found = METHODS[method].attribution if method in METHODS else None  # the showcase's circuit has a name of its own
+    entry = METHODS.get(method)  # the showcase's circuit has a name of its own
     partners = sum(index is not None for index in choose_partners(prompts, 0))
-    return len(prompts) if found is None or found.from_nothing else partners or len(prompts)
+    paired = entry is not None and (entry.learned or (entry.attribution and not entry.attribution.from_nothing))
+    return (partners or len(prompts)) if paired else len(prompts)
 
 
 def find_attributed(
@@ -163,7 +180,32 @@ def find_attributed(
 ) -> tuple[Circuit, dict[str, object]]:
     """The strongest edges by attribution, or random ones; too fast to be kept on the way."""
     method, n_edges = settings.method, settings.n_edges(graph.n_edges)
-    return discover(model, graph, prompts, partners, method=method, n_edges=n_edges, seed=seed, scoring=scoring), {}
+    ways: dict[str, Any] = {"method": method, "scoring": scoring, "options": settings.options}
+    passes = passes_of(graph, partners, **ways)
+    return discover(model, graph, prompts, partners, n_edges=n_edges, seed=seed, **ways), {"prompt_passes": passes}
+
+
+def passes_of(
+    graph: Graph,
+    partners: Sequence[Prompt | None],
+    *,
+    method: str,
+    scoring: Scoring = BY_PROMPT,
+    options: Mapping[str, Any] | None = None,
+) -> float:
+    """How often each prompt that is scored passes the network, forward or back."""
+    if method == RANDOM:
+        return 0.0
+    attribution = attribution_of(method)
+    if attribution.blind:
+        return 1.0
+    other = not attribution.from_nothing and any(partner is not None for partner in partners)
+    patched = other if scoring.ablation is None else scoring.ablation == "patch"
+    own = options_of(method, options or {})
+    gradients = attribution.steps if attribution.stepped else own.get("steps", 1)
+    if attribution.everywhere:
+        gradients *= 2 * graph.n_layers + 1
+    return 1.0 + patched + 2 * gradients
 
 
 def discover(
@@ -176,6 +218,7 @@ def discover(
     n_edges: int,
     seed: int,
     scoring: Scoring = BY_PROMPT,
+    options: Mapping[str, Any] | None = None,
 ) -> Circuit:
     """The circuit of `n_edges` edges that `method` finds on the prompts.
 
@@ -184,5 +227,5 @@ def discover(
     """
     if method == RANDOM:
         return Circuit(method, random_circuit(graph, n_edges, seed), None)
-    scores = attribute(model, graph, prompts, partners, method, scoring)
+    scores = attribute(model, graph, prompts, partners, method, scoring, options)
     return Circuit(method, top_edges(graph, scores, n_edges), scores)

@@ -14,13 +14,15 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from knowcirc.models.shape import Shape
 from knowcirc.models.table import KvView
 
 EdgeMatrix = Bool[ndarray, "src dst"]
+Shares = Float[ndarray, "src dst"]
+"""How much of its sender each edge lets through, 0 to 1."""
 
 
 @dataclass(frozen=True)

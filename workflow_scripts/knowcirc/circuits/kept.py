@@ -23,13 +23,17 @@ log = logging.getLogger(__name__)
 
 
 class KeptCircuits:
-    """Finds circuits by one method for one job; `seconds` says what each took, whenever it was found."""
+    """Finds circuits by one method for one job.
+
+    `costs` says what each took, whenever it was found: seconds, and `passes`, how often each prompt passed the network,
+    forward or back, in the mean.
+    """
 
     def __init__(
         self, model: LanguageModel, graph: Graph, settings: CircuitSettings, parts: Parts, sizes: Sequence[float] = ()
     ) -> None:
         self.model, self.graph, self.settings, self.parts, self.sizes = model, graph, settings, parts, sizes
-        self.seconds: dict[str, float] = {}
+        self.costs: dict[str, dict[str, float]] = {}
 
     @classmethod
     def of(cls, job: Any, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
@@ -59,7 +63,7 @@ class KeptCircuits:
         if not done.is_file():
             begun = time.perf_counter()
             given = [None] * len(prompts) if partners is None else partners
-            found, _ = find_circuit(
+            found, about = find_circuit(
                 self.model,
                 self.graph,
                 prompts,
@@ -71,10 +75,12 @@ class KeptCircuits:
                 start=start,
                 report=Ticker(f"{name}: {self.settings.method}"),
             )
-            self.parts.put(key, time.perf_counter() - begun)
+            passes = float(str(about["prompt_passes"]))
+            self.parts.put(key, {"seconds": time.perf_counter() - begun, "passes": passes})
             save_circuits(done, {name: found})
             release_pages()
-        self.seconds[name] = float(str(self.parts.get(key)))
+        spent: Any = self.parts.get(key)
+        self.costs[name] = spent
         return load_circuits(done, self.settings.method)[name]
 
     def find_with_partners(self, name: str, prompts: Sequence[Prompt], seed: int) -> Circuit:

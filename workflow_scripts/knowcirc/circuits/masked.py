@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.circuits.graph import EdgeMatrix, Graph, Shares
 from knowcirc.circuits.patched import Outputs
 from knowcirc.models.layers import rotate
 from knowcirc.models.memory import halved, room
@@ -58,7 +58,7 @@ class Part:
 class Run:
     """A forward pass of a circuit: what senders deliver beyond the ablation, and the tensors that gradients pass."""
 
-    edges: EdgeMatrix
+    edges: EdgeMatrix | Shares
     part: Part
     delivered: Float[Tensor, "src node d_model"]
     layers: tuple["_Layer", ...]
@@ -107,8 +107,11 @@ class MaskedModel:
         angles = None if self._angles is None else (self._angles[0][nodes], self._angles[1][nodes])
         return Part(nodes, place[ends], hidden, angles)
 
-    def run(self, edges: EdgeMatrix, part: Part, *, grad: bool = True) -> Run:
-        """The circuit's forward pass; `gradient` needs one with `grad`."""
+    def run(self, edges: EdgeMatrix | Shares, part: Part, *, grad: bool = True) -> Run:
+        """The circuit's forward pass; `gradient` needs one with `grad`.
+
+        Edges may let a share of their sender through (0 to 1), and the rest of what the ablation delivers.
+        """
         graph, weights = self.graph, self._weights(edges)
         embedded = self.embedded[part.nodes]
         delivered = embedded.new_zeros(graph.n_src, *embedded.shape)
@@ -265,7 +268,7 @@ class MaskedModel:
     def _turn(self, x: Float[Tensor, "n row node d_head"], part: Part) -> Float[Tensor, "n row node d_head"]:
         return x if part.angles is None else rotate(x, *part.angles)
 
-    def _live(self, edges: EdgeMatrix, layer: int) -> tuple[list[int], Int[Tensor, " receiver"]]:
+    def _live(self, edges: EdgeMatrix | Shares, layer: int) -> tuple[list[int], Int[Tensor, " receiver"]]:
         """Heads with an edge out of them, and their inputs' receivers, followed by the MLP's."""
         graph = self.graph
         heads = np.flatnonzero(edges[graph.heads(layer)].any(1)).tolist()
@@ -274,7 +277,7 @@ class MaskedModel:
         receivers = [*(q + h for h in heads), *(k + p for p in pairs), *(v + p for p in pairs), graph.mlp_in(layer)]
         return heads, torch.tensor(receivers, device=self.embedded.device)
 
-    def _weights(self, edges: EdgeMatrix) -> Float[Tensor, "src dst"]:
+    def _weights(self, edges: EdgeMatrix | Shares) -> Float[Tensor, "src dst"]:
         return torch.from_numpy(np.ascontiguousarray(edges)).to(self.embedded)
 
     def _absent(self, senders: slice | Sequence[int], part: Part) -> Tensor:

@@ -10,10 +10,11 @@ logits), prompt (index in D_test) and value.
 | `faithfulness` | patch | own, and MIB's sizes |
 | `completeness` | patch | own |
 | `logit_diff` (m, nats) | patch | MIB's sizes, the strongest edges by absolute score |
+| | zero, mean | the sizes of `HIT_SIZES` |
 | `logit_diff_signed` | patch | MIB's sizes, the edges of the highest scores, where a method scores all edges |
-| `logit_diff_model`, `logit_diff_empty` | patch | the whole graph, and no edge |
+| `logit_diff_model`, `logit_diff_empty` | zero, mean, patch | the whole graph, and no edge |
 
-Under patching there are the prompts that have a partner, at most as many as asked for.
+Under patching, and of the logit difference, there are the prompts that have a partner, at most as many as asked for.
 """
 
 import logging
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from knowcirc.circuits.ablations import AlignedMeans
@@ -110,9 +111,17 @@ def measure_circuit(
     tested = [place for place, one in enumerate(ladder) if one.size is None or one.size in HIT_SIZES]
     cells += [("patch", hit, ladder[place], paired, ranks[place] < settings.hits) for place in tested]
     for ablation, absent in (("zero", None), ("mean", means)):
-        alone = _hits(model, graph, [ladder[place].edges for place in tested], prompts, absent, settings.hits)
+        chosen = [ladder[place] for place in tested]
+        alone = _run_alone(model, graph, [one.edges for one in chosen], prompts, pairs, absent)
         everywhere = list(range(len(prompts)))
-        cells += [(ablation, hit, ladder[place], everywhere, row) for place, row in zip(tested, alone, strict=True)]
+        cells += [
+            (ablation, hit, one, everywhere, row < settings.hits) for one, row in zip(chosen, alone.ranks, strict=True)
+        ]
+        cells += [
+            (ablation, "logit_diff", one, paired, row) for one, row in zip(chosen, alone.m, strict=True) if one.size
+        ]
+        cells += [(ablation, "logit_diff_model", own, paired, found.model)]
+        cells += [(ablation, "logit_diff_empty", own, paired, alone.empty)]
     return [
         {
             **{"method": circuit.method, "relation": relation, "ablation": ablation, "measure": measure},
@@ -130,21 +139,33 @@ def _signed(graph: Graph, circuit: Circuit) -> list[EdgeMatrix]:
     return sized_circuits(graph, circuit, SIZES, 0, signed=True) if method and method.scored else []
 
 
-def _hits(
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Ranks of the answers (from 0) by circuits, the logit difference of pairs, and that of the empty circuit."""
+
+    ranks: Int[ndarray, "circuit prompt"]
+    m: Float[ndarray, "circuit pair"]
+    empty: Float[ndarray, " pair"]
+
+
+def _run_alone(
     model: LanguageModel,
     graph: Graph,
     circuits: Sequence[EdgeMatrix],
     prompts: Sequence[Prompt],
+    pairs: Sequence[tuple[int, int]],
     absent: AlignedMeans | None,
-    k: int,
-) -> list[Shaped[ndarray, " prompt"]]:
-    """Whether each circuit has each prompt's answer among its k likeliest tokens; equal circuits are run once."""
+) -> _Alone:
+    """What circuits say of the prompts with means in place of all other edges, or nothing; equal ones are run once."""
     live = [live_part(graph, edges) for edges in circuits]
-    distinct = {one.edges.tobytes(): one for one in live if not one.constant}
-    logits = circuit_logits(model, graph, [one.edges for one in distinct.values()], prompts, absent)
-    found = {
-        key: np.array([answer.rank < k for answer in read_answers(row, prompts)])
-        for key, row in zip(distinct, logits, strict=True)
-    }
-    nothing = np.zeros(len(prompts), dtype=bool)  # a constant output hits nothing
-    return [found.get(one.edges.tobytes(), nothing) for one in live]
+    distinct = {one.edges.tobytes(): one.edges for one in live}
+    nothing = np.zeros_like(graph.valid)
+    distinct[nothing.tobytes()] = nothing
+    logits = circuit_logits(model, graph, list(distinct.values()), prompts, absent)
+    ranks, m = {}, {}
+    for key, row in zip(distinct, logits, strict=True):
+        ranks[key] = np.array([answer.rank for answer in read_answers(row, prompts)])
+        m[key] = np.array([float(row[i, prompts[i].answer[0]] - row[i, prompts[j].answer[0]]) for i, j in pairs])
+    ranks[nothing.tobytes()] = np.full(len(prompts), model.transformer.shape.d_vocab)  # a constant output hits nothing
+    rows = [one.edges.tobytes() for one in live]
+    return _Alone(np.stack([ranks[row] for row in rows]), np.stack([m[row] for row in rows]), m[nothing.tobytes()])

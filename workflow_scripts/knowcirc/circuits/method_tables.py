@@ -26,15 +26,21 @@ from knowcirc.statistics import (
 )
 
 POOLED = "all"
+COSTS = ("seconds", "passes")
 
 
-def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, float]], model: str) -> pd.DataFrame:
+Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Seconds and passes, by method and relation."""
+
+
+def method_comparison(rows: pd.DataFrame, costs: Costs, model: str) -> pd.DataFrame:
     """Table method_comparison: one row per method and ablation for all relations together, then one for each relation.
 
     hit@k is that of the method's own circuit, then, without intervals, that of its circuits of each size
-    (`hit_at_10_size_0.05`: 5 % of the edges). Faithfulness, completeness, CPR and CMD are measured under patching and
-    stand in the rows of that ablation; CPR and CMD are MIB's, of the means over prompts (`_mib`). n_edges, edge_share
-    and seconds (of discovery, a relation) are medians over relations; `seconds` holds them by method and relation, a
+    (`hit_at_10_size_0.05`: 5 % of the edges). So is faithfulness of these sizes, under every ablation, of means over
+    prompts (`_kept`). Faithfulness and completeness of the own circuit, CPR and CMD are measured under patching and
+    stand in the rows of that ablation; CPR and CMD are MIB's, of the means over prompts (`_mib`). n_edges, edge_share,
+    seconds (of discovery, a relation) and passes are medians over relations; `costs` holds the last two, and a
     method that is not in it (random) has none. n_dropped counts the edges on no path from input to logits (median),
     n_constant the relations of whose circuit no edge is left: its output is the same for every prompt. n counts the
     prompts of faithfulness and its kin, n_test those of hit@k.
@@ -44,7 +50,7 @@ def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, flo
     table = []
     for relation, method, whole in _parts(rows):
         circuits = whole[whole["size"].isna()].drop_duplicates("relation")
-        spent = [seconds[method][name] for name in circuits["relation"]] if method in seconds else []
+        spent = [costs[method][name] for name in circuits["relation"]] if method in costs else []
         for ablation in ABLATIONS:
             part = whole[whole["ablation"] == ablation]
             hits = part[part["measure"] == hit]
@@ -53,10 +59,24 @@ def method_comparison(rows: pd.DataFrame, seconds: Mapping[str, Mapping[str, flo
             row |= {"n_constant": int((circuits["n_dropped"] == circuits["n_edges"]).sum())}
             row |= columns(hit, _of(hits[hits["size"].isna()], share=True))
             row |= {f"{hit}_size_{size:g}": _of(hits[hits["size"] == size]).value for size in sizes}
-            row |= _under_patching(part) | {"seconds": float(np.median(spent)) if spent else None}
+            row |= {f"faithfulness_size_{size:g}": _kept(part, size) for size in sizes}
+            row |= _under_patching(part if ablation == "patch" else part.iloc[:0])
+            row |= {what: float(np.median([one[what] for one in spent])) if spent else None for what in COSTS}
             row |= {"n": int((part[part["size"].isna()]["measure"] == "faithfulness").sum())}
             table.append({**row, "n_test": int(hits["size"].isna().sum()), "n_relations": len(circuits)})
     return pd.DataFrame(table)
+
+
+def _kept(part: pd.DataFrame, size: float) -> float:
+    """Faithfulness of the circuits of a size, the ratio of means over prompts; the mean over relations."""
+    found = []
+    for _, group in part.groupby("relation"):
+        of_size = group[(group["measure"] == "logit_diff") & (group["size"] == size)]["value"]
+        if of_size.empty:
+            continue
+        whole, empty = (group[group["measure"] == f"logit_diff_{name}"]["value"].mean() for name in ("model", "empty"))
+        found.append((of_size.mean() - empty) / (whole - empty))
+    return float(np.mean(found)) if found else float("nan")
 
 
 def _under_patching(part: pd.DataFrame) -> dict[str, object]:

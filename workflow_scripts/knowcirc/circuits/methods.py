@@ -8,20 +8,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from knowcirc.fields import value_at
+from knowcirc.circuits.settings import ActivationsSection, PruningSection, RelevanceSection, SamplingSection
+from knowcirc.fields import Section, value_at
 
+GRADIENTS = "circuits.attribution:score_edges"
 Line = str | tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """How edges are scored by gradients: in how many steps from the baseline (1: on the clean prompt alone).
+    """How edges are scored without a search: in how many steps from the baseline (1: on the clean prompt alone).
 
-    `from_nothing`: the baseline is zero and the metric `nll` whatever partners there are.
+    `from_nothing`: the baseline is zero and the metric `nll` whatever partners there are. `scorer` ("module:function"
+    below `knowcirc`) gives the scores of some prompts, like `attribution.score_edges`. `blind`: it reads the clean run
+    alone, no answer, no metric and no baseline. `everywhere`: it takes its steps for every layer's heads and MLP.
     """
 
-    steps: int
+    steps: int = 1
     from_nothing: bool = False
+    scorer: str = GRADIENTS
+    blind: bool = False
+    everywhere: bool = False
+
+    @property
+    def stepped(self) -> bool:
+        """Whether `steps` are the scorer's; other scorers have settings of their own."""
+        return self.scorer == GRADIENTS
+
+    @property
+    def on_clean(self) -> bool:
+        """Whether gradients are taken on the clean prompt alone, where a divergence from it has no slope."""
+        return self.steps == 1 and not self.blind and not self.everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +49,9 @@ class Method:
     are the fields of `CircuitSettings` that it goes by, each with its place in the configuration; of a place that ends
     in {a,b} these keys alone. `scored`: it
     scores every edge, so that a circuit of any size follows. `passes`: its search passes circuits of other sizes and
-    keeps them. `attribution` says how it scores edges by gradients, where it does. `colour` (a name of `plots.style`),
-    `line` and `marker` draw it.
+    keeps them. `attribution` says how it scores edges by one pass or a few, where it does; `learned`: it trains a mask
+    of the edges. `options` are the settings of its own (a class of `settings`), where it has any. `colour` (a name of
+    `plots.style`), `line` and `marker` draw it.
     """
 
     name: str
@@ -45,11 +63,18 @@ class Method:
     scored: bool = False
     passes: bool = False
     attribution: Attribution | None = None
+    learned: bool = False
+    options: type[Section] | None = None
 
     @property
     def tests(self) -> bool:
         """Whether it tests edges one by one, by ACDC's rule."""
         return "criterion" in self.settings
+
+    @property
+    def blind(self) -> bool:
+        """Whether it reads no metric and no ablation."""
+        return not (self.together or self.learned) and (self.attribution is None or self.attribution.blind)
 
     @property
     def together(self) -> bool:
@@ -61,6 +86,7 @@ SHARE = {"share": "circuits/share"}
 CRITERION = {"criterion": "circuits/acdc/{tau,metric,absolute,ablation}", "prompts": "circuits/acdc/prompts"}
 ATTRIBUTED = "circuits.discovery:find_attributed"
 STANDING, EXACT, REFINED, RANDOM = "standing", "acdc", "eap-ig+acdc", "random"
+LEARNED = "circuits.learned:find_learned"
 INTEGRATED, FROM_NOTHING = "eap-ig", "eap-ig-zero"  # searches rank edges by these, too
 
 METHODS = {
@@ -82,6 +108,50 @@ METHODS = {
             *("SKY", (0, (3, 1)), "v"),
             scored=True,
             attribution=Attribution(5, from_nothing=True),
+        ),
+        Method(
+            "eap-ig-activations",
+            ATTRIBUTED,
+            SHARE | {"options": "circuits/eap_ig_activations"},
+            *("BLUE", (0, (1, 1)), "P"),
+            scored=True,
+            attribution=Attribution(scorer="circuits.activations:score_edges", everywhere=True),
+            options=ActivationsSection,
+        ),
+        Method(
+            "relp",
+            ATTRIBUTED,
+            SHARE | {"options": "circuits/relp"},
+            *("PURPLE", "-", "<"),
+            scored=True,
+            attribution=Attribution(scorer="circuits.relevance:score_edges"),
+            options=RelevanceSection,
+        ),
+        Method(
+            "information-flow",
+            ATTRIBUTED,
+            SHARE,
+            *("GREEN", (0, (2, 2)), "h"),
+            scored=True,
+            attribution=Attribution(from_nothing=True, scorer="circuits.flow:score_edges", blind=True),
+        ),
+        Method(
+            "edge-pruning",
+            LEARNED,
+            SHARE | {"options": "circuits/edge_pruning"},
+            *("VERMILION", "-", "*"),
+            scored=True,
+            learned=True,
+            options=PruningSection,
+        ),
+        Method(
+            "ugs",
+            LEARNED,
+            SHARE | {"options": "circuits/ugs"},
+            *("PURPLE", (0, (4, 1, 1, 1)), "d"),
+            scored=True,
+            learned=True,
+            options=SamplingSection,
         ),
         Method(
             REFINED,

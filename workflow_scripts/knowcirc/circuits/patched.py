@@ -41,7 +41,7 @@ def record(model: Transformer, graph: Graph, prompts: Prompts) -> Run:
 
     def hook(point: HookPoint, value: Tensor) -> Tensor:
         if point == "attention":  # summed head by head, so that what senders wrote adds up to the stream
-            return outputs[-1].sum(0) + _output_bias(model, layer)
+            return outputs[-1].sum(0) + output_bias(model, layer)
         if point == "middle":
             middles.append(value)
         elif point == "mlp":
@@ -56,7 +56,8 @@ def record(model: Transformer, graph: Graph, prompts: Prompts) -> Run:
     return Run(torch.cat(outputs), torch.stack(streams), torch.stack(middles), x)
 
 
-def _output_bias(model: Transformer, layer: int) -> Tensor | float:
+def output_bias(model: Transformer, layer: int) -> Tensor | float:
+    """What a layer's attention writes beside its heads; 0 without a bias."""
     bias = model.blocks[layer].attention.b_o
     return 0.0 if bias is None else bias
 
@@ -96,7 +97,7 @@ def run_circuit(
         queries, values = graph.reads(layer, "q"), graph.reads(layer, "v")
         reads = read(graph.before(layer), slice(queries.start, values.stop))
         heads = _heads(model, layout, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
-        constant = constant + _output_bias(model, layer)
+        constant = constant + output_bias(model, layer)
         write(graph.heads(layer), heads)
         receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
         incoming = read(graph.before_mlp(layer), slice(receiver, receiver + 1))

@@ -23,7 +23,7 @@ from knowcirc.circuits.acdc import Criterion, EdgeTest, Progress, Search, acdc, 
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit, attribute
+from knowcirc.circuits.discovery import Baseline, Circuit, Scoring, attribute, passes_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import EXACT, INTEGRATED, REFINED
 from knowcirc.circuits.metrics import Task, make_task
@@ -151,7 +151,13 @@ def find_refined(
     """The circuit of method `eap-ig+acdc` on the first prompts; nothing in it is drawn."""
     criterion, n_edges = _criterion(settings), settings.n_edges(graph.n_edges)
     first, beside = prompts[: settings.prompts], partners[: settings.prompts]
-    return refine(model, graph, first, beside, criterion, n_edges=n_edges, **kept), {}
+    circuit, rows = refine(model, graph, first, beside, criterion, n_edges=n_edges, **kept)
+    scored = passes_of(graph, beside, method=INTEGRATED, scoring=Scoring(ablation=_baseline(criterion.ablation)))
+    return circuit, {"prompt_passes": rows + scored}
+
+
+def _baseline(ablation: str) -> Baseline | None:
+    return "zero" if ablation == "zero" else None
 
 
 def _criterion(settings: CircuitSettings) -> AcdcSettings:
@@ -170,8 +176,10 @@ def refine(
     n_edges: int,
     state: Path | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> Circuit:
+) -> tuple[Circuit, int]:
     """The circuit of `eap-ig+acdc`: exact ACDC on the `n_edges` strongest edges by EAP-IG, all others absent.
+
+    Then how many changed circuits were run, each on all prompts.
 
     Under patch ablation prompts without a partner are left out; the log says how many.
 
@@ -191,7 +199,7 @@ def refine(
     if state is None or not state.is_file():
         edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)
     found, _ = search_circuit(model, graph, prompts, partners, settings, edges=edges, state=state, report=report)
-    return Circuit(REFINED, found.edges, found.scores(graph))
+    return Circuit(REFINED, found.edges, found.scores(graph)), found.rows
 
 
 def absent_outputs(
@@ -303,6 +311,7 @@ def describe_search(search: Search, task: Task, settings: AcdcSettings) -> dict[
         "tests": len(search.tests),
         "passes": search.passes,
         "rows": search.rows,
+        "prompt_passes": float(search.rows),
         "metric_start": search.metric_start,
         "metric_circuit": search.metric_circuit,
         "change_nats": change,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from knowcirc.circuits.choices import METRICS, Ablation, Metric
-from knowcirc.fields import Count, Natural, NotNegative, Section, Share, setting
+from knowcirc.fields import Count, Natural, NotNegative, Positive, Section, Share, setting
 
 Part = Annotated[float, Field(gt=0, lt=1)]
 """Between 0 and 1."""
@@ -85,3 +85,53 @@ class AcdcSection(AcdcSettings):
     ablation: Literal["zero", "patch"] = setting("zero", "what absent edges deliver", source="KC: zero")
     share: Share = setting(0.3, "share of the edges, the strongest, that eap-ig+acdc tests")
     prompts: Count = setting(3, "prompts of D_val on which a relation's circuit is searched together")
+
+
+class RelevanceSection(Section):
+    """Relevance patching (method `relp`)."""
+
+    attention: Literal["gradient", "frozen", "half"] = setting(
+        "gradient",
+        "what passes the attention: the gradient; frozen (nothing to queries and keys: the AH-rule); or half of each "
+        "product (AttnLRP)",
+        source="RelP's code: gradient, or frozen; arXiv 2402.05602: half",
+    )
+
+
+class ActivationsSection(Section):
+    """EAP-IG over activations (method `eap-ig-activations`)."""
+
+    steps: Count = setting(5, "steps from each node's corrupted output to its clean one", source="arXiv 2403.17806: 5")
+    prompts: Count = setting(20, "prompts of D_val that are scored, at most")
+
+
+class MaskSection(Section):
+    """How a mask of the edges is trained. Prompts without a partner are left out where absent edges are patched."""
+
+    metric: Literal["kl", "nll", "nll+kl"] = setting("kl", "what is learned", source="both papers: kl")
+    ablation: Literal["patch", "zero"] = setting(
+        "patch", "what absent edges deliver; where no prompt has a partner: nothing", source="arXiv 2406.16778: patch"
+    )
+
+
+class PruningSection(MaskSection):
+    """Edge Pruning: hard-concrete masks with a target size (method `edge-pruning`)."""
+
+    steps: Count = setting(40, "steps of training", source="arXiv 2406.16778: 3000")
+    prompts: Count = setting(4, "prompts of a step, drawn anew", source="arXiv 2406.16778: 32")
+    rate: Positive = setting(0.8, "learning rate of the log-odds and of the multipliers", source="arXiv 2406.16778")
+    start: float = setting(10.0, "log-odds of every edge at the beginning", source="its code: about 10")
+    warmup: Share = setting(
+        0.75, "share of the steps in which the target goes from the whole graph to its size", source="its code: 0.83"
+    )
+
+
+class SamplingSection(MaskSection):
+    """Uniform gradient sampling: a probability for every edge, and a price (method `ugs`)."""
+
+    steps: Count = setting(100, "steps of training", source="its code: 1900 for IOI")
+    prompts: Count = setting(4, "prompts of a step, drawn anew", source="its code: 5")
+    samples: Count = setting(1, "masks drawn in a step", source="its code: one for each prompt and sample")
+    rate: Positive = setting(0.05, "learning rate of the log-odds", source="its code: 0.01 to 0.15, by the price")
+    price: NotNegative = setting(0.001, "what an edge costs", unit="the metric's", source="its code: 0.001")
+    start: float = setting(1.0, "log-odds of every edge at the beginning", source="its code: 1")

@@ -54,7 +54,7 @@ class StandingSearch:
     `refused` is how many steps in a row were taken back just now, and `caution` what the shares of edges that a step
     tries are multiplied by. `best` is the best circuit not above the
     size so far, with its metric on all prompts. `path` holds, for sizes asked for, the first circuit that was not above
-    each.
+    each. `passes` is how often each prompt has passed the network, forward or back, in the mean.
     """
 
     edges: EdgeMatrix
@@ -72,16 +72,20 @@ class StandingSearch:
     path: dict[float, EdgeMatrix] = field(default_factory=dict)
     refused: int = 0
     caution: float = 1.0
+    passes: float = 0.0
 
 
-def begin_standing(graph: Graph, scores: Float[ndarray, "src dst"]) -> StandingSearch:
-    """A search that has done nothing yet: all edges, ranked from 0 to 1 by absolute score."""
+def begin_standing(graph: Graph, scores: Float[ndarray, "src dst"], passes: float = 0.0) -> StandingSearch:
+    """A search that has done nothing yet: all edges, ranked from 0 to 1 by absolute score.
+
+    `passes` is how often each prompt has passed the network for the scores.
+    """
     strength = np.where(graph.valid, np.abs(scores), -1.0).ravel()
     ranks = np.empty(strength.size)
     ranks[np.argsort(strength, kind="stable")] = np.arange(strength.size) - (strength.size - graph.n_edges)
     ranks = np.where(graph.valid, ranks.reshape(graph.valid.shape) / graph.n_edges, -np.inf)
     zeros = np.zeros(graph.valid.shape)
-    return StandingSearch(graph.valid.copy(), ranks, zeros, zeros.copy())
+    return StandingSearch(graph.valid.copy(), ranks, zeros, zeros.copy(), passes=passes)
 
 
 def begin_below(circuit: Circuit) -> StandingSearch:
@@ -178,10 +182,12 @@ class Standing:
         logits = self.model.measure(run, [*changes, *nodes], part)
         costs = self.task.each(logits, [chosen[i] for i in probes]).mean(-1) - values[probes].detach().mean()
         self.search.rows += len(costs)
+        self.search.passes += len(costs) * len(probes) / self.n_prompts
         self._accept(changes, nodes, costs.double().cpu().numpy())
 
     def _run(self, edges: EdgeMatrix, prompts: Sequence[int]) -> tuple[Run, torch.Tensor]:
         run = self.model.run(edges, self.model.part(prompts))
+        self.search.passes += len(prompts) / self.n_prompts
         with torch.enable_grad():
             values = self.task.each(run.logits, prompts)
         return run, values
@@ -189,6 +195,7 @@ class Standing:
     def _gradient(self, run: Run, values: torch.Tensor) -> Float[ndarray, "src dst"]:
         with torch.enable_grad():
             loss = values.mean()
+        self.search.passes += len(values) / self.n_prompts
         return self.model.gradient(run, loss)
 
     def _learn(self, gradient: Float[ndarray, "src dst"]) -> None:
@@ -307,6 +314,7 @@ class Standing:
         if present > self.limit:
             return
         search.polished += 1
+        search.passes += 1
         metric = self.metric(search.edges)
         if metric < search.best_metric:
             search.best, search.best_metric = search.edges.copy(), metric

@@ -20,7 +20,7 @@ from numpy import ndarray
 from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attribute
+from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attribute, passes_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.masked import Change
 from knowcirc.circuits.methods import FROM_NOTHING, INTEGRATED, STANDING
@@ -104,7 +104,7 @@ def search_standing(
     elif start is not None:
         search = begin_below(start)
     else:
-        search = begin_standing(graph, first_scores(model, graph, prompts, partners, settings, metric, ablation))
+        search = begin_standing(graph, *first_scores(model, graph, prompts, partners, settings, metric, ablation))
     standing = Standing(model.transformer, graph, task, settings, search, absent, sizes)
     _work(standing, graph, settings, state, report)
     best = search.best
@@ -117,6 +117,7 @@ def search_standing(
         "metric_circuit": measure_afresh(model, graph, task, best, absent),
         "steps": search.step,
         "rows": search.rows,
+        "prompt_passes": search.passes,
         "size": settings.size,
         "edges_limit": standing.limit,
         "settings": settings.model_dump(),
@@ -134,8 +135,10 @@ def first_scores(
     settings: StandingSettings,
     metric: Metric,
     ablation: Ablation,
-) -> Float[ndarray, "src dst"]:
+) -> tuple[Float[ndarray, "src dst"], float]:
     """EAP-IG scores of all edges against what the ablation delivers, on as many prompts as a step takes.
+
+    Then how often each of all prompts passes the network for them, in the mean.
 
     A mean is near to what partners give; where there are none, zero has to do.
 
@@ -146,7 +149,8 @@ def first_scores(
     patched = ablation == "patch" or (ablation == "mean" and _fit(chosen, beside))
     method = INTEGRATED if patched else FROM_NOTHING
     scoring = Scoring(metric, "patch" if patched else "zero")
-    return attribute(model, graph, chosen, beside, method, scoring)
+    passes = passes_of(graph, beside, method=method, scoring=scoring) * len(chosen) / len(prompts)
+    return attribute(model, graph, chosen, beside, method, scoring), passes
 
 
 def _fit(prompts: Sequence[Prompt], partners: Sequence[Prompt | None]) -> bool:
@@ -213,6 +217,7 @@ def save_standing(path: Path, search: StandingSearch) -> None:
         search.best_metric,
         search.refused,
         search.caution,
+        search.passes,
     )
     with atomic(path) as part, part.open("wb") as handle:
         np.savez_compressed(
@@ -250,7 +255,7 @@ def load_standing(path: Path, graph: Graph | None = None) -> StandingSearch:
 
 def _read(arrays: dict[str, ndarray]) -> StandingSearch:
     """A search from the arrays of its file."""
-    step, level, polished, rows, best_metric, refused, caution = arrays["numbers"].tolist()
+    step, level, polished, rows, best_metric, refused, caution, passes = arrays["numbers"].tolist()
     ends = np.cumsum(arrays["accepted"][:, 0])[:-1]
     pieces = zip(np.split(arrays["src"], ends), np.split(arrays["dst"], ends), strict=True)
     flags = arrays["accepted"][:, 1].tolist()
@@ -271,4 +276,5 @@ def _read(arrays: dict[str, ndarray]) -> StandingSearch:
         path=dict(zip(arrays["sizes"].tolist(), arrays["path"], strict=True)),
         refused=int(refused),
         caution=caution,
+        passes=passes,
     )

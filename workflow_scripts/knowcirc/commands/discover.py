@@ -38,7 +38,11 @@ def add(commands: Subparsers) -> None:
         "no path from the embedding to the output are dropped. With a corrupted prompt and its answer they measure "
         "the logit difference of the two answers against the corrupted run; otherwise -NLL (nats) against a zero "
         "baseline; --metric and --ablation choose otherwise. eap-ig-zero is eap-ig with -NLL and the zero baseline "
-        "whatever is given. acdc removes one edge "
+        "whatever is given. eap-ig-activations moves "
+        "every layer's heads and MLP by themselves instead of the input; relp is eap with the rules of layer-wise "
+        "relevance propagation for gradients. information-flow reads the clean run alone: what makes up what is read "
+        "on the way to the answer. edge-pruning and ugs train a mask of the edges (KL divergence from the whole model, "
+        "unless --metric says otherwise), and take those it keeps most likely. acdc removes one edge "
         "after the other, from the output down, where that costs less than tau: every decision is measured, on all "
         "prompts together. eap-ig+acdc does so with the strongest edges of eap-ig alone, set against what removed "
         "edges deliver (zero ablation: the zero baseline). standing looks for the circuit of --edges edges that does "
@@ -153,7 +157,7 @@ def check_settings(args: argparse.Namespace) -> None:
     """
     method = METHODS[args.method]
     if not method.tests:
-        refused = SETTINGS if method.attribution or method.passes else (*SETTINGS, *MEASURES)
+        refused = (*SETTINGS, *MEASURES) if method.blind else SETTINGS
         values = {name: getattr(args, name) for name in refused}
         if given := [flag(name) for name, value in values.items() if value is not None and value is not False]:
             raise ValueError(f"{', '.join(given)}: no setting of --method {args.method}; take --method acdc")
@@ -187,15 +191,17 @@ def check_precision(args: argparse.Namespace) -> None:
 
 
 def check_measures(args: argparse.Namespace) -> None:
-    """Make sure that attribution can score edges by the metric and against the baseline; fill in eap-ig-zero's.
+    """Make sure that edges can be scored by the metric and against the baseline; fill in eap-ig-zero's.
 
     Raises:
         ValueError: naming those that it cannot.
     """
     attribution = METHODS[args.method].attribution
-    if attribution is None:
+    if METHODS[args.method].learned:
+        check_precision(args)
+    elif attribution is None:
         return
-    if attribution.from_nothing:
+    if attribution is not None and attribution.from_nothing:
         if args.ablation == "patch":
             raise ValueError(
                 f"--method {args.method} has the zero baseline; take --method eap-ig with --ablation patch"
@@ -205,7 +211,7 @@ def check_measures(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--ablation {args.ablation}: no baseline of --method {args.method}; take zero or patch, or --method acdc"
         )
-    if attribution.steps == 1 and args.metric == "kl":
+    if attribution is not None and attribution.on_clean and args.metric == "kl":
         raise ValueError(
             f"--metric kl with --method {args.method}: its gradient is zero on the clean prompt; take --method eap-ig"
         )

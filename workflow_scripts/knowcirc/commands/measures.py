@@ -6,6 +6,8 @@ from knowcirc.commands.cases import Case
 
 def measures_of(method: str, metric: str | None, ablation: str | None, case: Case) -> tuple[str, str]:
     """Metric and ablation of one prompt: those that are given, else by what the prompt has (see `--help`)."""
-    attribution = not METHODS[method].together
-    metric = metric or ("logit-diff" if attribution and case.paired else "nll")
+    entry = METHODS[method]
+    attribution = not entry.together
+    usual = "kl" if entry.learned else "nll"
+    metric = metric or ("logit-diff" if entry.attribution and case.paired else usual)
     return metric, ablation or ("patch" if attribution and case.corrupted is not None else "zero")

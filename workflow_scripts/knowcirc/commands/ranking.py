@@ -1,6 +1,7 @@
-"""The circuits of `knowcirc discover` that no search finds: the strongest edges by attribution, or random ones."""
+"""The circuits of `knowcirc discover` of the strongest edges, by attribution or a trained mask, or of random ones."""
 
 import argparse
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.commands.measures import measures_of
+from knowcirc.commands.meter import Meter
 from knowcirc.commands.models import Pair, load_model
 from knowcirc.commands.searching import Found, check_read
 from knowcirc.functions import function_of
@@ -27,11 +29,11 @@ def rank(args: argparse.Namespace, graph: Graph, pairs: Sequence[Pair], requeste
         ("edges", f"{circuit.n_edges} of {graph.n_edges} ({share:.2f} %), {requested} asked for"),
         ("nodes", f"{int(graph.nodes(circuit.edges).sum())} of {graph.n_src}"),
     ]
-    if METHODS[args.method].attribution is None:
+    if METHODS[args.method].blind:
         return Found(circuit, details, rows)
     measured = [measures_of(args.method, args.metric, args.ablation, case) for case in args.cases]
     metrics, ablations = zip(*measured, strict=True)
-    details = {"metric": _one_or_all(metrics), "ablation": _one_or_all(ablations)}
+    details |= {"metric": _one_or_all(metrics), "ablation": _one_or_all(ablations)}
     return Found(circuit, details, [*rows, *_measures(measured)])
 
 
@@ -64,8 +66,11 @@ def find(
     log.info("scoring %d edges on %d prompt(s)", graph.n_edges, len(pairs))
     prompts, partners = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     method, settings = METHODS[args.method], CircuitSettings(args.method, share=requested / graph.n_edges)
-    measures = {"scoring": Scoring(args.metric, args.ablation)} if method.attribution else {}
-    circuit, details = function_of(method.find)(model, graph, prompts, partners, settings, seed=args.seed, **measures)
+    scoring = Scoring(args.metric, args.ablation)
+    with contextlib.closing(Meter(args.method, quiet=args.quiet or not method.learned)) as meter:
+        circuit, details = function_of(method.find)(
+            model, graph, prompts, partners, settings, seed=args.seed, scoring=scoring, report=meter
+        )
     if not circuit.n_edges:
         log.warning(
             "the %d strongest edges form no path to the output: the circuit is empty; give more --edges", requested

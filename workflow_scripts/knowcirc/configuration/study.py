@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from knowcirc.circuits.methods import METHODS, RANDOM
-from knowcirc.circuits.settings import AcdcSection, StandingSection
+from knowcirc.circuits.settings import (
+    AcdcSection,
+    ActivationsSection,
+    PruningSection,
+    RelevanceSection,
+    SamplingSection,
+    StandingSection,
+)
 from knowcirc.configuration.running import Running
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
@@ -148,6 +155,10 @@ class Circuits(Section):
     share: Share = setting(0.1, "the size of circuits: share of the graph's edges", source="KC 4: under a tenth")
     standing: StandingSection = StandingSection()
     acdc: AcdcSection = AcdcSection()
+    relp: RelevanceSection = RelevanceSection()
+    eap_ig_activations: ActivationsSection = ActivationsSection()
+    edge_pruning: PruningSection = PruningSection()
+    ugs: SamplingSection = SamplingSection()
     random_seeds: Count = setting(5, "random circuits of the same size")
     drawn_edges: Count = setting(28, "edges in the simplified drawing")
 

@@ -131,7 +131,7 @@ TABLES = (
         "measures of MIB",
         "the methods that find circuits, side by side",
         "circuits.method_tables:method_comparison",
-        {"rows": "circuits/comparison.csv", "seconds": "circuits/{method}_seconds.json"},
+        {"rows": "circuits/comparison.csv", "costs": "circuits/{method}_costs.json"},
         columns=(
             *(MODEL, word("method", "how the circuit was found"), RELATION),
             word("ablation", "what absent edges deliver: zero, mean or patch (another fact's run)"),
@@ -142,6 +142,14 @@ TABLES = (
             share(
                 "hit_at_10_size_*",
                 "the same of the circuit of that share of the edges",
+                interval=False,
+                empty=True,
+                drift=SEARCHED,
+            ),
+            number(
+                "faithfulness_size_*",
+                "logit difference kept by the circuit of that share of the edges, of means over prompts",
+                "of the model's",
                 interval=False,
                 empty=True,
                 drift=SEARCHED,
@@ -174,6 +182,14 @@ TABLES = (
                 "seconds",
                 "what finding the circuits took, one thread",
                 "seconds",
+                interval=False,
+                empty=True,
+                drift=None,
+            ),
+            number(
+                "passes",
+                "forward and backward passes of a prompt that finding the circuits took",
+                "passes",
                 interval=False,
                 empty=True,
                 drift=None,
