@@ -76,7 +76,8 @@ def test_a_draw_is_as_likely_to_keep_an_edge_as_is_said(method: str) -> None:
     mask = mask_of(method, 5)
     mask.log_odds[:] = (-3.0, -1.0, 0.0, 1.0, 3.0)
     drawn = np.array([mask.draw(np.random.default_rng(i)).mask for i in range(20000)])
-    assert drawn.min() == 0 and drawn.max() == 1
+    assert drawn.min() == 0
+    assert drawn.max() == 1
     found = (drawn > 0).mean(0) if method == "edge-pruning" else drawn.mean(0)
     np.testing.assert_allclose(found, mask.kept, atol=0.012)
     inside = ((drawn > 0) & (drawn < 1)).mean(0)
@@ -163,9 +164,10 @@ def test_a_training_that_was_cut_short_goes_on(
             raise KeyboardInterrupt
         return step(training)
 
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as broken:
         broken.setattr(Training, "step", fails)
-        find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=2, state=state)
+        with pytest.raises(KeyboardInterrupt):
+            find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=2, state=state)
     again, _ = find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=2, state=state)
     np.testing.assert_array_equal(again.scores, whole.scores)
     state.write_bytes(b"no archive")

@@ -5,10 +5,15 @@
 2. d loss / d mask, from one pass back, goes through the draw to the log-odds; what an edge costs is added. Adam's step.
 3. The scores are the probabilities that edges stay; the circuit is made of the largest.
 
-| | a draw | what an edge costs |
-|---|---|---|
-| `edge-pruning` | hard concrete: sigmoid((log u - log(1-u) + a) / (2/3)), stretched to -0.1 ... 1.1, clipped | two Lagrange multipliers, trained to hold a share of the edges that falls to the size asked for |
-| `ugs` | 1 with probability p - w/2, 0 with 1 - p - w/2, else uniform; p = sigmoid(a), w = p (1 - p) | a price |
+| method | a draw of log-odds a |
+|---|---|
+| `edge-pruning` | hard concrete: sigmoid(3/2 (a + logit of a uniform number)), stretched to -0.1 ... 1.1, clipped |
+| `ugs` | p = sigmoid(a), w = p (1 - p): 1 with probability p - w/2, 0 with 1 - p - w/2, else uniform |
+
+| method | what an edge costs |
+|---|---|
+| `edge-pruning` | what two trained Lagrange multipliers say: they hold a share of the edges that falls to the size |
+| `ugs` | a price |
 
 The mean slope of the loss along a uniform share is the loss without the edge less the loss with it, so that UGS follows
 the gradient of what masks of 0 and 1 lose.
@@ -251,7 +256,8 @@ def find_learned(
         ValueError: if a gradient is not finite, or the file holds no training of this graph.
     """
     kind, n_edges = METHODS[settings.method].options, settings.n_edges(graph.n_edges)
-    assert kind is not None, settings.method
+    if kind is None:
+        raise ValueError(f"method {settings.method} trains no mask; take edge-pruning or ugs")
     own: Any = kind.model_validate(dict(settings.options))
     scoring = Scoring(scoring.metric or own.metric, scoring.ablation or ("zero" if own.ablation == "zero" else None))
     read = [scoring.read(settings.method, *pair) for pair in zip(prompts, partners, strict=True)]
