@@ -129,7 +129,7 @@ def test_the_multipliers_hold_the_target() -> None:
 def test_training_serves_its_prompts_as_well_as_eap(load_tiny: Loader, method: str) -> None:
     model = load_tiny("llama")
     graph = Graph.of(model.transformer.shape, "grouped")
-    steps = {"edge-pruning": {"steps": 200, "rate": 0.3, "start": 3.0}, "ugs": {"steps": 400, "rate": 0.1}}[method]
+    steps = {"edge-pruning": {"steps": 400, "rate": 0.1, "start": 3.0}, "ugs": {"steps": 400, "rate": 0.1}}[method]
     settings = CircuitSettings(method, share=0.25, options={**steps, "prompts": 4})
     circuit, about = find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=1)
     task = task_of(model, PROMPTS, PARTNERS, "kl", "patch").anchored(model.transformer)

@@ -76,13 +76,13 @@ def test_relevance_is_conserved_from_the_logits_down(load_tiny: Loader) -> None:
     network = load_tiny("llama").transformer
     graph = Graph.of(network.shape, "grouped")
     total = -relevance.score_edges(network, graph, CLEAN, None, PAIR, attention="frozen")
-    loss = float(PAIR.loss(network.logits(CLEAN)))
+    loss = float(PAIR.loss(network.logits(CLEAN)).detach())
     assert total[:, graph.final].sum() == pytest.approx(loss, rel=1e-5)
     whole = Plain(network, graph, CLEAN, "frozen")
     logits = whole.logits()
     embedded = whole.outputs[0]
     (passed,) = torch.autograd.grad(PAIR.loss(logits).sum(), [embedded])
-    assert float((passed * embedded).sum()) == pytest.approx(loss, rel=1e-6)
+    assert float((passed * embedded.detach()).sum()) == pytest.approx(loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("corrupted", [CORRUPTED, None], ids=["patch", "zero"])

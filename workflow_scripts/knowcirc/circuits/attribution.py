@@ -29,7 +29,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.metrics import losses
 from knowcirc.circuits.patched import Outputs, Run, output_bias, record
 from knowcirc.models.token_tree import Layout, Prompts, TokenTree, layout_of
-from knowcirc.models.transformer import HookPoint, Transformer
+from knowcirc.models.transformer import Hook, HookPoint, Transformer, unchanged
 
 Attend = Callable[[Tensor, Tensor], Tensor]
 """Gives the mixed values of heads (batch x pos x head x d_head) from attention pattern and values."""
@@ -78,12 +78,14 @@ def score_edges(
     *,
     steps: int = 1,
     attend: Attend = attended,
+    hook: Hook = unchanged,
 ) -> Scores:
     """Scores of all edges, summed over the prompts; unit of the loss, zero outside the graph.
 
     Prompts are rows of equal length or a token tree; that of the corrupted prompts is the clean one `with_tokens`.
     `steps` 1 is `eap` (gradient on the clean prompt), more is `eap-ig`: the gradient is averaged over inputs
-    between the corrupted and the clean embedding. `attend` mixes values where gradients pass.
+    between the corrupted and the clean embedding. `attend` mixes values where gradients pass, `hook` is given
+    what passes the hook points there.
 
     Raises:
         ValueError: if clean and corrupted prompts differ in length, or a score is not finite.
@@ -95,7 +97,7 @@ def score_edges(
     total = torch.zeros(graph.n_src, graph.n_dst, device=model.device, dtype=difference.dtype)
     for share in interpolation(steps, zero=corrupted is None):
         between = torch.lerp(origin, embedded, share)
-        total += score_step(model, graph, runs.layout, between, difference, targets, attend=attend)
+        total += score_step(model, graph, runs.layout, between, difference, targets, attend=attend, hook=hook)
     return finished(graph, total / steps)
 
 
@@ -171,10 +173,11 @@ def score_step(
     targets: Targets,
     *,
     attend: Attend = attended,
+    hook: Hook = unchanged,
     held: Held | None = None,
 ) -> Float[Tensor, "src dst"]:
     """Scores from one gradient, with the network run on `embedded`; nothing passes back through `held` outputs."""
-    taps, logits = _tapped_forward(model, graph, layout, embedded, attend, held)
+    taps, logits = _tapped_forward(model, graph, layout, embedded, attend, hook, held)
     leaves = [tensor for tap in taps for tensor in (tap.q, tap.k, tap.v, tap.mlp_in)] + [taps[-1].out]
     with torch.enable_grad():
         found = torch.autograd.grad(targets.loss(logits).sum(), leaves, allow_unused=True)
@@ -208,7 +211,7 @@ class _Tap:
 
 @torch.enable_grad()
 def _tapped_forward(
-    model: Transformer, graph: Graph, layout: Layout, embedded: Tensor, attend: Attend, held: Held | None
+    model: Transformer, graph: Graph, layout: Layout, embedded: Tensor, attend: Attend, hook: Hook, held: Held | None
 ) -> tuple[list[_Tap], Tensor]:
     """A forward pass whose branches read leaves of their own, so that gradients at them are partial ones.
 
@@ -225,7 +228,7 @@ def _tapped_forward(
         k = model.expand(att.read_all("k", normed)).clone()
         v = model.expand(att.read_all("v", normed)).clone()
         pattern = layout.pattern(model, layout.turn(model, q), layout.turn(model, k))
-        hooks = _Apart(model, graph, layer, held)
+        hooks = _Apart(model, graph, layer, hook, held)
         out = model.finish(layer, x, attend(pattern, v), hooks)
         taps.append(_Tap(x.detach(), q, k, v, hooks.mlp_in[0], out))
         x = out
@@ -235,7 +238,8 @@ def _tapped_forward(
 class _Apart:
     """The hook of a layer: the MLP reads a node of its own, which is kept, and held outputs are written."""
 
-    def __init__(self, model: Transformer, graph: Graph, layer: int, held: Held | None) -> None:
+    def __init__(self, model: Transformer, graph: Graph, layer: int, hook: Hook, held: Held | None) -> None:
+        self.hook = hook
         self.mlp_in: list[Tensor] = []
         self.held: dict[HookPoint, Tensor] = {}
         if held is not None and held.senders == graph.heads(layer):
@@ -245,8 +249,8 @@ class _Apart:
 
     def __call__(self, point: HookPoint, value: Tensor) -> Tensor:
         if point != "mlp_in":
-            return self.held.get(point, value)
-        self.mlp_in.append(value.clone())
+            return self.held[point] if point in self.held else self.hook(point, value)
+        self.mlp_in.append(self.hook(point, value).clone())
         return self.mlp_in[0]
 
 

@@ -50,9 +50,9 @@ class Importances:
     the nodes that a head attends to.
     """
 
-    attention: tuple[Float[Tensor, "src node"], ...]
+    attention: tuple[Float[Tensor, "_ node"], ...]
     sources: tuple[Float[Tensor, "head node node"], ...]
-    mlp: tuple[Float[Tensor, "src node"], ...]
+    mlp: tuple[Float[Tensor, "_ node"], ...]
     final: Float[Tensor, "src node"]
 
 

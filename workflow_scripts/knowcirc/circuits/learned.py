@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -80,27 +80,6 @@ class Draw:
 
     mask: Edges
     slope: Edges
-
-
-class Mask(Protocol):
-    """Log-odds of the edges, the draw by them, and what an edge costs."""
-
-    log_odds: Edges
-    adam: Adam
-
-    def draw(self, rng: Generator) -> Draw:
-        """A mask."""
-
-    def cost(self, step: int) -> Edges:
-        """The slope of what the edges cost with their log-odds, at a step."""
-
-    @property
-    def kept(self) -> Edges:
-        """The probability that each edge stays."""
-
-    @property
-    def arrays(self) -> dict[str, ndarray]:
-        """All that training changes, by name; changed in place."""
 
 
 class HardConcrete:
@@ -178,6 +157,10 @@ class UniformGradient:
         return {"log_odds": self.log_odds, "mean": self.adam.mean, "square": self.adam.square}
 
 
+Mask = HardConcrete | UniformGradient
+"""Log-odds of the edges, the draw by them, and what an edge costs."""
+
+
 def _sigmoid(x: Edges) -> Edges:
     found: Edges = 1 / (1 + np.exp(-x))
     return found
@@ -232,7 +215,7 @@ def slope_of_mask(
     with torch.enable_grad():
         loss = task.each(run.logits, chosen).mean()
     slope: Edges = masked.gradient(run, loss)[graph.valid]
-    return float(loss), slope
+    return float(loss.detach()), slope
 
 
 def find_learned(

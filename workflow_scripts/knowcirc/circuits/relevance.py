@@ -16,7 +16,8 @@ Sources: Rezaei Jafari et al. 2025, arXiv 2508.21258 (RelP); Ali et al. 2022 (LN
 arXiv 2402.05602 (AttnLRP).
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -27,9 +28,9 @@ from knowcirc.circuits import attribution
 from knowcirc.circuits.attribution import Attend, Targets, attended
 from knowcirc.circuits.circuit import Scores
 from knowcirc.circuits.graph import Graph
-from knowcirc.models.layers import Mlp, Norm
+from knowcirc.models.layers import Attention, Block, Mlp, Norm
 from knowcirc.models.token_tree import Prompts, TokenTree
-from knowcirc.models.transformer import Transformer
+from knowcirc.models.transformer import HookPoint, Transformer, unchanged
 
 LEAST = 1e-6  # below this, an activation's secant is taken there
 
@@ -58,18 +59,12 @@ class FrozenNorm(Norm):
 
 
 @dataclass(frozen=True, slots=True)
-class RelevanceMlp(Mlp):
-    """An MLP that passes back by the identity rule and, where it has a gate, the half rule."""
+class Secant:
+    """An activation function that passes back act(x) / x, the slope of its secant from 0."""
 
-    def hidden(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mlp"]:
-        """The input of the output matrix."""
-        up = torch.nn.functional.linear(x, self.w_in, self.b_in)
-        if self.w_gate is None:
-            return self._act(up)
-        return half(self._act(torch.nn.functional.linear(x, self.w_gate, self.b_gate)) * up)
+    activation: Callable[[Tensor], Tensor]
 
-    def _act(self, x: Tensor) -> Tensor:
-        """act(x), with act(x) / x as a constant factor of x."""
+    def __call__(self, x: Tensor) -> Tensor:
         at = x.detach()
         at = torch.where(at.abs() < LEAST, torch.full_like(at, LEAST), at)
         passed = x * (self.activation(at) / at)
@@ -94,25 +89,22 @@ ATTENTION: dict[Rule, Attend] = {"gradient": attended, "frozen": _frozen, "half"
 
 
 def relevant(part: Any) -> Any:
-    """A part of a network, or the whole, whose norms and MLPs pass back by the rules; weights are shared."""
+    """A network, or a part of it, whose norms and activation functions pass back by the rules; weights are shared."""
     if isinstance(part, Norm):
-        return FrozenNorm(**_fields(part))
+        return FrozenNorm(**{field.name: getattr(part, field.name) for field in fields(part)})
     if isinstance(part, Mlp):
-        return RelevanceMlp(**_fields(part))
+        return replace(part, activation=Secant(part.activation))
     if isinstance(part, tuple):
         return tuple(map(relevant, part))
-    if not is_dataclass(part) or isinstance(part, type):
+    if not isinstance(part, (Transformer, Block, Attention)):
         return part
-    inner = {name: relevant(value) for name, value in _fields(part).items() if is_dataclass(value) or _parts(value)}
-    return replace(part, **inner)
+    inner = {field.name: getattr(part, field.name) for field in fields(part)}
+    return replace(part, **{name: relevant(value) for name, value in inner.items()})
 
 
-def _parts(value: object) -> bool:
-    return isinstance(value, tuple) and all(map(is_dataclass, value))
-
-
-def _fields(part: Any) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(part)}
+def _half_of_gates(point: HookPoint, value: Tensor) -> Tensor:
+    """The half rule: what is read out of a gated MLP is a product of two."""
+    return half(value) if point == "keys" else value
 
 
 def score_edges(
@@ -132,4 +124,5 @@ def score_edges(
         ValueError: if clean and corrupted prompts differ in length, or a score is not finite.
     """
     network: Transformer = relevant(model)
-    return attribution.score_edges(network, graph, clean, corrupted, targets, attend=ATTENTION[attention])
+    hook = unchanged if model.blocks[0].mlp.w_gate is None else _half_of_gates
+    return attribution.score_edges(network, graph, clean, corrupted, targets, attend=ATTENTION[attention], hook=hook)
