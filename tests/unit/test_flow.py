@@ -94,7 +94,7 @@ def test_an_edge_enters_the_route_at_its_score(model: LanguageModel, graph: Grap
     scores = flow.score_edges(model.transformer, graph, tree)
     assert 0 < scores.max() <= 1
     positive = np.unique(scores[scores > 0])
-    for threshold in positive[[0, len(positive) // 3, len(positive) // 2, -2]]:
+    for threshold in positive[[len(positive) // 3, -2]]:
         at = float(threshold) * (1 - 1e-5)  # scores are kept in single precision
         expected = walk(model.transformer, graph, run, at)
         assert {(int(src), int(dst)) for src, dst in np.argwhere(scores >= at)} == expected

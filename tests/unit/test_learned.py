@@ -12,10 +12,10 @@ from knowcirc.circuits import learned
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import attribute
+from knowcirc.circuits.discovery import Scoring, attribute
 from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.learned import HardConcrete, Mask, Training, UniformGradient, slope_of_mask
+from knowcirc.circuits.learned import HardConcrete, Mask, Training, UniformGradient, begin_with_ranks, slope_of_mask
 from knowcirc.circuits.masked import MaskedModel
 from knowcirc.circuits.patched import run_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
@@ -75,16 +75,16 @@ def test_a_mask_of_ones_and_zeros_is_the_circuit(load_tiny: Loader) -> None:
 def test_a_draw_is_as_likely_to_keep_an_edge_as_is_said(method: str) -> None:
     mask = mask_of(method, 5)
     mask.log_odds[:] = (-3.0, -1.0, 0.0, 1.0, 3.0)
-    drawn = np.array([mask.draw(np.random.default_rng(i)).mask for i in range(20000)])
+    drawn = np.array([mask.draw(np.random.default_rng(i)).mask for i in range(8000)])
     assert drawn.min() == 0
     assert drawn.max() == 1
     found = (drawn > 0).mean(0) if method == "edge-pruning" else drawn.mean(0)
-    np.testing.assert_allclose(found, mask.kept, atol=0.012)
+    np.testing.assert_allclose(found, mask.kept, atol=0.02)
     inside = ((drawn > 0) & (drawn < 1)).mean(0)
     if method == "ugs":
-        np.testing.assert_allclose(inside, mask.kept * (1 - mask.kept), atol=0.012)
+        np.testing.assert_allclose(inside, mask.kept * (1 - mask.kept), atol=0.02)
         middle = drawn[:, 2][(drawn[:, 2] > 0) & (drawn[:, 2] < 1)]
-        np.testing.assert_allclose(np.quantile(middle, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+        np.testing.assert_allclose(np.quantile(middle, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.06)
 
 
 def test_hard_concrete_draws_change_with_the_log_odds_as_they_say() -> None:
@@ -104,13 +104,38 @@ def test_uniform_gradients_follow_what_masks_of_ones_and_zeros_lose() -> None:
     mask = mask_of("ugs", 1)
     mask.log_odds[:] = 0.7
     kept = float(mask.kept[0])
-    draws = [mask.draw(np.random.default_rng(i)) for i in range(40000)]
+    draws = [mask.draw(np.random.default_rng(i)) for i in range(15000)]
     found = np.mean([4 * draw.mask[0] ** 3 * draw.slope[0] for draw in draws])  # loss = mask^4, which rises by 1
-    assert found == pytest.approx(kept * (1 - kept), rel=0.05)
+    assert found == pytest.approx(kept * (1 - kept), rel=0.08)
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_log_odds_by_rank_keep_as_many_edges_as_asked_for(method: str) -> None:
+    strength = np.random.default_rng(0).random(50)
+    mask = mask_of(method, 50)
+    for n_edges in (1, 20, 49):
+        begin_with_ranks(mask, strength, n_edges)
+        assert np.argsort(mask.log_odds).tolist() == np.argsort(strength).tolist()
+        assert mask.kept.sum() == pytest.approx(n_edges)
+
+
+def test_training_begins_with_the_ranks_of_eap_ig_unless_told_otherwise(load_tiny: Loader) -> None:
+    model = load_tiny("llama")
+    graph = Graph.of(model.transformer.shape, "grouped")
+    settings = CircuitSettings("ugs", share=0.25, options={"steps": 1, "rate": 1e-9, "prompts": 4})
+    found, about = find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=1)
+    scores = attribute(model, graph, PROMPTS, PARTNERS, "eap-ig", Scoring("kl", "patch"))
+    np.testing.assert_array_equal(found.edges, top_edges(graph, scores, settings.n_edges(graph.n_edges)))
+    assert about["prompt_passes"] == 12 + 2
+    even = replace(settings, options={**settings.options, "first": "even"})
+    found, about = find_circuit(model, graph, PROMPTS, PARTNERS, even, seed=1)
+    assert found.scores is not None
+    np.testing.assert_allclose(found.scores[graph.valid], 1 / (1 + np.exp(-1)))
+    assert about["prompt_passes"] == 2
 
 
 def test_the_multipliers_hold_the_target() -> None:
-    mask = HardConcrete(1000, PruningSection(steps=60, start=3.0), 0.1)
+    mask = HardConcrete(1000, PruningSection(steps=60, start=3.0, first="even"), 0.1)
     assert mask.target(0) == pytest.approx(1 - 0.9 / 45)
     assert mask.target(44) == mask.target(59) == pytest.approx(0.1)
     worth = np.zeros(1000)
@@ -119,7 +144,7 @@ def test_the_multipliers_hold_the_target() -> None:
         mask.log_odds -= mask.adam.move(worth + mask.cost(step), step)
     assert mask.kept[:100].min() > 0.9
     assert mask.kept[100:].max() < 0.5
-    small = HardConcrete(10, PruningSection(), 0.5)
+    small = HardConcrete(10, PruningSection(first="even"), 0.5)
     before = small.cost(0)
     assert not before.any()  # no multiplier yet
     assert (small.cost(1) > 0).all()  # above the target, edges cost
@@ -129,8 +154,8 @@ def test_the_multipliers_hold_the_target() -> None:
 def test_training_serves_its_prompts_as_well_as_eap(load_tiny: Loader, method: str) -> None:
     model = load_tiny("llama")
     graph = Graph.of(model.transformer.shape, "grouped")
-    steps = {"edge-pruning": {"steps": 400, "rate": 0.1, "start": 3.0}, "ugs": {"steps": 400, "rate": 0.1}}[method]
-    settings = CircuitSettings(method, share=0.25, options={**steps, "prompts": 4})
+    steps = {"edge-pruning": {"steps": 300, "rate": 0.1, "start": 3.0}, "ugs": {"steps": 300, "rate": 0.1}}[method]
+    settings = CircuitSettings(method, share=0.25, options={**steps, "prompts": 4, "first": "even"})
     circuit, about = find_circuit(model, graph, PROMPTS, PARTNERS, settings, seed=1)
     task = task_of(model, PROMPTS, PARTNERS, "kl", "patch").anchored(model.transformer)
     absent = absent_outputs(model, graph, task, PARTNERS, "patch")

@@ -14,6 +14,10 @@ DROPPED = {("eap", "capital"): 40, ("eap", "language"): 10}
 WHOLE, EMPTY = (2.0, 4.0, 6.0), -1.0
 KEPT = {"eap": 0.8, "acdc": 0.6, "random": 0.0}
 SECONDS = {"eap": {"capital": 3.0, "language": 5.0, "currency": 99.0}, "acdc": {"capital": 70.0}}
+COSTS = {
+    method: {relation: {"seconds": spent, "passes": 10 * spent} for relation, spent in each.items()}
+    for method, each in SECONDS.items()
+}
 
 
 def comparison() -> pd.DataFrame:
@@ -44,12 +48,17 @@ def comparison() -> pd.DataFrame:
             add("zero", "hit_at_10", prompt, float(prompt < 2 and method != "random"))
             add("mean", "hit_at_10", prompt, float(method != "random"))
             add("zero", "hit_at_10", prompt, float(prompt < 1), 0.1)
+        for ablation, kept in (("zero", 0.5), ("mean", 0.7)):
+            for prompt in range(2 if relation == "language" else 3):
+                add(ablation, "logit_diff", prompt, EMPTY + (WHOLE[prompt] - EMPTY) * (kept + shift), 0.1)
+                add(ablation, "logit_diff_model", prompt, WHOLE[prompt])
+                add(ablation, "logit_diff_empty", prompt, EMPTY)
     return pd.DataFrame(rows)
 
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    return method_comparison(comparison(), SECONDS, "tiny")
+    return method_comparison(comparison(), COSTS, "tiny")
 
 
 def row_of(table: pd.DataFrame, method: str, relation: str, ablation: str = "patch") -> pd.Series:
@@ -113,6 +122,18 @@ def test_areas_are_those_of_the_ratio_of_means_as_mib_has_it(table: pd.DataFrame
     assert (row.cpr_low, row.cpr_high) == pytest.approx(tuple(np.percentile(0.65 * drawn + 0.25, [2.5, 97.5])))
 
 
+def test_faithfulness_at_a_size_is_of_means_under_every_ablation(table: pd.DataFrame) -> None:
+    for ablation, kept in (("zero", 0.5), ("mean", 0.7)):
+        row = row_of(table, "eap", "capital", ablation)
+        assert row["faithfulness_size_0.1"] == pytest.approx(kept)
+        assert row_of(table, "eap", "all", ablation)["faithfulness_size_0.1"] == pytest.approx(kept + 0.05)
+        assert np.isnan(row.cpr)
+        assert np.isnan(row.faithfulness)
+    weights = np.array([3.0, 5.0, 7.0])
+    expected = float((np.array([0.8, 0.9, 1.0]) * weights).sum() / weights.sum())
+    assert row_of(table, "eap", "capital")["faithfulness_size_0.1"] == pytest.approx(expected)
+
+
 def test_cpr_is_of_the_edges_of_the_highest_scores_and_cmd_of_the_strongest(table: pd.DataFrame) -> None:
     weights = np.array([3.0, 5.0, 7.0])
     kept = float((np.array([0.8, 0.9, 1.0]) * weights).sum() / weights.sum())
@@ -130,15 +151,16 @@ def test_seconds_are_the_median_of_the_compared_relations_and_random_has_none(ta
     assert row_of(table, "eap", "all").seconds == 4.0
     assert row_of(table, "eap", "language").seconds == 5.0
     assert row_of(table, "acdc", "all").seconds == 70.0
-    assert table[table.method == "random"].seconds.isna().all()
+    assert row_of(table, "eap", "language").passes == 50.0
+    assert table[table.method == "random"][["seconds", "passes"]].isna().all(axis=None)
     with pytest.raises(KeyError):
-        method_comparison(comparison(), {**SECONDS, "eap": {}}, "tiny")
+        method_comparison(comparison(), {**COSTS, "eap": {}}, "tiny")
 
 
 def test_a_relation_without_pairs_has_hits_and_empty_cells() -> None:
     rows = comparison()
     rows = rows[(rows.relation == "capital") | (rows.measure == "hit_at_10")]
-    table = method_comparison(rows[(rows.ablation != "patch") | (rows.relation == "capital")], SECONDS, "tiny")
+    table = method_comparison(rows[(rows.ablation != "patch") | (rows.relation == "capital")], COSTS, "tiny")
     alone = row_of(table, "eap", "language", "zero")
     assert (alone.n, alone.n_test, alone.hit_at_10) == (0, 4, 0.5)
     row = row_of(table, "eap", "language")

@@ -40,10 +40,10 @@ from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import BY_PROMPT, Scoring, one_reading
+from knowcirc.circuits.discovery import BY_PROMPT, Scoring, attribute, one_reading, passes_of
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.masked import MaskedModel
-from knowcirc.circuits.methods import METHODS
+from knowcirc.circuits.methods import INTEGRATED, METHODS
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.searching import absent_outputs, task_of
 from knowcirc.circuits.settings import MaskSection, PruningSection, SamplingSection
@@ -109,7 +109,12 @@ class HardConcrete:
         return pull * kept * (1 - kept) / len(kept)
 
     def target(self, step: int) -> float:
-        """The share of the edges that a step aims at: from all to the size, then the size."""
+        """The share of the edges that a step aims at: from all to the size, then the size.
+
+        Where the log-odds begin with ranks, it is the size from the beginning.
+        """
+        if self.settings.first != "even":
+            return self.size
         way = min(1.0, (step + 1) / max(1.0, self.settings.warmup * self.settings.steps))
         return 1 + way * (self.size - 1)
 
@@ -254,6 +259,11 @@ def find_learned(
         if isinstance(own, PruningSection)
         else UniformGradient(graph.n_edges, own)
     )
+    scored = 0.0
+    if own.first != "even":
+        scores = attribute(model, graph, chosen, beside, INTEGRATED, Scoring(metric, ablation))
+        begin_with_ranks(mask, np.abs(scores[graph.valid]), n_edges)
+        scored = passes_of(graph, beside, method=INTEGRATED, scoring=Scoring(metric, ablation))
     masked = MaskedModel(model.transformer, graph, task.tree, absent)
     training = Training(masked, task.anchored(model.transformer), mask, own, seed)
     if state is not None and state.is_file():
@@ -265,8 +275,20 @@ def find_learned(
     about |= {"expected_edges": float(mask.kept.sum()), "loss": losses[-1] if losses else None}
     return Circuit(settings.method, top_edges(graph, scores, n_edges), scores), {
         **about,
-        "prompt_passes": training.passes,
+        "prompt_passes": scored + training.passes,
     }
+
+
+def begin_with_ranks(mask: Mask, strength: Edges, n_edges: int) -> None:
+    """Log-odds by rank, so that as many edges as asked for are expected to stay, the strongest most likely."""
+    ranks = np.empty(len(strength))
+    ranks[np.argsort(strength, kind="stable")] = (np.arange(len(strength)) + 0.5) / len(strength)
+    odds = np.log(ranks / (1 - ranks))
+    low, high = -100.0, 100.0
+    for _ in range(60):  # halvings, to the last bit
+        middle = (low + high) / 2
+        mask.log_odds[:] = odds + middle
+        low, high = (low, middle) if mask.kept.sum() > n_edges else (middle, high)
 
 
 def _train(

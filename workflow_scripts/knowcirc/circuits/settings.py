@@ -112,6 +112,12 @@ class MaskSection(Section):
     ablation: Literal["patch", "zero"] = setting(
         "patch", "what absent edges deliver; where no prompt has a partner: nothing", source="arXiv 2406.16778: patch"
     )
+    first: Literal["even", "eap-ig"] = setting(
+        "eap-ig",
+        "log-odds at the beginning: even (`start` for every edge), or by the ranks of |EAP-IG|, to keep as many edges as "
+        "asked for",
+        source="both papers: even",
+    )
 
 
 class PruningSection(MaskSection):
@@ -120,7 +126,7 @@ class PruningSection(MaskSection):
     steps: Count = setting(40, "steps of training", source="arXiv 2406.16778: 3000")
     prompts: Count = setting(4, "prompts of a step, drawn anew", source="arXiv 2406.16778: 32")
     rate: Positive = setting(0.8, "learning rate of the log-odds and of the multipliers", source="arXiv 2406.16778")
-    start: float = setting(10.0, "log-odds of every edge at the beginning", source="its code: about 10")
+    start: float = setting(10.0, "log-odds of every edge at the beginning, where they are even", source="its code")
     warmup: Share = setting(
         0.75, "share of the steps in which the target goes from the whole graph to its size", source="its code: 0.83"
     )
@@ -134,4 +140,4 @@ class SamplingSection(MaskSection):
     samples: Count = setting(1, "masks drawn in a step", source="its code: one for each prompt and sample")
     rate: Positive = setting(0.05, "learning rate of the log-odds", source="its code: 0.01 to 0.15, by the price")
     price: NotNegative = setting(0.001, "what an edge costs", unit="the metric's", source="its code: 0.001")
-    start: float = setting(1.0, "log-odds of every edge at the beginning", source="its code: 1")
+    start: float = setting(1.0, "log-odds of every edge at the beginning, where they are even", source="its code")
