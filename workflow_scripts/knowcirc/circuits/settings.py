@@ -114,8 +114,8 @@ class MaskSection(Section):
     )
     first: Literal["even", "eap-ig"] = setting(
         "eap-ig",
-        "log-odds at the beginning: even (`start` for every edge), or by the ranks of |EAP-IG|, to keep as many edges as "
-        "asked for",
+        "log-odds at the beginning: even (`start` for every edge), or eap-ig (by its ranks, so that as many edges as "
+        "asked for are expected to stay)",
         source="both papers: even",
     )
 
@@ -123,9 +123,11 @@ class MaskSection(Section):
 class PruningSection(MaskSection):
     """Edge Pruning: hard-concrete masks with a target size (method `edge-pruning`)."""
 
-    steps: Count = setting(40, "steps of training", source="arXiv 2406.16778: 3000")
+    steps: Count = setting(20, "steps of training", source="arXiv 2406.16778: 3000")
     prompts: Count = setting(4, "prompts of a step, drawn anew", source="arXiv 2406.16778: 32")
-    rate: Positive = setting(0.8, "learning rate of the log-odds and of the multipliers", source="arXiv 2406.16778")
+    rate: Positive = setting(
+        0.1, "learning rate of the log-odds and of the multipliers", source="arXiv 2406.16778: 0.8"
+    )
     start: float = setting(10.0, "log-odds of every edge at the beginning, where they are even", source="its code")
     warmup: Share = setting(
         0.75, "share of the steps in which the target goes from the whole graph to its size", source="its code: 0.83"
@@ -135,9 +137,9 @@ class PruningSection(MaskSection):
 class SamplingSection(MaskSection):
     """Uniform gradient sampling: a probability for every edge, and a price (method `ugs`)."""
 
-    steps: Count = setting(100, "steps of training", source="its code: 1900 for IOI")
+    steps: Count = setting(20, "steps of training", source="its code: 1900 for IOI")
     prompts: Count = setting(4, "prompts of a step, drawn anew", source="its code: 5")
     samples: Count = setting(1, "masks drawn in a step", source="its code: one for each prompt and sample")
-    rate: Positive = setting(0.05, "learning rate of the log-odds", source="its code: 0.01 to 0.15, by the price")
+    rate: Positive = setting(0.1, "learning rate of the log-odds", source="its code: 0.01 to 0.15, by the price")
     price: NotNegative = setting(0.001, "what an edge costs", unit="the metric's", source="its code: 0.001")
     start: float = setting(1.0, "log-odds of every edge at the beginning, where they are even", source="its code")
