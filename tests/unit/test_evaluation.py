@@ -15,6 +15,7 @@ from knowcirc.circuits.evaluation import (
     SIZES,
     areas,
     circuit_answers,
+    circuit_logits,
     complement,
     faithfulness,
     hits,
@@ -237,6 +238,12 @@ def test_a_methods_rows_are_its_measures_prompt_by_prompt(load_tiny: Loader) -> 
             edges = circuit.edges if size is None else sized_circuits(graph, circuit, [size], 0)[0]
             answers = hits(circuit_answers(model, graph, edges, prompts, absent=absent), 50)
             assert values(ablation, "hit_at_50", size) == {i: float(hit) for i, hit in enumerate(answers)}
+        nothing = np.zeros_like(graph.valid)
+        for measure, run, size in (("logit_diff", edges, 0.5), ("logit_diff_empty", nothing, None)):
+            logits = circuit_logits(model, graph, [run], prompts, absent)[0]
+            m = [float(logits[i, prompts[i].answer[0]] - logits[i, prompts[j].answer[0]]) for i, j in pairs]
+            assert [values(ablation, measure, size)[i] for i, _ in pairs] == pytest.approx(m)
+        assert values(ablation, "logit_diff_model", None) == values("patch", "logit_diff_model", None)
     assert values("patch", "faithfulness", 1.0) == pytest.approx(dict.fromkeys(kept, 1.0))
     for size in SIZES:
         for measure, signed in (("logit_diff", False), ("logit_diff_signed", True)):

@@ -284,7 +284,7 @@ def test_a_new_method_of_circuits_searches_nothing_again(finished: Path) -> None
         name for name in rules if not name.startswith(("plot_", "tabulate_", "collect_", "build_report", "check_"))
     ]
     assert "plot_faithfulness_curves" in rules  # its look may have changed
-    more = changed(finished, "comparison: { methods: [eap, eap-2, eap-ig-zero, eap-ig+acdc] }")
+    more = changed(finished, "comparison: { methods: [relp, eap-2, eap-ig-zero, ugs, eap-ig+acdc] }")
     done = snakemake("-n", "--configfile", *more, cwd=finished)
     assert {"discover_circuits", "compare_methods", "plot_faithfulness_curves"} <= planned(done)
     assert set(re.findall(r"wildcards: .*method=([^,\s]+), relation", done.stdout + done.stderr)) == {"eap-2"}
