@@ -143,3 +143,12 @@ class SamplingSection(MaskSection):
     rate: Positive = setting(0.1, "learning rate of the log-odds", source="its code: 0.01 to 0.15, by the price")
     price: NotNegative = setting(0.001, "what an edge costs", unit="the metric's", source="its code: 0.001")
     start: float = setting(1.0, "log-odds of every edge at the beginning, where they are even", source="its code")
+
+
+class MethodSections(Section):
+    """The settings of methods that have some of their own (`Method.options`)."""
+
+    relp: RelevanceSection = RelevanceSection()
+    eap_ig_activations: ActivationsSection = ActivationsSection()
+    edge_pruning: PruningSection = PruningSection()
+    ugs: SamplingSection = SamplingSection()

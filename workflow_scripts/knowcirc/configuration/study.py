@@ -9,14 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from knowcirc.circuits.methods import METHODS, RANDOM
-from knowcirc.circuits.settings import (
-    AcdcSection,
-    ActivationsSection,
-    PruningSection,
-    RelevanceSection,
-    SamplingSection,
-    StandingSection,
-)
+from knowcirc.circuits.settings import AcdcSection, MethodSections, StandingSection
 from knowcirc.configuration.running import Running
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
@@ -143,7 +136,7 @@ class Tracing(Section):
     examples: Count = setting(3, "facts shown one by one")
 
 
-class Circuits(Section):
+class Circuits(MethodSections):
     """Circuits of relations and of single prompts. Beside the methods `random` is always run."""
 
     methods: Annotated[list[Method], Field(min_length=1), Different] = setting(
@@ -155,10 +148,6 @@ class Circuits(Section):
     share: Share = setting(0.1, "the size of circuits: share of the graph's edges", source="KC 4: under a tenth")
     standing: StandingSection = StandingSection()
     acdc: AcdcSection = AcdcSection()
-    relp: RelevanceSection = RelevanceSection()
-    eap_ig_activations: ActivationsSection = ActivationsSection()
-    edge_pruning: PruningSection = PruningSection()
-    ugs: SamplingSection = SamplingSection()
     random_seeds: Count = setting(5, "random circuits of the same size")
     drawn_edges: Count = setting(28, "edges in the simplified drawing")
 
