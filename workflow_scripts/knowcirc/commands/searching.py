@@ -15,7 +15,7 @@ from knowcirc.circuits.acdc import PROJECTION, Search
 from knowcirc.circuits.choices import KC_UNIT, UNITS
 from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.graph import EdgeMatrix, Graph
-from knowcirc.circuits.methods import EXACT
+from knowcirc.circuits.methods import EXACT, METHODS
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.searching import candidates, describe_search, load_search, search_circuit
 from knowcirc.circuits.settings import AcdcSettings
@@ -111,6 +111,9 @@ def check_read(args: argparse.Namespace) -> None:
     """Warn of given pairs that neither metric nor ablation reads."""
     for case in args.cases:
         metric, ablation = measures_of(args.method, args.metric, args.ablation, case)
+        if case.paired and METHODS[args.method].blind:
+            log.warning("method %s reads no corrupted prompts and no wrong answers", args.method)
+            return
         if case.paired and metric != "logit-diff" and ablation == "zero":
             log.warning("metric %s with zero ablation reads no corrupted prompts and no wrong answers", metric)
             return
