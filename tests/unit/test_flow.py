@@ -69,7 +69,7 @@ def sources(network: Transformer, graph: Graph, run: Run, sender: int, position:
     values = network.expand(block.attention.read_all("v", block.norm1(run.before_attention[layer])))[0, :, head]
     weight = block.attention.w_o[head]
     parts = [pattern[0, head, position, source] * (weight @ values[source]) for source in range(position + 1)]
-    return shares(parts, run.outputs[sender, 0, position])
+    return shares(parts, torch.stack(parts).sum(0))
 
 
 def test_importances_are_those_of_the_formula_and_sum_to_one(model: LanguageModel, graph: Graph) -> None:

@@ -25,6 +25,12 @@ CORRUPTED = torch.tensor([[0, 5, 18, 4, 34]])
 PAIR = Targets(torch.tensor([7]), torch.tensor([8]))
 
 
+@pytest.fixture(params=["gpt2", "llama", "llama_biased"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The tiny models whose arithmetic the plain pass writes out."""
+    return str(request.param)
+
+
 @pytest.fixture(params=["grouped", "per_head"])
 def graph(request: pytest.FixtureRequest, model: LanguageModel) -> Graph:
     return Graph.of(model.transformer.shape, request.param)

@@ -64,30 +64,25 @@ def measure(model: Transformer, graph: Graph, layout: Layout, run: Run) -> Impor
     for layer in range(graph.n_layers):
         stream = run.before_attention[layer]
         attention.append(importances(outputs[graph.before(layer)], stream[0]))
-        sources.append(_sources(model, layer, layout, stream, outputs[graph.heads(layer)]))
+        sources.append(_sources(model, layer, layout, stream))
         mlp.append(importances(outputs[graph.before_mlp(layer)], run.before_mlp[layer][0]))
     return Importances(tuple(attention), tuple(sources), tuple(mlp), importances(outputs, run.final[0]))
 
 
 def _sources(
-    model: Transformer,
-    layer: int,
-    layout: Layout,
-    stream: Float[Tensor, "1 node d_model"],
-    written: Float[Tensor, "head node d_model"],
+    model: Transformer, layer: int, layout: Layout, stream: Float[Tensor, "1 node d_model"]
 ) -> Float[Tensor, "head node node"]:
-    """How important each node that a head attends to (last axis) is for what it writes at a node."""
+    """How important each node that a head attends to (last axis) is for what its output matrix gives at a node."""
     att = model.blocks[layer].attention
     normed = model.blocks[layer].norm1(stream)
     q, k = (layout.turn(model, att.read_all(kind, normed)) for kind in ("q", "k"))
     pattern = layout.pattern(model, q, model.expand(k))[0]
-    values = model.head_outputs(layer, model.expand(att.read_all("v", normed)))[0]
-    return torch.stack(
-        [
-            importances(pattern[head].T[..., None] * values[:, head][:, None], written[head]).T
-            for head in range(len(written))
-        ]
-    )
+    values = att.write(range(len(pattern)), model.expand(att.read_all("v", normed))[0].transpose(0, 1))
+    found = []
+    for weights, value in zip(pattern, values, strict=True):
+        parts = weights.T[..., None] * value[:, None]
+        found.append(importances(parts, parts.sum(0)).T)
+    return torch.stack(found)
 
 
 def route(graph: Graph, found: Importances, path: Int[Tensor, " pos"]) -> Float[Tensor, "src dst"]:

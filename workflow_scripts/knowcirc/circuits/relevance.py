@@ -90,7 +90,7 @@ ATTENTION: dict[Rule, Attend] = {"gradient": attended, "frozen": _frozen, "half"
 
 def relevant(part: Any) -> Any:
     """A network, or a part of it, whose norms and activation functions pass back by the rules; weights are shared."""
-    if isinstance(part, Norm):
+    if type(part) is Norm:  # what only stands in the place of one has no scale
         return FrozenNorm(**{field.name: getattr(part, field.name) for field in fields(part)})
     if isinstance(part, Mlp):
         return replace(part, activation=Secant(part.activation))
