@@ -43,7 +43,7 @@ def method_comparison(rows: pd.DataFrame, costs: Costs, model: str) -> pd.DataFr
     seconds (of discovery, a relation) and passes are medians over relations; `costs` holds the last two, and a
     method that is not in it (random) has none. n_dropped counts the edges on no path from input to logits (median),
     n_constant the relations of whose circuit no edge is left: its output is the same for every prompt. n counts the
-    prompts of faithfulness and its kin, n_test those of hit@k.
+    prompts of faithfulness and its kin, which have a partner, n_test those of hit@k.
     """
     hit = next(name for name in rows["measure"].unique() if name.startswith("hit_at_"))
     sizes = sorted(rows.loc[rows["measure"] == hit, "size"].dropna().unique())
@@ -62,7 +62,7 @@ def method_comparison(rows: pd.DataFrame, costs: Costs, model: str) -> pd.DataFr
             row |= {f"faithfulness_size_{size:g}": _kept(part, size) for size in sizes}
             row |= _under_patching(part if ablation == "patch" else part.iloc[:0])
             row |= {what: float(np.median([one[what] for one in spent])) if spent else None for what in COSTS}
-            row |= {"n": int((part[part["size"].isna()]["measure"] == "faithfulness").sum())}
+            row |= {"n": int((part["measure"] == "logit_diff_model").sum())}
             table.append({**row, "n_test": int(hits["size"].isna().sum()), "n_relations": len(circuits)})
     return pd.DataFrame(table)
 

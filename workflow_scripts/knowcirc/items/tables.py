@@ -194,7 +194,7 @@ TABLES = (
                 empty=True,
                 drift=None,
             ),
-            *(count("n", "patched prompts"), count("n_test", "prompts of D_test")),
+            *(count("n", "prompts with a partner, of faithfulness"), count("n_test", "prompts of D_test")),
             count("n_relations", "relations in the row"),
         ),
         one_row_for=("relation", "method", "ablation"),
