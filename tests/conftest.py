@@ -109,6 +109,8 @@ def exact_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
     for family in FAMILIES:
         monkeypatch.setattr(f"transformers.models.{family}.modeling_{family}.torch", exact)
+    norm = "transformers.models.gemma2.modeling_gemma2.Gemma2RMSNorm.forward"
+    monkeypatch.setattr(norm, lambda self, x: self._norm(x) * (1.0 + self.weight))
 
 
 @pytest.fixture(scope="session")

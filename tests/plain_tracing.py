@@ -105,7 +105,8 @@ class PlainTracing:
 
     def _module(self, part: str, layer: int) -> nn.Module:
         module = reference.layers(self.network)[layer]
-        return {"state": module, "mlp": module.mlp, "attention": reference.attention(module)}[part]
+        attention, mlp = reference.added(module)
+        return {"state": module, "mlp": mlp, "attention": attention}[part]
 
     @contextlib.contextmanager
     def _changed(self, noise: Tensor | None, places: tuple[Place, ...]) -> Iterator[None]:

@@ -15,14 +15,15 @@ from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import record
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import load_search, save_search
-from knowcirc.models import gpt2, llama
+from knowcirc.models import llama
+from knowcirc.models.families import FAMILIES
 from knowcirc.models.folding import fold
 from knowcirc.models.loading import load
 from knowcirc.models.packing import packed
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Transformer
 from sequential import measure, sequential_acdc
-from unit.tiny import MODELS, random_network
+from unit.tiny import MODELS, family_of, random_network
 
 PROMPTS = {
     "one": [[0, 1, 2, 3, 4]],
@@ -34,7 +35,8 @@ PROMPTS = {
 def exact(name: str) -> Transformer:
     """A tiny model in float64."""
     network = random_network(name).double().requires_grad_(False)
-    return (gpt2 if name == "gpt2" else llama).adapt(network.config, network.state_dict())
+    adapted: Transformer = FAMILIES[family_of(name)].module.adapt(network.config, network.state_dict())
+    return adapted
 
 
 def task_of(metric: str, prompts: list[list[int]]) -> Task:

@@ -48,7 +48,8 @@ class Line:
         self.plain = PlainTracing(model, prompt, SETTINGS)
         network = self.plain.network
         block = reference.layers(network)[layer]
-        parts = {"state": block, "mlp": block.mlp, "attention": reference.attention(block)}
+        attention, mlp = reference.added(block)
+        parts = {"state": block, "mlp": mlp, "attention": attention}
         self.module = reference.embedding(network) if kind == "embedding" else parts[kind]
         self.end = self.seen(None)
         self.start = torch.zeros_like(self.end) if noise is None else self.seen(noise)
