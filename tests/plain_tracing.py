@@ -57,7 +57,7 @@ class PlainTracing:
         unit = random.randn(*shape)
         if self.settings.distribution == "gaussian":
             return torch.from_numpy(unit * self.settings.noise)
-        known = reference.embedding(self.network).weight[list(self.settings.fitted_to)].double().numpy()
+        known = reference.embedding(self.network)(torch.tensor(self.settings.fitted_to)).double().numpy()
         values, axes = np.linalg.eigh(np.cov(known, rowvar=False))
         root = axes @ np.diag(np.sqrt(values.clip(0))) @ axes.T
         return torch.from_numpy(known.mean(0) + self.settings.noise * unit @ root)

@@ -57,7 +57,9 @@ def heads_out(layer: nn.Module) -> nn.Module:
 
 def mlp_out(layer: nn.Module) -> nn.Module:
     """A layer's MLP output matrix: its input is ROME's key."""
-    return next(getattr(layer.mlp, name) for name in ("c_proj", "down_proj", "dense_4h_to_h") if hasattr(layer.mlp, name))
+    return next(
+        getattr(layer.mlp, name) for name in ("c_proj", "down_proj", "dense_4h_to_h") if hasattr(layer.mlp, name)
+    )
 
 
 def norms(layer: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -67,6 +67,7 @@ def brute_force(
     return float(np.mean(slopes))
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("kv", ["grouped", "per_head"])
 @pytest.mark.parametrize(
     ("corrupted", "targets", "steps"),

@@ -116,9 +116,7 @@ def test_pythias_old_names_of_weights_are_read(tmp_path: Path) -> None:
     assert torch.equal(every_logit(load(tmp_path, device="cpu")), before)
 
 
-def test_an_edited_model_is_saved_as_transformers_loads_it(
-    name: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_an_edited_model_is_saved_as_transformers_loads_it(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     model = load(folders[name], device="cpu")
     parts = [Matrix(1), Matrix(2, "query"), Matrix(0, "value")]
     edit = Edit({part: 1.5 * part.view(model.own) for part in parts}, {})

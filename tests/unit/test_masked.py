@@ -21,6 +21,7 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Transformer
 
+pytestmark = pytest.mark.many(1, one_in=2)
 Loader = Callable[..., LanguageModel]
 ROWS = [[0, 5, 17, 4, 33], [0, 5, 18], [0, 5], [9, 5, 17], [0, 5, 18], [0, 5, 17, 4, 34]]
 STEP = 1e-6

@@ -26,6 +26,8 @@ from plain_tracing import PlainTracing
 from unit import reference
 from unit.test_plots import words
 
+pytestmark = pytest.mark.many(1, one_in=3)
+
 SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1)
 NOTHING = 1e-15  # some processors round rows of a batch apart
 LAYERS = 3

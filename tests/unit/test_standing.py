@@ -29,6 +29,8 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 from unit.tiny import family_of, random_network
 
+pytestmark = pytest.mark.many(1, one_in=4)
+
 Loader = Callable[..., LanguageModel]
 ROWS = [[0, 5, 17, 4], [0, 5, 18], [0, 6, 17, 4], [0, 5, 19]]
 PROMPTS = [Prompt("", tuple(row), None, "", (20 + i,)) for i, row in enumerate(ROWS)]

@@ -15,7 +15,9 @@ def masks_of(model: Transformer, tree: TokenTree) -> dict[tuple[int, bool], Bool
     within = {window: tree.hidden_within(window) for window in set(windows)}
     at_last = {window: hidden[tree.leaves] for window, hidden in within.items()}
     both = {True: within, False: at_last}
-    return {(layer, everywhere): both[everywhere][window] for layer, window in enumerate(windows) for everywhere in both}
+    return {
+        (layer, everywhere): both[everywhere][window] for layer, window in enumerate(windows) for everywhere in both
+    }
 
 
 def angles_of(model: Transformer, tree: TokenTree) -> dict[bool, tuple[Tensor, Tensor]] | None:

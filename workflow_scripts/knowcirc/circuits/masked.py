@@ -6,8 +6,8 @@
 3. `measure` runs many circuits that each differ from the run's by some edges. A row begins at the first layer that its
    change touches; below, it is the run.
 
-Only heads with an edge out of them are computed: in a connected circuit the others receive nothing. Where the heads' sum
-is normed, all heads are, since each counts in its scale (`patched.py`).
+Only heads with an edge out of them are computed: in a connected circuit the others receive nothing. Where the
+heads' sum is normed, all heads are, since each counts in its scale (`patched.py`).
 What an absent edge delivers is the ablation, as in `patched.py`.
 """
 

@@ -9,8 +9,8 @@
    first, knows them for good when it comes to it (`settle`). A changed query or key moves nothing at the first
    position, which attends to itself alone: it is left out there.
 4. `commit` makes one row of a propagation the new state.
-5. Where the heads' sum is normed (`joint`), a changed head changes the scale of all heads of its layer: what all of them
-   write is computed, at the same positions.
+5. Where the heads' sum is normed (`joint`), a changed head changes the scale of all heads of its layer: what all of
+   them write is computed, at the same positions.
 
 Prompts lie in a token tree: there is one axis of positions, the tree's nodes, and what prompts share is there once.
 "The last position" means the nodes at which prompts end (leaf), "the first" the roots.

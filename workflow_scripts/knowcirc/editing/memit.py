@@ -94,7 +94,9 @@ def _find_state(
     if block.post2 is None:
         delta, report = optimise(model.transformer, rows, request, top, settings, present)
         return present + delta, report
-    delta, report = optimise(model.transformer, rows, request, top, settings, value)  # behind a norm, lengths are its own
+    delta, report = optimise(
+        model.transformer, rows, request, top, settings, value
+    )  # behind a norm, lengths are its own
     return present + block.mlp_out(value + delta) - block.mlp_out(value), report
 
 

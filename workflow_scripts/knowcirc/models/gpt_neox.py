@@ -1,4 +1,4 @@
-"""GPT-NeoX models (Pythia) as a `Transformer`: attention and MLP side by side, rotary positions in part of each head."""
+"""GPT-NeoX models (Pythia) as a `Transformer`: attention and MLP side by side, rotary positions in parts of heads."""
 
 from collections.abc import Mapping
 from typing import Any

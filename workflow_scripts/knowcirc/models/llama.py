@@ -113,9 +113,7 @@ def _norm(config: Any, traits: Traits, weight: Tensor) -> Norm:
     return Norm(weight + traits.offset if traits.offset else weight, None, config.rms_norm_eps, centred=False)
 
 
-def _block(
-    config: Any, shape: Shape, traits: Traits, weights: Mapping[str, Tensor], at: str, layer: int
-) -> Block:
+def _block(config: Any, shape: Shape, traits: Traits, weights: Mapping[str, Tensor], at: str, layer: int) -> Block:
     queries, pairs = (shape.n_heads, shape.d_head), (shape.n_kv_heads, shape.d_head)
 
     def weight(name: str) -> Tensor:

@@ -46,7 +46,6 @@ def _scaled(config: Any) -> Angles:
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    given = vars(config)
-    known = config if isinstance(config, PreTrainedConfig) else AutoConfig.for_model(**given)
+    known: Any = config if isinstance(config, PreTrainedConfig) else AutoConfig.for_model(**vars(config))
     angles: Angles = LlamaRotaryEmbedding(known)
     return angles

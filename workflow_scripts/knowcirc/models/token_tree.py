@@ -118,7 +118,7 @@ class TokenTree:
         return attention_pattern(att, q, k, self.hidden_within(att.window))
 
     def hidden_within(self, window: int | None) -> Bool[Tensor, "node node"]:
-        """Which nodes a node does not see where it sees the last `window` positions of its prompts alone (None: all)."""
+        """What nodes do not see where each sees the last `window` positions of its prompts alone (None: all)."""
         if window is None or window > int(self.depth[-1]):
             return self.hidden
         return self.hidden | (self.depth[:, None] - self.depth >= window)

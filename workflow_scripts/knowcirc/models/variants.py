@@ -29,11 +29,10 @@ def windows(config: Any, family: str, usual: Sequence[str]) -> tuple[int | None,
     if odd := sorted(set(kinds) - set(KINDS)):
         raise ValueError(f"{family} with layer_types {odd[0]!r} is not supported; expected {' or '.join(KINDS)}")
     if len(kinds) != config.num_hidden_layers:
-        raise ValueError(
-            f"{family} with {len(kinds)} layer_types and num_hidden_layers={config.num_hidden_layers} is not supported; "
-            "expected one kind a layer"
-        )
+        given = f"{len(kinds)} layer_types and num_hidden_layers={config.num_hidden_layers}"
+        raise ValueError(f"{family} with {given} is not supported; expected one kind a layer")
     window = config.sliding_window
     if "sliding_attention" in kinds and not (isinstance(window, int) and window > 0):
-        raise ValueError(f"{family} with sliding layers and sliding_window={window} is not supported; expected 1 or more")
+        given = f"sliding layers and sliding_window={window}"
+        raise ValueError(f"{family} with {given} is not supported; expected 1 or more")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
