@@ -57,7 +57,7 @@ class PlainTracing:
         unit = random.randn(*shape)
         if self.settings.distribution == "gaussian":
             return torch.from_numpy(unit * self.settings.noise)
-        known = reference.embedding(self.network).weight[list(self.settings.fitted_to)].double().numpy()
+        known = reference.embedding(self.network)(torch.tensor(self.settings.fitted_to)).double().numpy()
         values, axes = np.linalg.eigh(np.cov(known, rowvar=False))
         root = axes @ np.diag(np.sqrt(values.clip(0))) @ axes.T
         return torch.from_numpy(known.mean(0) + self.settings.noise * unit @ root)
@@ -105,7 +105,8 @@ class PlainTracing:
 
     def _module(self, part: str, layer: int) -> nn.Module:
         module = reference.layers(self.network)[layer]
-        return {"state": module, "mlp": module.mlp, "attention": reference.attention(module)}[part]
+        attention, mlp = reference.added(module)
+        return {"state": module, "mlp": mlp, "attention": attention}[part]
 
     @contextlib.contextmanager
     def _changed(self, noise: Tensor | None, places: tuple[Place, ...]) -> Iterator[None]:

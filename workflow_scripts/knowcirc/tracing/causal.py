@@ -170,7 +170,8 @@ def corrupt(
     rows = embedded.repeat(settings.draws, 1, 1)
     unit = unit_noise(settings.distribution, settings.seed, (settings.draws, high - low, embedded.shape[-1]))
     if settings.distribution == FITTED:
-        noise = noise_like_embeddings(network.embedding[list(settings.fitted_to)], unit, settings.noise)
+        known = network.tokens(torch.tensor(settings.fitted_to, device=network.device))
+        noise = noise_like_embeddings(known, unit, settings.noise)
     else:
         noise = settings.noise * unit
     rows[:, low:high] += torch.from_numpy(noise).to(rows)
