@@ -29,7 +29,7 @@ from knowcirc.fields import (
     one_of,
     setting,
 )
-from knowcirc.tracing.settings import Baseline, Distribution, NoiseFrom, Pooling
+from knowcirc.tracing.settings import Baseline, Corruption, Distribution, NoiseFrom, Pooling
 
 Method = Annotated[str, one_of(name for name in METHODS if name != RANDOM)]
 EditorName = Annotated[str, one_of(EDITORS)]
@@ -75,6 +75,21 @@ class Showcase(Section):
     subject: str = setting("France", "its subject")
     new_object: str = setting("German", "what an edit makes the model say of it")
     unrelated_subject: str = setting("Japan", "the subject of the fact that the edit must not touch")
+
+
+class HeadTracing(Section):
+    """Heads restored one by one."""
+
+    facts: Count = setting(..., "facts, the first of those traced")
+    layers: Annotated[list[Natural], Field(min_length=2, max_length=2)] | None = setting(
+        None, "the first and the last layer whose heads are restored, from 0; none: of all", unit="layer"
+    )
+    corruption: Corruption = setting(
+        "noise",
+        "what the corrupted run reads: noise (that of the traces) or subject (another one of the relation, with as "
+        "many tokens and another answer; facts without one are left out, by name)",
+        source="Zhang & Nanda 2024: subject",
+    )
 
 
 class Tracing(Section):
@@ -126,6 +141,13 @@ class Tracing(Section):
         "and the last; the mean of all facts' corrupted runs is taken off)",
         source="ROME's code: tokens",
     )
+    counterfactual: Count | None = setting(
+        None,
+        "facts, the first of those traced that have one, that are traced with another subject of their relation in "
+        "place of noise, too, of as many tokens and with another answer; none: not measured",
+        source="Zhang & Nanda 2024",
+    )
+    heads: HeadTracing | None = setting(None, "single heads restored at single tokens; none: not measured")
     saliency: Baseline | None = setting(
         None,
         "integrated gradients beside the traces, and where they begin: zero (activations of 0) or corrupted (those of "
