@@ -514,7 +514,14 @@ def tracing_settings(wildcards) -> dict[str, object]:
     tracing = config["tracing"]
     survey_only = () if tracing["source"] == "builtin" else ("template", "relations")
     unused = (
-        *("examples", "pooling", "saliency", "saliency_steps", "heads", "counterfactual"),
+        *(
+            "examples",
+            "pooling",
+            "saliency",
+            "saliency_steps",
+            "heads",
+            "counterfactual",
+        ),
         *survey_only,
     )
     return {key: value for key, value in tracing.items() if key not in unused}
@@ -546,9 +553,7 @@ def traces_of_heads(wildcards) -> list[str]:
 def counterfactual_traces(wildcards) -> list[str]:
     """The parts of the traces with another subject."""
     facts = config["tracing"]["counterfactual"]
-    return of_parts(
-        "traces/counterfactual/parts/{part}.parquet", facts, FACTS_PER_JOB
-    )
+    return of_parts("traces/counterfactual/parts/{part}.parquet", facts, FACTS_PER_JOB)
 
 
 def left_out_of_tracing(wildcards) -> list[str]:
