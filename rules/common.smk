@@ -397,6 +397,33 @@ def digest_of_shrinking(wildcards) -> str:
     return method_digest("shrink_circuits", wildcards.method)(wildcards)
 
 
+def digest_of_resampling(wildcards) -> str:
+    """The same of the search on other prompts of the relation."""
+    return method_digest("resample_circuits", wildcards.method)(wildcards)
+
+
+def resampling_settings(wildcards) -> dict[str, object]:
+    """How a relation's circuit is found again."""
+    asked = config["stability"]
+    return {name: asked[name] for name in ("resamples", "resampling", "wordings")}
+
+
+def consensus_settings(wildcards) -> dict[str, object]:
+    """How circuits found again are compared, and what their consensus is."""
+    asked = config["stability"]
+    return {name: asked[name] for name in ("resampling", "share", "prompts")}
+
+
+def stability_of_study(wildcards) -> dict[str, list[str]]:
+    """What is said of circuits found again: the tables of each relation and method, by kind."""
+    asked = config["stability"]
+    place = f"<results>/{wildcards.model}/circuits/{{method}}/stability/{{relation}}"
+    relations = asked["relations"] or config["relations"]["names"]
+    named = {"method": asked["methods"], "relation": relations}
+    ends = {"rows": ".csv", "frequencies": "_frequencies.csv"}
+    return {name: expand(place + end, **named) for name, end in ends.items()}
+
+
 def compared_circuits(wildcards) -> list[str]:
     """A relation's circuits by each method; those of a search that can go on, with what it found below their size."""
     folders = [f"{name}/smaller" if FINDERS[name].passes else name for name in METHODS]

@@ -85,6 +85,13 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     ]
     parts = ("tracing", "comparison", "editing", "icl", "reverse")
     used = {f"{part}.relations": getattr(study, part).relations for part in parts}
+    if study.stability is not None:
+        used["stability.relations"] = study.stability.relations or []
+        lines += [
+            f"stability.methods: {name!r} is not in circuits.methods, whose circuits of all relations are compared with"
+            for name in study.stability.methods
+            if name not in study.circuits.methods
+        ]
     used["hops.compositions"] = [
         name for each in study.hops.compositions for name in (each.first, each.second, each.direct) if name
     ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from knowcirc.circuits.methods import METHODS, RANDOM
-from knowcirc.circuits.settings import AcdcSection, StandingSection
+from knowcirc.circuits.settings import AcdcSection, Resampling, StandingSection
 from knowcirc.configuration.running import Running
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
@@ -180,6 +180,24 @@ class Comparison(Section):
     methods: Annotated[list[Method], Different] = setting(["eap", "eap-ig-zero", "eap-ig+acdc"], "methods besides")
     relations: Names = setting(..., "the relations that they are compared on")
     prompts: Count = setting(8, "prompts of D_test that have a partner, at most")
+
+
+class Stability(Section):
+    """Circuits found again on prompts drawn anew and in other wordings."""
+
+    relations: Names | None = setting(None, "the relations; none: all of relations.names")
+    methods: Annotated[list[Method], Field(min_length=1), Different] = setting(
+        ["eap-ig"], "what finds their circuits, of circuits.methods"
+    )
+    resamples: Annotated[int, Field(ge=2)] = setting(5, "circuits of D_val drawn anew")
+    resampling: Resampling = setting(
+        "bootstrap",
+        "how it is drawn: bootstrap (as many prompts, with replacement) or halves (splits into two disjoint halves, "
+        "which are compared with each other; an even number of circuits)",
+    )
+    wordings: Natural = setting(3, "other wordings of a relation, at most, each with a circuit of its own; 0: none")
+    share: Share = setting(0.5, "the consensus circuit holds the edges that are in at least this share of the circuits")
+    prompts: Count = setting(8, "prompts of D_test that have a partner, at most, for faithfulness")
 
 
 class Moments(Section):
@@ -381,6 +399,7 @@ class Study(Running):
     tracing: Tracing
     circuits: Circuits = Circuits()
     comparison: Comparison
+    stability: Stability | None = setting(None, "circuits found again; none: not measured")
     moments: Moments = Moments()
     editing: Editing  # type: ignore[valid-type]
     generations: Generations

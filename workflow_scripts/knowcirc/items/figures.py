@@ -97,6 +97,17 @@ FIGURES = (
         chapter="circuits",
     ),
     Figure(
+        "edge_frequencies",
+        "ours",
+        "how many edges are in how many of the circuits that were found again",
+        "plots.stability:edge_frequencies",
+        {"rows": "circuits/frequencies.csv"},
+        data="curves",
+        prepare="circuits.stability_scores:frequency_curves",
+        where="stability",
+        chapter="circuits",
+    ),
+    Figure(
         "answer_rank_by_layer",
         "KC Fig. 3",
         "the answer's rank and probability through the layers",
