@@ -100,10 +100,10 @@ def sized_consensus(
 ) -> EdgeMatrix:
     """The `n_edges` edges that are in the most circuits, disconnected parts dropped; ties go by absolute score.
 
-    Edges without a score (NaN, or no scores) come last, in the graph's order.
+    Edges without a score (NaN, or no scores) come last, in the graph's order; those of no circuit are left out.
     """
     counts = np.where(graph.valid, frequencies(circuits), -1).ravel()
     strength = np.zeros(counts.shape) if scores is None else np.abs(np.nan_to_num(scores, nan=0.0)).ravel()
     chosen = np.zeros(counts.size, dtype=bool)
     chosen[np.lexsort((-strength, -counts))[:n_edges]] = True
-    return graph.connected(chosen.reshape(graph.valid.shape))
+    return graph.connected((chosen & (counts > 0)).reshape(graph.valid.shape))

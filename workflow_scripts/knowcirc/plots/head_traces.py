@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from knowcirc.plots.style import BLACK, SMALL, heading, layer_ticks, new_figure, percent, styled, token_label
@@ -44,8 +45,8 @@ def head_trace(effects: pd.DataFrame, shown: pd.DataFrame, model: str, corruptio
         figure,
         f"Causal tracing of single heads: {model}",
         f"n = {int(total['n'])} facts, {CORRUPTIONS[corruption]}, average total effect {100 * total['effect']:.1f} pp. "
-        "Colour: p(answer) with one head's output at one token restored, less that of the corrupted run, in percentage "
-        "points (pp). Bold tokens with * are the subject's.",
+        "Colour, on a root scale: p(answer) with one head's output at one token restored, less that of the corrupted "
+        "run, in percentage points (pp). Bold tokens with * are the subject's.",
     )
     return figure
 
@@ -58,8 +59,8 @@ def head_trace_facts(shown: pd.DataFrame, model: str) -> Figure:
     heading(
         figure,
         f"Causal traces of the heads of {model}: {len(cases)} fact{'s' if len(cases) != 1 else ''}",
-        "Colour: p(answer) with one head's output at one token restored, less that of the corrupted run, in percentage "
-        "points (pp). Bold tokens with * are the subject's.",
+        "Colour, on a root scale: p(answer) with one head's output at one token restored, less that of the corrupted "
+        "run, in percentage points (pp). Bold tokens with * are the subject's.",
     )
     return figure
 
@@ -95,7 +96,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, labels: dict[object, str], title: str
     table = table.sort_index(axis="columns")
     values = 100 * table.to_numpy(dtype=float)
     high = max(float(np.nanmax(values)), 1e-6)
-    image = axis.imshow(values, aspect="auto", cmap=COLOURS, vmin=0.0, vmax=high, interpolation="nearest")
+    scale = PowerNorm(0.5, 0.0, high, clip=True)  # single heads stand out by orders of magnitude
+    image = axis.imshow(values, aspect="auto", cmap=COLOURS, norm=scale, interpolation="nearest")
     layers = table.columns.get_level_values("layer").to_numpy()
     starts = {int(layer): int(np.argmax(layers == layer)) for layer in np.unique(layers)}
     ticks = [layer for layer in layer_ticks(max(starts) + 1) if layer in starts] or list(starts)
