@@ -126,7 +126,7 @@ def test_several_circuits_are_compared_and_agree_on_one(
     [
         (["c.json", "--figure", "f.png"], "--figure shows two circuits, 3 are given"),
         (["--share", "0.5"], "--share and --edges are of the consensus circuit"),
-        (["--consensus", "a.json"], "--out would replace the circuit a.json"),
+        (["--consensus", "a.json"], "--consensus would replace the circuit a.json"),
         (["--consensus", "x", "--out", "x"], "--out and --consensus both name x"),
         (["graph.gv"], "released circuits (.gv) are compared two at a time"),
     ],

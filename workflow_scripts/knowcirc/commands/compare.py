@@ -84,10 +84,10 @@ def prepare(args: argparse.Namespace) -> None:
         raise ValueError(f"released circuits ({RELEASED}) are compared two at a time, without --consensus")
     if args.others and args.figure is not None:
         raise ValueError(f"--figure shows two circuits, {len(args.paths)} are given; leave it out, or give two")
-    for path in (args.out, args.consensus):
+    for option, path in (("--out", args.out), ("--consensus", args.consensus)):
         if path is not None:
             check_output_file(path)
-            check_circuits_stay(path, *args.paths)
+            check_circuits_stay(path, *args.paths, option=option)
     if args.out is not None and args.consensus is not None and args.out.absolute() == args.consensus.absolute():
         raise ValueError(f"--out and --consensus both name {args.out}; give two files")
     check_figure(args)
