@@ -325,12 +325,12 @@ class Hallucination(Section):
 
 
 class Shown(Section):
-    """A fact and the demonstrations before it; `demonstrations` are subjects of its relation."""
+    """A fact and the demonstrations before it."""
 
-    relation: str
-    template: Wording
-    subject: str
-    demonstrations: Names
+    relation: str = setting(..., "its relation")
+    template: Wording = setting(..., "its wording")
+    subject: str = setting(..., "its subject")
+    demonstrations: Names = setting(..., "subjects of its relation")
 
 
 class Icl(Section):
