@@ -154,7 +154,7 @@ def test_heads_are_averaged_within_roles_first(model: LanguageModel, prompt: Pro
     figure = head_trace(table, shown, "tiny", "noise")
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     best = table.loc[table["head"].notna()].nlargest(1, "effect").iloc[0]
-    assert f"{best['head']} {100 * best['effect']:.1f} pp" in titles[0]
+    assert f"{best['head']} {100 * best['effect']:.2g} pp" in titles[0]
 
 
 def job(folders: dict[str, Path], folder: Path, name: str, **changes: object) -> Any:

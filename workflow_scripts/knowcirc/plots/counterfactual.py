@@ -62,4 +62,4 @@ def _lines(axis: Axes, rows: pd.DataFrame) -> None:
 def _totals(effects: pd.DataFrame) -> str:
     total = effects[effects["kind"] == "total"].iloc[0]
     taken = " and ".join(f"{100 * total[name]:.1f} pp by {text}" for name, (text, _) in CORRUPTIONS.items())
-    return f"n = {int(total['n'])} facts; the answer loses {taken}."
+    return f"n = {int(total['n'])} fact{'s' if total['n'] != 1 else ''}; the answer loses {taken}."

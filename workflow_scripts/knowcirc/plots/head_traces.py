@@ -44,7 +44,7 @@ def head_trace(effects: pd.DataFrame, shown: pd.DataFrame, model: str, corruptio
     heading(
         figure,
         f"Causal tracing of single heads: {model}",
-        f"n = {int(total['n'])} facts, {CORRUPTIONS[corruption]}, average total effect {100 * total['effect']:.1f} pp. "
+        f"n = {int(total['n'])} fact{'s' if total['n'] != 1 else ''}, {CORRUPTIONS[corruption]}, average total effect {100 * total['effect']:.1f} pp. "
         "Colour, on a root scale: p(answer) with one head's output at one token restored, less that of the corrupted "
         "run, in percentage points (pp). Bold tokens with * are the subject's.",
     )
@@ -100,7 +100,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, labels: dict[object, str], title: str
     image = axis.imshow(values, aspect="auto", cmap=COLOURS, norm=scale, interpolation="nearest")
     layers = table.columns.get_level_values("layer").to_numpy()
     starts = {int(layer): int(np.argmax(layers == layer)) for layer in np.unique(layers)}
-    ticks = [layer for layer in layer_ticks(max(starts) + 1) if layer in starts] or list(starts)
+    few = layer_ticks(len(starts))
+    ticks = [layer for place, layer in enumerate(starts) if place in few]
     axis.set_xticks([starts[layer] - 0.5 for layer in ticks], [str(layer) for layer in ticks])
     axis.set_yticks(range(len(labels)), list(labels.values()))
     axis.tick_params(axis="y", length=0)
@@ -109,7 +110,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, labels: dict[object, str], title: str
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None)[:NAMED]
     places = [np.unravel_index(int(i), values.shape) for i in order]
     spoken, heads = [text.removesuffix("*") for text in labels.values()], list(table.columns)
-    names = [f"a{heads[j][0]}.h{heads[j][1]} {values[i, j]:.1f} pp at {spoken[i]}" for i, j in places]
+    names = [f"a{heads[j][0]}.h{heads[j][1]} {values[i, j]:.2g} pp at {spoken[i]}" for i, j in places]
     axis.set_title(f"{title}\n{'; '.join(names)}", loc="left", fontsize=SMALL + 1)
     axis.plot(*places[0][::-1], marker="o", markersize=5, markerfacecolor="none", markeredgecolor=BLACK, clip_on=False)
     below = float(np.nanmin(values)) < -1e-9
