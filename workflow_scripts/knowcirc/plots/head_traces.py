@@ -44,7 +44,8 @@ def head_trace(effects: pd.DataFrame, shown: pd.DataFrame, model: str, corruptio
     heading(
         figure,
         f"Causal tracing of single heads: {model}",
-        f"n = {int(total['n'])} fact{'s' if total['n'] != 1 else ''}, {CORRUPTIONS[corruption]}, average total effect {100 * total['effect']:.1f} pp. "
+        f"n = {int(total['n'])} fact{'s' if total['n'] != 1 else ''}, {CORRUPTIONS[corruption]}, average total effect "
+        f"{100 * total['effect']:.1f} pp. "
         "Colour, on a root scale: p(answer) with one head's output at one token restored, less that of the corrupted "
         "run, in percentage points (pp). Bold tokens with * are the subject's.",
     )
