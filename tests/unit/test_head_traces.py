@@ -16,10 +16,10 @@ from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.files import read_table, write_json, write_table
 from knowcirc.models.loading import LanguageModel, weights_digest
 from knowcirc.plots.counterfactual import counterfactual_trace
-from knowcirc.plots.head_traces import head_trace, shown_head_traces
+from knowcirc.plots.head_traces import head_trace
 from knowcirc.tracing.averages import counterfactual_effects, trace_rows
 from knowcirc.tracing.causal import KINDS, TraceSettings, check_other, trace_fact
-from knowcirc.tracing.heads import head_effects, head_rows, trace_heads
+from knowcirc.tracing.heads import MOST, head_averages, head_effects, head_rows, shown_heads, trace_heads
 from knowcirc.tracing.other_subjects import other_subjects, replaced
 from plain_tracing import PlainTracing
 
@@ -143,18 +143,23 @@ def test_heads_are_averaged_within_roles_first(model: LanguageModel, prompt: Pro
     pairs = zip(found, (prompt, other), strict=True)
     frames = [pd.DataFrame(head_rows(trace, one, tokens)).assign(case=i) for i, (trace, one) in enumerate(pairs)]
     rows = pd.concat(frames)
-    table = head_effects(rows, "tiny")
-    row = table[(table["head"] == "a1.h2") & (table["role"] == "subject_last")].iloc[0]
+    averages = head_averages(rows)
+    chosen = (averages["layer"] == 1) & (averages["head"] == 2) & (averages["role"] == "subject_last")
+    row = averages[chosen].iloc[0]
     assert row["effect"] == pytest.approx(np.mean([trace.effects[1, 2, prompt.subject_last] for trace in found]))
     assert row["n"] == 2
+    assert len(averages) == 1 + 3 * LAYERS * HEADS
+    table = head_effects(pd.concat([rows, rows.assign(layer=rows["layer"] + LAYERS, effect=9.0)]), "tiny")
     total = table[table["head"].isna()].iloc[0]
-    assert total["effect"] == pytest.approx(np.mean([trace.total for trace in found]))
-    shown = shown_head_traces(rows, 1)
-    assert set(shown["case"]) == {0}
-    figure = head_trace(table, shown, "tiny", "noise")
+    assert total["n"] == 4
+    assert table.groupby("role").size().tolist() == [MOST] * 3
+    assert table["head"].tolist()[:2] == ["a3.h0", "a3.h1"]
+    shown = shown_heads(rows, 1)
+    assert set(shown["case"]) == {-1, 0}
+    figure = head_trace(shown, "tiny", "noise")
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    best = table.loc[table["head"].notna()].nlargest(1, "effect").iloc[0]
-    assert f"{best['head']} {100 * best['effect']:.2g} pp" in titles[0]
+    best = averages[averages["kind"] == "head"].nlargest(1, "effect").iloc[0]
+    assert f"a{best['layer']}.h{best['head']} {100 * best['effect']:.2g} pp" in titles[0]
 
 
 def job(folders: dict[str, Path], folder: Path, name: str, **changes: object) -> Any:

@@ -91,7 +91,7 @@ TABLES = (
     Table(
         "head_traces",
         "ROME 2.2, head by head",
-        "average effects of single heads",
+        "the single heads of the largest average effects",
         "tracing.heads:head_effects",
         {"traces": "traces/heads.parquet"},
         columns=(
@@ -101,6 +101,7 @@ TABLES = (
         one_row_for=("role", "layer", "head"),
         where="tracing/heads",
         chapter="tracing",
+        other_rows=0.5,
     ),
     Table(
         "saliency",

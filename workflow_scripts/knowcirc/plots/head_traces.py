@@ -18,29 +18,21 @@ Panel = tuple[pd.DataFrame, dict[object, str], str]
 """Rows with their place on the axis (`place`), the places' labels from top to bottom, and a title."""
 
 
-def shown_head_traces(traces: pd.DataFrame, examples: int) -> pd.DataFrame:
-    """The rows that figure head_trace shows of single facts: the first `examples` of those whose heads are traced."""
-    cases = sorted(traces["case"].unique())[:examples]
-    return traces[traces["case"].isin(cases) & (traces["kind"] != "total")]
-
-
 @styled
-def head_trace(effects: pd.DataFrame, shown: pd.DataFrame, model: str, corruption: str) -> Figure:
+def head_trace(shown: pd.DataFrame, model: str, corruption: str) -> Figure:
     """Indirect effects of heads: a panel of averages by token role, then one of each fact's tokens; columns are heads.
 
-    `effects` has one row per role, layer and head (aL.hH), with effect (difference of probability) and n facts, and one
-    without a head, of the average total effect. `shown` has one row per case, layer, head and position, with token,
-    in_subject, effect, and, the same in a case, prompt, answer, p_clean and p_corrupted. `corruption` is noise or
+    `shown` has one row per case, layer, head and position, with token, in_subject, effect (difference of probability),
+    and, the same in a case, prompt, answer, p_clean and p_corrupted. Averages have the case -1 and a role in place of a
+    position, with n facts; one row of these, of kind `total`, is the average total effect. `corruption` is noise or
     subject.
     """
-    single = effects[effects["head"].notna()]
-    number = single["head"].str.rpartition(".h")[2].astype(int)
-    roles = [role for role in ROLES if (single["role"] == role).any()]
-    average = single.assign(place=single["role"], head=number, layer=single["layer"].astype(int))
-    panels: list[Panel] = [(average, {role: ROLES[role] for role in roles}, "average over facts")]
-    panels += [_fact(shown[shown["case"] == case]) for case in sorted(shown["case"].unique())]
+    average = shown[(shown["case"] < 0) & (shown["kind"] != "total")]
+    roles: dict[object, str] = {role: text for role, text in ROLES.items() if (average["role"] == role).any()}
+    panels: list[Panel] = [(average.assign(place=average["role"]), roles, "average over facts")]
+    panels += [_fact(shown[shown["case"] == case]) for case in sorted(shown["case"].unique()) if case >= 0]
     figure = _figure(panels)
-    total = effects[effects["head"].isna()].iloc[0]
+    total = shown[shown["kind"] == "total"].iloc[0]
     heading(
         figure,
         f"Causal tracing of single heads: {model}",

@@ -19,6 +19,7 @@ from knowcirc.tracing.causal import TraceSettings, restore_sites
 from knowcirc.tracing.restored import Site
 
 KIND = "head"
+MOST = 20  # heads of a role in the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,10 @@ def head_rows(trace: HeadTrace, prompt: Prompt, tokens: list[str]) -> Iterator[d
         yield {**about, "kind": KIND, **place, "effect": float(trace.effects[index, head, position])}
 
 
-def head_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Table head_traces: average indirect effects of heads by token role, and the average total effect (no head).
+def head_averages(traces: pd.DataFrame) -> pd.DataFrame:
+    """Average indirect effects of all heads by token role, with intervals; n counts facts that have the role.
 
-    Positions of one role are averaged within a fact first; n counts facts that have the role.
+    Positions of one role are averaged within a fact first. A row of kind total, without role, has the total effect.
     """
     sites = traces[traces["role"].notna()]
     keys = ["role", "layer", "head"]
@@ -104,11 +105,33 @@ def head_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for (role, layer, head), part in within.groupby(keys):
         interval = bootstrap(part["effect"].tolist())
-        about = {"role": role, "layer": layer, "head": f"a{layer}.h{head}", "number": head}
+        about = {"kind": KIND, "role": role, "layer": layer, "head": head}
         rows.append({**about, **columns("effect", interval), "n": interval.n})
-    rows.sort(key=lambda row: (ROLES.index(str(row["role"])), row["layer"], row["number"]))
+    rows.sort(key=lambda row: (ROLES.index(str(row["role"])), row["layer"], row["head"]))
     total = bootstrap(traces.loc[traces["kind"] == "total", "effect"].tolist())
-    rows.append({"role": None, "layer": None, "head": None, **columns("effect", total), "n": total.n})
-    frame = pd.DataFrame(rows).drop(columns="number").astype({"layer": "Int64"})
-    frame.insert(0, "model", model)
-    return frame
+    rows.append({"kind": "total", "layer": -1, "head": -1, **columns("effect", total), "n": total.n})
+    return pd.DataFrame(rows)
+
+
+def head_effects(traces: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Table head_traces: of each token role the `MOST` heads of the largest average effects in size, and the total."""
+    averages = head_averages(traces)
+    order = averages["role"].map(ROLES.index, na_action="ignore").fillna(len(ROLES))
+    averages = averages.assign(order=order, size=averages["effect"].abs()).sort_values(
+        ["order", "size"], ascending=[True, False], kind="stable"
+    )
+    table = averages.groupby("order").head(MOST).reset_index(drop=True)
+    single = table["kind"] == KIND
+    names = [f"a{layer}.h{head}" for layer, head in zip(table["layer"], table["head"], strict=True)]
+    table["head"] = pd.Series(names).where(single)
+    table["layer"] = table["layer"].astype("Int64").where(single)
+    table = table[["role", "layer", "head", "effect", "effect_low", "effect_high", "n"]]
+    table.insert(0, "model", model)
+    return table
+
+
+def shown_heads(traces: pd.DataFrame, examples: int) -> pd.DataFrame:
+    """The data of figure head_trace: averages of all heads (case -1), and the first `examples` facts of the traces."""
+    cases = sorted(traces["case"].unique())[:examples]
+    facts = traces[traces["case"].isin(cases) & (traces["kind"] == KIND)]
+    return pd.concat([head_averages(traces).assign(case=-1), facts], ignore_index=True)
