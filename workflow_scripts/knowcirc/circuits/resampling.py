@@ -71,7 +71,7 @@ def resampled_runs(
     own = derive(seed, "partners", relation)
     partners = [None if i is None else prompts[i] for i in choose_partners(prompts, own)]
     scored = [i for i, partner in enumerate(partners) if partner is not None or not needs_partners(method)]
-    found = []
+    found: list[Run] = []
     if len(scored) < 2:
         log.warning("%s: %d prompts that %s scores; none are drawn anew", relation, len(scored), method)
         return found

@@ -89,7 +89,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, labels: dict[object, str], title: str
     table = table.sort_index(axis="columns")
     values = 100 * table.to_numpy(dtype=float)
     high = max(float(np.nanmax(values)), 1e-6)
-    scale = PowerNorm(0.5, 0.0, high, clip=True)  # single heads stand out by orders of magnitude
+    scale = PowerNorm(0.5, 0.0, high)  # single heads stand out by orders of magnitude
     image = axis.imshow(values, aspect="auto", cmap=COLOURS, norm=scale, interpolation="nearest")
     layers = table.columns.get_level_values("layer").to_numpy()
     starts = {int(layer): int(np.argmax(layers == layer)) for layer in np.unique(layers)}
