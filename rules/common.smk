@@ -122,6 +122,7 @@ METHODS = list(
 FACTS_PER_JOB = 5
 RECORDS_PER_JOB = 6
 GRADIENTS_PER_JOB = 1
+HEADS_PER_JOB = 2
 # By name: that of the first relation and of the second.
 COMPOSITIONS = {
     f"{each['first']}+{each['second']}": each for each in config["hops"]["compositions"]
@@ -403,6 +404,33 @@ def digest_of_shrinking(wildcards) -> str:
     return method_digest("shrink_circuits", wildcards.method)(wildcards)
 
 
+def digest_of_resampling(wildcards) -> str:
+    """The same of the search on other prompts of the relation."""
+    return method_digest("resample_circuits", wildcards.method)(wildcards)
+
+
+def resampling_settings(wildcards) -> dict[str, object]:
+    """How a relation's circuit is found again."""
+    asked = config["stability"]
+    return {name: asked[name] for name in ("resamples", "resampling", "wordings")}
+
+
+def consensus_settings(wildcards) -> dict[str, object]:
+    """How circuits found again are compared, and what their consensus is."""
+    asked = config["stability"]
+    return {name: asked[name] for name in ("resampling", "share", "prompts")}
+
+
+def stability_of_study(wildcards) -> dict[str, list[str]]:
+    """What is said of circuits found again: the tables of each relation and method, by kind."""
+    asked = config["stability"]
+    place = f"<results>/{wildcards.model}/circuits/{{method}}/stability/{{relation}}"
+    relations = asked["relations"] or config["relations"]["names"]
+    named = {"method": asked["methods"], "relation": relations}
+    ends = {"rows": ".csv", "frequencies": "_frequencies.csv"}
+    return {name: expand(place + end, **named) for name, end in ends.items()}
+
+
 def compared_circuits(wildcards) -> list[str]:
     """A relation's circuits by each method; those of a search that can go on, with what it found below their size."""
     folders = [f"{name}/smaller" if FINDERS[name].passes else name for name in METHODS]
@@ -519,7 +547,17 @@ def tracing_settings(wildcards) -> dict[str, object]:
     """What traces depend on: not how they are shown, and relations only where facts come from these."""
     tracing = config["tracing"]
     survey_only = () if tracing["source"] == "builtin" else ("template", "relations")
-    unused = ("examples", "pooling", "saliency", "saliency_steps", *survey_only)
+    unused = (
+        *(
+            "examples",
+            "pooling",
+            "saliency",
+            "saliency_steps",
+            "heads",
+            "counterfactual",
+        ),
+        *survey_only,
+    )
     return {key: value for key, value in tracing.items() if key not in unused}
 
 
@@ -527,6 +565,29 @@ def saliency_settings(wildcards) -> dict[str, object]:
     """What integrated gradients depend on: the facts and the noise of traces, and how gradients are integrated."""
     own = ("saliency", "saliency_steps")
     return tracing_settings(wildcards) | {key: config["tracing"][key] for key in own}
+
+
+def head_settings(wildcards) -> dict[str, object]:
+    """What traces of heads depend on: the facts and the noise of traces, and which heads are restored how."""
+    return tracing_settings(wildcards) | {"heads": config["tracing"]["heads"]}
+
+
+def counterfactual_settings(wildcards) -> dict[str, object]:
+    """What traces with another subject depend on: the facts and the windows of traces, and how many are traced."""
+    count = config["tracing"]["counterfactual"]
+    return tracing_settings(wildcards) | {"counterfactual": count}
+
+
+def traces_of_heads(wildcards) -> list[str]:
+    """The parts of the traces of heads."""
+    facts = config["tracing"]["heads"]["facts"]
+    return of_parts("traces/heads/parts/{part}.parquet", facts, HEADS_PER_JOB)
+
+
+def counterfactual_traces(wildcards) -> list[str]:
+    """The parts of the traces with another subject."""
+    facts = config["tracing"]["counterfactual"]
+    return of_parts("traces/counterfactual/parts/{part}.parquet", facts, FACTS_PER_JOB)
 
 
 def left_out_of_tracing(wildcards) -> list[str]:

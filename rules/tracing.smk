@@ -111,3 +111,87 @@ rule gather_saliency:
         code=code_digest("gather_tables"),
     script:
         "../workflow_scripts/gather_tables.py"
+
+
+rule trace_counterfactuals:
+    """Causal traces with another subject in place of noise, where tracing.counterfactual asks; arXiv 2309.16042."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts=facts_of_tracing,
+        left_out=left_out_of_tracing,
+    output:
+        traces="<results>/{model}/traces/counterfactual/parts/{part}.parquet",
+    log:
+        "<logs>/trace_counterfactuals/{model}/{part}.log",
+    benchmark:
+        "<benchmarks>/trace_counterfactuals/{model}/{part}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("trace_counterfactuals"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        tracing=counterfactual_settings,
+        share=FACTS_PER_JOB,
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("trace_counterfactuals"),
+    script:
+        "../workflow_scripts/trace_counterfactuals.py"
+
+
+rule gather_counterfactuals:
+    """The traces with another subject of all facts in one table."""
+    input:
+        traces=counterfactual_traces,
+    output:
+        traces="<results>/{model}/traces/counterfactual.parquet",
+    log:
+        "<logs>/gather_counterfactuals/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"
+
+
+rule trace_heads:
+    """Causal traces of single heads, where tracing.heads asks for them."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        facts=facts_of_tracing,
+        left_out=left_out_of_tracing,
+    output:
+        traces="<results>/{model}/traces/heads/parts/{part}.parquet",
+    log:
+        "<logs>/trace_heads/{model}/{part}.log",
+    benchmark:
+        "<benchmarks>/trace_heads/{model}/{part}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("trace_heads"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        tracing=head_settings,
+        share=HEADS_PER_JOB,
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("trace_heads"),
+    script:
+        "../workflow_scripts/trace_heads.py"
+
+
+rule gather_head_traces:
+    """The traces of heads of all facts in one table."""
+    input:
+        traces=traces_of_heads,
+    output:
+        traces="<results>/{model}/traces/heads.parquet",
+    log:
+        "<logs>/gather_head_traces/{model}.log",
+    localrule: True
+    params:
+        code=code_digest("gather_tables"),
+    script:
+        "../workflow_scripts/gather_tables.py"

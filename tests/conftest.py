@@ -14,10 +14,12 @@ MODULES = {path: ".".join(path.relative_to(SOURCES).with_suffix("").parts) for p
 HOOKED = [name for path, name in MODULES.items() if "if TYPE_CHECKING:" not in path.read_text("utf-8")]
 install_import_hook(HOOKED, "beartype.beartype")
 
+from collections import Counter  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from functools import cache  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
+from zlib import crc32  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -26,27 +28,60 @@ import yaml  # noqa: E402
 from knowcirc.configuration.study import Study  # noqa: E402
 from knowcirc.models.families import FAMILIES  # noqa: E402
 from knowcirc.models.loading import LanguageModel, load  # noqa: E402
-from unit.tiny import MODELS, random_network, word_tokenizer  # noqa: E402
+from unit.tiny import FIRST, MODELS, random_network, word_tokenizer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 Loader = Callable[..., LanguageModel]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the tests that kill a study."""
+    """Options of the tests that kill a study, and of how many models tests run on."""
     parser.addoption(
         "--all-faults", action="store_true", help="tests/faults: every damage, and full disks; minutes each"
     )
+    parser.addoption("--all-models", action="store_true", help="every test on every tiny model; half an hour")
     parser.addoption("--kills", type=int, default=3, help="how often tests/faults kills a study (default: 3)")
     parser.addoption("--seed", type=int, default=0, help="of the moments at which it does (default: 0)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the longer faults to `make test-faults`."""
+    """Leave the longer faults to `make test-faults`, and cases to the first models where there are many."""
+    leave_cases(config, items)
     if not config.getoption("all_faults"):
         for item in items:
             if item.get_closest_marker("thorough"):
                 item.add_marker(pytest.mark.skip(reason="a thorough test of faults: make test-faults"))
+
+
+def leave_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test marked `many(CASES, one_in=N)`, run one in N of the models beyond the first, in about so many cases.
+
+    Which models and cases a test meets goes by its name and the model's place, so that all meet some.
+    """
+    if config.getoption("all_models"):
+        return
+    left, seen = [], Counter[tuple[str, str]]()
+    groups = [(item, *_group(item)) for item in items]
+    sizes = Counter((test, name) for _, test, name in groups)
+    for item, test, name in groups:
+        mark, place = item.get_closest_marker("many"), seen[test, name]
+        seen[test, name] += 1
+        if mark is None or name not in MODELS or name in FIRST:
+            continue
+        turn, stride = MODELS.index(name), max(1, sizes[test, name] // mark.args[0])
+        another = (crc32(test.rpartition("::")[2].encode()) + turn) % mark.kwargs.get("one_in", 1)
+        if another or place % stride != turn % stride:
+            left.append(item)
+    if left:
+        gone = set(map(id, left))
+        items[:] = [item for item in items if id(item) not in gone]
+        config.hook.pytest_deselected(items=left)
+
+
+def _group(item: pytest.Item) -> tuple[str, str]:
+    """A test without its cases, and the tiny model that it runs on."""
+    case = getattr(item, "callspec", None)
+    return item.nodeid.partition("[")[0], "" if case is None else str(case.params.get("name", ""))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -109,6 +144,8 @@ def exact_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
     for family in FAMILIES:
         monkeypatch.setattr(f"transformers.models.{family}.modeling_{family}.torch", exact)
+    norm = "transformers.models.gemma2.modeling_gemma2.Gemma2RMSNorm.forward"
+    monkeypatch.setattr(norm, lambda self, x: self._norm(x) * (1.0 + self.weight))
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,8 @@ def sequential_acdc(
             dead = receiver != graph.final and not (graph.owners[receiver] & edges.any(1)).any()
             if dead:
                 edges[:, receiver] = projections[receiver] = False
+        if model.blocks[0].post1 is not None:  # what a dead head reads moves the scale of the others
+            metric = measure(model, graph, task, edges, absent)
         group = [receiver for receiver in group if only is None or receiver in only]
         for receiver in group:
             if projections[receiver]:

@@ -1,7 +1,7 @@
 """Plain reference computations on the Hugging Face network: its modules by name, and hooks that read or replace."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def _saved(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 def layers(network: PreTrainedModel) -> list[nn.Module]:
     """The decoder layers."""
-    return list(network.transformer.h if hasattr(network, "transformer") else network.model.layers)
+    return list(network.transformer.h if hasattr(network, "transformer") else network.base_model.layers)
 
 
 def embedding(network: PreTrainedModel) -> nn.Module:
@@ -40,29 +40,54 @@ def embedding(network: PreTrainedModel) -> nn.Module:
 
 def final_norm(network: PreTrainedModel) -> nn.Module:
     """The norm before the vocabulary."""
-    return network.transformer.ln_f if hasattr(network, "transformer") else network.model.norm
+    base = network.base_model
+    return next(getattr(base, name) for name in ("ln_f", "norm", "final_layer_norm") if hasattr(base, name))
 
 
 def attention(layer: nn.Module) -> nn.Module:
     """A layer's attention module."""
-    return layer.attn if hasattr(layer, "attn") else layer.self_attn
+    return next(getattr(layer, name) for name in ("attn", "self_attn", "attention") if hasattr(layer, name))
 
 
 def heads_out(layer: nn.Module) -> nn.Module:
     """A layer's attention output matrix: its input holds the heads' mixed values side by side."""
-    return layer.attn.c_proj if hasattr(layer, "attn") else layer.self_attn.o_proj
+    module = attention(layer)
+    return next(getattr(module, name) for name in ("c_proj", "o_proj", "dense") if hasattr(module, name))
 
 
 def mlp_out(layer: nn.Module) -> nn.Module:
     """A layer's MLP output matrix: its input is ROME's key."""
-    return layer.mlp.c_proj if hasattr(layer.mlp, "c_proj") else layer.mlp.down_proj
+    return next(
+        getattr(layer.mlp, name) for name in ("c_proj", "down_proj", "dense_4h_to_h") if hasattr(layer.mlp, name)
+    )
 
 
 def norms(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """A layer's norms before attention and before the MLP."""
+    """A layer's norms before attention and before the MLP; where there is none, what reads the stream itself."""
     if hasattr(layer, "ln_1"):
         return layer.ln_1, layer.ln_2
+    if not hasattr(layer, "input_layernorm"):  # OLMo 2's
+        return layer.self_attn.q_proj, layer.mlp
+    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2
+        return layer.input_layernorm, layer.pre_feedforward_layernorm
     return layer.input_layernorm, layer.post_attention_layernorm
+
+
+def is_olmo(attention: nn.Module) -> bool:
+    """Whether queries and keys of all heads are normed together."""
+    return hasattr(attention, "q_norm") and attention.q_norm.weight.shape[0] != attention.head_dim
+
+
+def normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """What attention reads of the stream `x`, by the first of `norms`."""
+    return x if isinstance(norm, nn.Linear) else norm(x)
+
+
+def added(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The modules whose outputs attention and the MLP add to the stream."""
+    if hasattr(layer, "post_feedforward_layernorm"):
+        return layer.post_attention_layernorm, layer.post_feedforward_layernorm
+    return heads_out(layer), layer.mlp
 
 
 def rows_out(matrix: nn.Module) -> Tensor:
@@ -94,6 +119,26 @@ def outputs_changed(module: nn.Module, change: Callable[[Tensor], Tensor]) -> It
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def heads_silenced(layer: nn.Module, heads: Sequence[int], d_head: int = 8) -> Iterator[None]:
+    """The stream lacks what some heads add to it; where their sum is normed, its scale stays."""
+    matrix, norm = heads_out(layer), added(layer)[0]
+    parts: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...], __: Tensor) -> None:
+        weight = rows_out(matrix).unflatten(1, (-1, d_head))[:, list(heads)].flatten(1)
+        parts.append(args[0].unflatten(-1, (-1, d_head))[..., list(heads), :].flatten(-2) @ weight.T)
+
+    def take(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        part = parts.pop()
+        return output - (part if module is matrix else part * output / args[0])
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(matrix.register_forward_hook(keep).remove)
+        stack.callback(norm.register_forward_hook(take).remove)
+        yield
 
 
 @torch.no_grad()

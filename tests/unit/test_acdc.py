@@ -1,5 +1,6 @@
 """The fast search against the one that tests one edge at a time, each with a whole forward pass of its own."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from knowcirc.circuits.metrics import Task, make_task
 from knowcirc.circuits.patched import record
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import load_search, save_search
-from knowcirc.models import gpt2, llama
+from knowcirc.models import llama
+from knowcirc.models.families import FAMILIES
 from knowcirc.models.folding import fold
 from knowcirc.models.loading import load
 from knowcirc.models.packing import packed
 from knowcirc.models.table import KvView
 from knowcirc.models.transformer import Transformer
 from sequential import measure, sequential_acdc
-from unit.tiny import MODELS, random_network
+from unit.tiny import FIRST, MODELS, family_of, random_network
 
+GROUPED, PER_HEAD = ("grouped", False, False), ("per_head", True, True)
 PROMPTS = {
     "one": [[0, 1, 2, 3, 4]],
     "two of different lengths": [[0, 1, 2, 3, 4, 5], [0, 8, 9]],
@@ -34,7 +37,8 @@ PROMPTS = {
 def exact(name: str) -> Transformer:
     """A tiny model in float64."""
     network = random_network(name).double().requires_grad_(False)
-    return (gpt2 if name == "gpt2" else llama).adapt(network.config, network.state_dict())
+    adapted: Transformer = FAMILIES[family_of(name)].module.adapt(network.config, network.state_dict())
+    return adapted
 
 
 def task_of(metric: str, prompts: list[list[int]]) -> Task:
@@ -59,12 +63,23 @@ def agree(model: Transformer, graph: Graph, task: Task, rule: Criterion, **setti
     return found
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-@pytest.mark.parametrize("patched", [False, True])
-@pytest.mark.parametrize("kv", ["grouped", "per_head"])
-@pytest.mark.parametrize("name", MODELS)
-def test_decisions_are_those_of_the_sequential_search(name: str, kv: KvView, patched: bool, absolute: bool) -> None:
-    model = exact(name)
+def cut(model: Transformer, n_layers: int) -> Transformer:
+    """The lowest layers of a model."""
+    return replace(model, shape=replace(model.shape, n_layers=n_layers), blocks=model.blocks[:n_layers])
+
+
+CASES = [
+    *itertools.product(FIRST, (3,), ("grouped", "per_head"), (False, True), (False, True)),
+    *((name, 2, *rest) for name in sorted(set(MODELS) - set(FIRST)) for rest in (GROUPED, PER_HEAD)),
+]
+"""Model, layers, view, whether absent edges are patched, whether scores are absolute."""
+
+
+@pytest.mark.parametrize(("name", "layers", "kv", "patched", "absolute"), CASES)
+def test_decisions_are_those_of_the_sequential_search(
+    name: str, layers: int, kv: KvView, patched: bool, absolute: bool
+) -> None:
+    model = cut(exact(name), layers)
     graph = Graph.of(model.shape, kv)
     task = task_of("nll", PROMPTS["two of different lengths"])
     absent = record(model, graph, (task.ids * 7 + 3) % model.shape.d_vocab).outputs if patched else None

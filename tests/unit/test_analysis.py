@@ -124,10 +124,11 @@ def written(model: LanguageModel, prompt: Prompt) -> dict[tuple[int, int], Tenso
     """What each head writes at the last position: its slice of the output matrix's input, by a hook."""
     found = {}
     for layer, module in enumerate(reference.layers(reference.network(model))):
-        out = reference.heads_out(module)
-        mixed = reference.watch(reference.network(model), model.batch([prompt.ids]), out=out)["out"][0][0, -1]
-        for head, part in enumerate(mixed.view(4, 8)):
-            found[layer, head] = reference.rows_out(out)[:, 8 * head : 8 * head + 8] @ part
+        out, added = reference.heads_out(module), reference.added(module)[0]
+        seen = reference.watch(reference.network(model), model.batch([prompt.ids]), out=out, added=added)
+        scale = 1.0 if added is out else (seen["added"][1] / seen["added"][0])[0, -1]
+        for head, part in enumerate(seen["out"][0][0, -1].view(4, 8)):
+            found[layer, head] = reference.rows_out(out)[:, 8 * head : 8 * head + 8] @ part * scale
     return found
 
 
@@ -171,6 +172,8 @@ def test_attribution_is_what_a_head_adds_to_the_answers_logit_under_the_final_no
     scale = (centred(final).pow(2).mean() + norm.eps).rsqrt()
     direction = norm.weight * (table[prompt.answer[0]] - table.mean(0))
     logits = reference.logits(reference.network(model), model.batch([prompt.ids]))[0, -1]
+    if (cap := model.transformer.logit_cap) is not None:
+        logits = cap * torch.atanh(logits / cap)
     whole = float(centred(final) * scale @ direction)
     if norm.bias is not None:
         whole += float(norm.bias @ (table[prompt.answer[0]] - table.mean(0)))

@@ -30,7 +30,7 @@ def starting_from(network: Transformer, embedded: Tensor) -> tuple[Transformer, 
     """A network whose tokens 0, 1, ... are embedded as the given rows, and the prompt of these tokens."""
     table = torch.zeros_like(network.embedding)
     table[: embedded.shape[1]] = embedded[0]
-    return replace(network, embedding=table, positions=None), torch.arange(embedded.shape[1])[None]
+    return replace(network, embedding=table, positions=None, embed_scale=1.0), torch.arange(embedded.shape[1])[None]
 
 
 def loss_of(targets: Targets, logits: Tensor, whole: Tensor, length: int) -> Tensor:
@@ -67,6 +67,7 @@ def brute_force(
     return float(np.mean(slopes))
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("kv", ["grouped", "per_head"])
 @pytest.mark.parametrize(
     ("corrupted", "targets", "steps"),

@@ -1,5 +1,6 @@
 """Special heads: their roles, who is named, what ablations take away; the answer's rank step by step."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -171,20 +172,11 @@ def test_ablating_heads_is_zeroing_their_slice_of_the_output_matrixs_input(
 ) -> None:
     ids = model.batch([prompts[0].ids])
     gone = {0: [1], 2: [0, 3]}
-    handles = []
-    for layer, heads in gone.items():
-
-        def zero(_: object, inputs: tuple[torch.Tensor], heads: list[int] = heads) -> tuple[torch.Tensor]:
-            x = inputs[0].clone()
-            for head in heads:
-                x[..., 8 * head : 8 * head + 8] = 0.0
-            return (x,)
-
-        out = reference.heads_out(reference.layers(reference.network(model))[layer])
-        handles.append(out.register_forward_pre_hook(zero))
-    expected = reference.logits(reference.network(model), ids)[:, -1]
-    for handle in handles:
-        handle.remove()
+    with contextlib.ExitStack() as stack:
+        for layer, heads in gone.items():
+            module = reference.layers(reference.network(model))[layer]
+            stack.enter_context(reference.heads_silenced(module, heads))
+        expected = reference.logits(reference.network(model), ids)[:, -1]
     whole, found = logits_without(model.transformer, ids, [[], [(0, 1), (2, 0), (2, 3)]])
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(whole, reference.logits(reference.network(model), ids)[:, -1])

@@ -147,7 +147,7 @@ def test_a_relation_taken_out_of_the_study_is_missed_where_it_is_used(config: di
     places = {line.split(":")[0] for line in lines}
     assert places == {"showcase.relation", "hops.compositions"} | {
         f"{section}.relations"
-        for section in ("tracing", "comparison", "editing", "icl")
+        for section in ("tracing", "comparison", "stability", "editing", "icl")
         if used in config[section]["relations"]
     }
 

@@ -125,7 +125,7 @@ def as_eap_ig_reads(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, n
     cfg = document["cfg"]
     n_layers, n_heads = cfg["n_layers"], cfg["n_heads"]
     assert isinstance(cfg["d_model"], int)
-    assert cfg["parallel_attn_mlp"] is False
+    assert isinstance(cfg["parallel_attn_mlp"], bool)
     sources = {"input": 0}
     targets = {}
     for layer in range(n_layers):
@@ -146,6 +146,25 @@ def as_eap_ig_reads(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, n
         assert isinstance(entry["score"], float)
         edges[place], scores[place] = entry["in_graph"], entry["score"]
     return nodes, edges, scores
+
+
+def test_a_model_that_runs_attention_and_mlp_side_by_side_says_so(tmp_path: Path) -> None:
+    graph = Graph(2, 4, 2, "grouped", parallel=True)
+    written = circuit(graph)
+    write_circuit(tmp_path / "c.json", graph, SHAPE, written, {"prompts": []})
+    document = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert document["cfg"]["parallel_attn_mlp"] is True
+    assert not {f"a{layer}.h{head}->m{layer}" for layer in range(2) for head in range(4)} & set(document["edges"])
+    assert len(document["edges"]) == GRAPHS[1].n_edges - 8
+    found_graph, found = read_circuit(tmp_path / "c.json")
+    assert found_graph == graph
+    assert (found.edges == written.edges).all()
+    nodes, edges, _ = as_eap_ig_reads(document)
+    wide, same = expanded(graph, written)
+    np.testing.assert_array_equal(edges, same.edges)
+    np.testing.assert_array_equal(nodes, wide.nodes(same.edges))
+    exported = json.loads(run_export(tmp_path, "mib", "mib.json").read_text("utf-8"))
+    assert exported["cfg"]["parallel_attn_mlp"] is True
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=["grouped", "per_head"])
@@ -305,7 +324,10 @@ BAD = {
     "bad-kv": (json.dumps({"cfg": CFG | {"kv": "shared"}, "edges": {}}), "shared"),
     "bad-layers": (json.dumps({"cfg": CFG | {"n_layers": "one"}, "edges": {}}), "is no circuit file"),
     "bad-n_kv": (json.dumps({"cfg": CFG | {"n_kv": 0, "kv": "grouped"}, "edges": {}}), "2 heads and 0 K/V heads"),
-    "parallel": (json.dumps({"cfg": CFG | {"parallel_attn_mlp": True}, "edges": {}}), "not supported"),
+    "parallel": (
+        json.dumps({"cfg": CFG | {"parallel_attn_mlp": True}, "edges": {"a0.h1->m0": EDGE}}),
+        r"edge 'a0.h1->m0' \(1 in all\) is not in the graph",
+    ),
     "edge-list": (json.dumps({"cfg": CFG, "edges": ["input->m0"]}), "is no circuit file"),
 }
 

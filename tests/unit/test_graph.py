@@ -42,14 +42,14 @@ def test_the_graph_has_its_published_size(graph: Graph, n_edges: int) -> None:
     assert len(set(graph.dst_names)) == graph.n_dst
 
 
-@pytest.mark.parametrize("graph", [SMALL, GROUPED, Graph(3, 2, 1, "grouped")])
+@pytest.mark.parametrize("graph", [SMALL, GROUPED, Graph(3, 2, 1, "grouped"), Graph(3, 4, 2, "grouped", parallel=True)])
 def test_an_edge_runs_from_every_sender_to_every_later_receiver(graph: Graph) -> None:
     def time(name: str) -> float:
-        """When a node acts: within a layer the MLP follows the heads."""
+        """When a node acts: within a layer the MLP follows the heads, or runs beside them."""
         if name in ("input", "logits"):
             return -1.0 if name == "input" else 1e9
         layer = int(name.lstrip("am").split(".")[0])
-        return layer + (0.5 if name.startswith("m") else 0.0)
+        return layer + (0.5 if name.startswith("m") and not graph.parallel else 0.0)
 
     expected = {
         f"{sender}->{receiver}"

@@ -29,7 +29,7 @@ from knowcirc.models.table import FetchRow, Source, read_models
 from knowcirc.models.tokens import read_tokenizer, special_ids
 from knowcirc.models.transformer import Transformer
 from unit import reference
-from unit.tiny import MODELS, word_tokenizer, words
+from unit.tiny import MODELS, family_of, word_tokenizer, words
 
 TABLE = Path(__file__).parents[2] / "config" / "models.tsv"
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
@@ -432,7 +432,7 @@ def test_a_model_of_another_family_is_refused(folders: dict[str, Path], tmp_path
 
 
 def test_every_family_has_a_tiny_model_that_all_tests_run_on() -> None:
-    assert {name.partition("_")[0] for name in MODELS} == set(FAMILIES)
+    assert {family_of(name) for name in MODELS} == set(FAMILIES)
 
 
 def test_a_model_that_its_familys_adapter_does_not_compute_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

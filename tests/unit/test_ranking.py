@@ -39,7 +39,7 @@ def prompt(editable: LanguageModel) -> Prompt:
 def silence(model: LanguageModel) -> LanguageModel:
     """Make the model say nothing: every token has the same logit at every layer."""
     for name, parameter in model.weights.items():
-        if "lm_head" in name or "wte" in name or "embed_tokens" in name:
+        if "lm_head" in name or "wte" in name or "embed" in name:
             parameter.zero_()
     return model
 

@@ -26,6 +26,8 @@ from plain_tracing import PlainTracing
 from unit import reference
 from unit.test_plots import words
 
+pytestmark = pytest.mark.many(1, one_in=3)
+
 SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1)
 NOTHING = 1e-15  # some processors round rows of a batch apart
 LAYERS = 3
@@ -48,7 +50,8 @@ class Line:
         self.plain = PlainTracing(model, prompt, SETTINGS)
         network = self.plain.network
         block = reference.layers(network)[layer]
-        parts = {"state": block, "mlp": block.mlp, "attention": reference.attention(block)}
+        attention, mlp = reference.added(block)
+        parts = {"state": block, "mlp": mlp, "attention": attention}
         self.module = reference.embedding(network) if kind == "embedding" else parts[kind]
         self.end = self.seen(None)
         self.start = torch.zeros_like(self.end) if noise is None else self.seen(noise)

@@ -24,10 +24,12 @@ from knowcirc.circuits.standing_files import load_standing, measure_afresh, save
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import Parts
 from knowcirc.job import Progress as Protocol
-from knowcirc.models import gpt2, llama
+from knowcirc.models.families import FAMILIES
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
-from unit.tiny import random_network
+from unit.tiny import family_of, random_network
+
+pytestmark = pytest.mark.many(1, one_in=4)
 
 Loader = Callable[..., LanguageModel]
 ROWS = [[0, 5, 17, 4], [0, 5, 18], [0, 6, 17, 4], [0, 5, 19]]
@@ -267,22 +269,20 @@ def test_a_metric_that_overflows_ends_the_search(model: LanguageModel, graph: Gr
 def planted(name: str) -> Transformer:
     """A tiny model that two heads and an MLP make up; all others write next to nothing."""
     network = random_network(name).double().requires_grad_(False)
-    for layer in range(3):
-        if name == "gpt2":
-            block = network.transformer.h[layer]
-            attention, mlp = block.attn.c_proj, block.mlp.c_proj
-            written = attention.weight.view(4, 8, 32).unbind(0)
-        else:
-            block = network.model.layers[layer]
-            attention, mlp = block.self_attn.o_proj, block.mlp.down_proj
-            written = attention.weight.view(32, 4, 8).unbind(1)
-        for head, weights in enumerate(written):
+    model: Transformer = FAMILIES[family_of(name)].module.adapt(network.config, network.state_dict())
+    for layer, block in enumerate(model.blocks):
+        attention, mlp = block.attention, block.mlp
+        for head, weights in enumerate(attention.w_o):
             weights *= 1.0 if (layer, head) in ((0, 1), (1, 2)) else FAINT
-        if attention.bias is not None:
-            attention.bias.zero_()  # always read, so that little would depend on edges
-        for part in mlp.parameters():
-            part *= 1.0 if layer == 1 else FAINT
-    return (gpt2 if name == "gpt2" else llama).adapt(network.config, network.state_dict())
+        if attention.b_o is not None:
+            attention.b_o.zero_()  # always read, so that little would depend on edges
+        for part in (mlp.w_in, mlp.b_in, mlp.w_gate, mlp.b_gate, mlp.w_out, mlp.b_out):
+            if part is not None:
+                part *= 1.0 if layer == 1 else FAINT
+        for norm, strong in ((block.post1, layer < 2), (block.post2, layer == 1)):  # these undo a common factor
+            if norm is not None:
+                norm.weight.mul_(1.0 if strong else FAINT)
+    return model
 
 
 def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:

@@ -5,12 +5,15 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
 from knowcirc.facts.prompts import Prompt, tokenise
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.tracing.causal import KINDS, SEVERED, Kind, TraceSettings, embedding_deviation, tabulate, trace_fact
 from plain_tracing import PlainTracing
 from unit import reference
+
+pytestmark = pytest.mark.many(1, one_in=3)
 
 ALL = (*KINDS, *SEVERED)
 SETTINGS = TraceSettings(noise=0.7, draws=2, window=2, seed=1, kinds=ALL)
@@ -158,9 +161,9 @@ def test_noise_starts_anew_for_each_fact_and_follows_the_seed(model: LanguageMod
 def test_the_deviation_is_one_number_over_all_subject_tokens(model: LanguageModel, prompt: Prompt) -> None:
     other = tokenise(model.text, "people in France speak", "French", "France")
     nameless = tokenise(model.text, "people speak", "French")
-    table = reference.embedding(reference.network(model)).weight
+    table = reference.embedding(reference.network(model))
     tokens = [*model.text.encode("New Zealand France", add_special_tokens=False).ids]
-    expected = float(np.std(table[tokens].numpy()))
+    expected = float(np.std(table(torch.tensor(tokens)).numpy()))
     assert embedding_deviation(model, [prompt, other, nameless]) == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="no prompt with a subject"):
         embedding_deviation(model, [nameless])

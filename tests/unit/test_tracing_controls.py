@@ -52,7 +52,7 @@ def test_noise_of_each_kind_is_that_of_its_formula(
     added = corrupt(model.transformer, embedded, (low, high), settings) - embedded
     unit = of_code(distribution, seed, (4, high - low, embedded.shape[-1]))
     if distribution == "multivariate":
-        known = model.transformer.embedding[:50].numpy()
+        known = model.transformer.tokens(torch.arange(50)).numpy()
         values, vectors = np.linalg.eigh(np.cov(known, rowvar=False))
         scaled = known.mean(0) + level * unit @ (vectors @ np.diag(np.sqrt(values.clip(0))) @ vectors.T)
     else:
@@ -64,7 +64,7 @@ def test_noise_of_each_kind_is_that_of_its_formula(
 
 def test_multivariate_noise_has_the_mean_and_covariance_that_the_codes_transform_has(model: LanguageModel) -> None:
     """ROME's map is V sqrt(S) of the covariance V S V', another root: its draws share the distribution alone."""
-    known = model.transformer.embedding[:60]
+    known = model.transformer.tokens(torch.arange(60))
     zero = noise_like_embeddings(known, np.zeros((1, 1, known.shape[1])), 1.0)
     np.testing.assert_allclose(zero[0, 0], known.mean(0).numpy(), rtol=0, atol=1e-12)
     root = noise_like_embeddings(known, np.eye(known.shape[1])[None], 1.0)[0] - zero[0]
@@ -76,7 +76,7 @@ def test_multivariate_noise_has_the_mean_and_covariance_that_the_codes_transform
 
 
 def test_few_tokens_span_what_noise_is_fitted_to_them(model: LanguageModel) -> None:
-    known = model.transformer.embedding[[7, 9, 11]]
+    known = model.transformer.tokens(torch.tensor([7, 9, 11]))
     drawn = noise_like_embeddings(known, np.random.RandomState(0).randn(1, 6, known.shape[1]), 1.0)[0]
     assert np.linalg.matrix_rank(drawn - known.mean(0).numpy(), tol=1e-8) == 2
     for tokens in ((), (7,)):
@@ -104,7 +104,7 @@ def usable(model: LanguageModel) -> pd.DataFrame:
 def test_the_level_of_all_subjects_is_the_codes_and_the_level_of_prompts_is_not(model: LanguageModel) -> None:
     """The code embeds every subject of the file by itself, and takes `std` of all entries, divided by n - 1."""
     tracing = {**TRACING, "source": "known_1000"}
-    table = model.transformer.embedding
+    table = model.transformer.tokens(torch.arange(101))
 
     def level(names: tuple[str, ...], correction: int) -> float:
         rows = [table[model.text.encode(name, add_special_tokens=False).ids] for name in names]

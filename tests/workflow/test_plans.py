@@ -77,6 +77,15 @@ def test_every_configuration_plans_a_whole_study_without_network_or_model(clone:
     assert ("screen_known_1000" in rules) == (name in BELOW)
 
 
+def test_what_is_switched_off_is_not_planned(clone: Path) -> None:
+    own = {"resample_circuits", "compare_resamples", "trace_heads", "trace_counterfactuals", "plot_head_trace"}
+    assert own <= planned(snakemake("-n", *files_of("test"), cwd=clone))
+    (clone / "off.yaml").write_text("{stability: null, tracing: {heads: null, counterfactual: null}}", "utf-8")
+    rules = planned(snakemake("-n", "--configfile", "config/test.yaml", "off.yaml", cwd=clone))
+    assert "trace_facts" in rules
+    assert not rules & {*own, "tabulate_circuit_stability", "tabulate_head_traces", "plot_counterfactual_trace"}
+
+
 def test_romes_tables_of_its_own_model_need_no_circuit(clone: Path) -> None:
     tables = ("editing_scores", "zsre_scores", "causal_effects", "causal_effects_severed")
     targets = [f"results-paper/gpt2-xl/tables/{name}.csv" for name in tables]

@@ -125,10 +125,10 @@ def count_edges(model: ModelRow) -> float:
 def count_moments(model: ModelRow) -> float:
     """About the values of a model's second moments, in millions: the square of the MLP's width, times layers.
 
-    A layer of GPT-2 holds 12 d² weights, and its MLP of width 4d has (4d)² moments. A Llama's MLP is narrower: taken as
-    wide, for its weights, as the default model's.
+    A layer of GPT-2 or GPT-NeoX holds 12 d² weights, and its MLP of width 4d has (4d)² moments. A Llama's MLP is
+    narrower: taken as wide, for its weights, as the default model's.
     """
-    if model.family == "gpt2":
+    if model.family in ("gpt2", "gpt_neox"):
         return model.n_params * 16 / 12
     return model.n_params * MOMENTS_TO_A_WEIGHT
 

@@ -2,7 +2,8 @@
 
 1. Visit receivers from the final residual stream down to layer 0; within a layer the MLP, then the projections of
    the heads (per-head view), then values, keys and queries, heads from last to first.
-2. A receiver whose node has no edge left out of it is dead: its edges go untested.
+2. A receiver whose node has no edge left out of it is dead: its edges go untested. (Where the heads' sum is normed, a
+   dead head still counts in the scale; the metric is measured anew once its edges are gone.)
 3. Test its senders from the latest layer down, heads ascending, the embedding last. The score of an edge is
    metric(without it) - metric(before the test); below tau it goes, for good, and the metric moves with it.
 4. Speculate: score many of the next edges in one batch, row j as if all edges before it had been decided as guessed.
@@ -191,6 +192,8 @@ class AcdcRun:
             state.settle(range(graph.n_src)[graph.heads(layer)])
             reads = [range(graph.n_dst)[graph.reads(layer, kind)] for kind in ("v", "k", "q")]
             living = self._living([receiver for span in reads for receiver in reversed(span)])
+            if state.joint:  # what a head that nothing reads has lost moves the scale of the others
+                self.metric = finite(state.refresh(layer))
             self._test(layer, [(PROJECTION, receiver) for receiver in living if self.search.projections[receiver]])
             self._test(layer, self._edges_into(living))
         self.search.edges, self.search.next_layer = self.edges.copy(), layer - 1

@@ -16,6 +16,7 @@ Sources: Syed et al. 2023 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG, in
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -187,10 +188,11 @@ def score_step(
     for layer, tap in enumerate(taps):
         grad_q, grad_k, grad_v, grad_mlp = grads[4 * layer : 4 * layer + 4]
         before = graph.before(layer)
-        for kind, weight, grad in _projections(model, graph, layer, grad_q, grad_k, grad_v):
-            at_norm = torch.einsum("bphe,hed->hbpd", grad, weight)
-            at_input = model.blocks[layer].norm1.vjp(tap.x, at_norm)
-            scores[before, graph.reads(layer, kind)] = delivered[before] @ at_input.flatten(1).T  # type: ignore[arg-type]
+        block = model.blocks[layer]
+        normed = block.norm1(tap.x)
+        for kind, heads, grad in _projections(model, graph, grad_q, grad_k, grad_v):
+            at_input = block.norm1.vjp(tap.x, block.attention.back(kind, heads, normed, grad))
+            scores[before, graph.reads(layer, kind)] = delivered[before] @ at_input.flatten(1).T
         incoming = graph.before_mlp(layer)
         scores[incoming, graph.mlp_in(layer)] = delivered[incoming] @ grad_mlp.flatten()
     scores[:, graph.final] = delivered @ grads[-1].flatten()
@@ -227,7 +229,7 @@ def _tapped_forward(
         q = att.read_all("q", normed)
         k = model.expand(att.read_all("k", normed)).clone()
         v = model.expand(att.read_all("v", normed)).clone()
-        pattern = layout.pattern(model, layout.turn(model, q), layout.turn(model, k))
+        pattern = layout.pattern(model, layer, layout.turn(model, q), layout.turn(model, k))
         hooks = _Apart(model, graph, layer, hook, held)
         out = model.finish(layer, x, attend(pattern, v), hooks)
         taps.append(_Tap(x.detach(), q, k, v, hooks.mlp_in[0], out))
@@ -255,18 +257,15 @@ class _Apart:
 
 
 def _projections(
-    model: Transformer, graph: Graph, layer: int, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor
-) -> list[tuple[str, Tensor, Tensor]]:
-    """(kind, weights, gradients) of a layer's projections, keys and values as the graph's view has them."""
-    att = model.blocks[layer].attention
-    result = [("q", att.w_q, grad_q)]
-    for kind, weight, grad in (("k", att.w_k, grad_k), ("v", att.w_v, grad_v)):
-        if graph.kv == "grouped":
-            grad = grad.unflatten(2, (graph.n_kv, -1)).sum(3)
-        else:
-            weight = weight.repeat_interleave(model.shape.group, 0)
-        result.append((kind, weight, grad))
-    return result
+    model: Transformer, graph: Graph, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor
+) -> list[tuple[Literal["q", "k", "v"], Sequence[int], Tensor]]:
+    """(kind, heads that read, gradients) of a layer's projections, keys and values as the graph's view has them."""
+    if graph.kv == "grouped":
+        readers: Sequence[int] = range(graph.n_kv)
+        grad_k, grad_v = (grad.unflatten(2, (graph.n_kv, -1)).sum(3) for grad in (grad_k, grad_v))
+    else:
+        readers = [head // model.shape.group for head in range(graph.n_heads)]
+    return [("q", range(graph.n_heads), grad_q), ("k", readers, grad_k), ("v", readers, grad_v)]
 
 
 def top_edges(graph: Graph, scores: Scores, n_edges: int, *, signed: bool = False) -> ndarray:

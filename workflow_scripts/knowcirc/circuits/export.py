@@ -33,7 +33,7 @@ def document_of(graph: Graph, d_model: int, circuit: Circuit, extra: dict[str, o
         "n_kv": graph.n_kv,
         "kv": graph.kv,
         "d_model": d_model,
-        "parallel_attn_mlp": False,
+        "parallel_attn_mlp": graph.parallel,
     }
     wide, same = expanded(graph, circuit)
     alive = wide.nodes(same.edges)
@@ -77,18 +77,16 @@ def read_circuit(path: Path) -> tuple[Graph, Circuit]:
         sizes = index(cfg["n_layers"]), n_heads, index(cfg.get("n_kv", n_heads))
         if not all(1 <= size <= LARGEST for size in sizes) or n_heads % sizes[2]:
             raise ValueError(f"cfg has {sizes[0]} layers, {n_heads} heads and {sizes[2]} K/V heads")
-        method = document.get("method", "unknown")
+        method, parallel = document.get("method", "unknown"), bool(cfg.get("parallel_attn_mlp", False))
     except FileNotFoundError:
         raise ValueError(f"circuit file {path} does not exist") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no circuit file ({type(error).__name__}: {error})") from None
     if kv not in get_args(KvView):
         raise ValueError(f"{path}: cfg.kv {kv!r} is none of {', '.join(get_args(KvView))}")
-    graph = Graph(*sizes, kv)
+    graph = Graph(*sizes, kv, parallel)
     if graph.n_kv < 1 or n_heads % graph.n_kv or (kv == "per_head" and graph.n_kv != n_heads):
         raise ValueError(f"{path}: cfg.n_kv {graph.n_kv} does not fit {n_heads} heads ({kv})")
-    if cfg.get("parallel_attn_mlp"):
-        raise ValueError(f"{path}: a model whose MLPs run beside attention (cfg.parallel_attn_mlp) is not supported")
     wide, source = _per_head(graph)
     places = {wide.edge_name(src, dst): (src, dst) for src, dst in wide.edges()}
     if unknown := sorted(set(entries) - set(places)):
@@ -127,7 +125,7 @@ def _same(one: Scores, other: Scores) -> EdgeMatrix:
 
 def _per_head(graph: Graph) -> tuple[Graph, Int[ndarray, " dst"]]:
     """The per-head view of a graph, and for each of its receivers that of `graph`."""
-    wide = Graph(graph.n_layers, graph.n_heads, graph.n_heads, "per_head")
+    wide = Graph(graph.n_layers, graph.n_heads, graph.n_heads, "per_head", graph.parallel)
     source = np.zeros(wide.n_dst, dtype=int)
     for layer in range(graph.n_layers):
         for kind in ("q", "k", "v"):

@@ -76,7 +76,7 @@ def _sources(
     att = model.blocks[layer].attention
     normed = model.blocks[layer].norm1(stream)
     q, k = (layout.turn(model, att.read_all(kind, normed)) for kind in ("q", "k"))
-    pattern = layout.pattern(model, q, model.expand(k))[0]
+    pattern = layout.pattern(model, layer, q, model.expand(k))[0]
     values = att.write(range(len(pattern)), model.expand(att.read_all("v", normed))[0].transpose(0, 1))
     found = []
     for weights, value in zip(pattern, values, strict=True):

@@ -3,7 +3,8 @@
 Senders are the embedding, every attention head and every MLP; receivers are each head's query, key and value
 input, each MLP's input and the final residual stream. An edge runs from every sender to every later receiver;
 an MLP also reads the heads of its own layer. Both are numbered in the order of the forward pass, so a set of
-edges is a boolean matrix over (src, dst). Names are those of EAP-IG and the MIB benchmark: `input`, `a5.h3`,
+edges is a boolean matrix over (src, dst). In models whose layers run attention and MLP side by side (`parallel`), an
+MLP does not read the heads of its own layer. Names are those of EAP-IG and the MIB benchmark: `input`, `a5.h3`,
 `m7`, `a5.h3<q>`, `logits`. In the grouped view the key and value inputs are those of the K/V heads and are
 named by them: `a5.h1<k>`.
 """
@@ -33,11 +34,13 @@ class Graph:
     n_heads: int
     n_kv: int
     kv: KvView
+    parallel: bool = False
 
     @classmethod
     def of(cls, shape: Shape, kv: KvView) -> "Graph":
         """The graph of a model in the grouped or the per-head view."""
-        return cls(shape.n_layers, shape.n_heads, shape.n_kv_heads if kv == "grouped" else shape.n_heads, kv)
+        n_kv = shape.n_kv_heads if kv == "grouped" else shape.n_heads
+        return cls(shape.n_layers, shape.n_heads, n_kv, kv, shape.parallel)
 
     @property
     def n_src(self) -> int:
@@ -72,7 +75,7 @@ class Graph:
 
     def before_mlp(self, layer: int) -> slice:
         """Senders that a layer's MLP reads."""
-        return slice(0, self.mlp(layer))
+        return self.before(layer) if self.parallel else slice(0, self.mlp(layer))
 
     def reads(self, layer: int, kind: Literal["q", "k", "v"]) -> slice:
         """Receiver indices of a layer's query, key or value inputs."""
@@ -98,7 +101,7 @@ class Graph:
         for layer in range(self.n_layers):
             start = layer * self.layer_width
             valid[self.before(layer), start : start + self.layer_width] = True
-            valid[self.heads(layer), self.mlp_in(layer)] = True
+            valid[self.before_mlp(layer), self.mlp_in(layer)] = True
         valid[:, self.final] = True
         return valid
 

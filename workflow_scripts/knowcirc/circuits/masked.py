@@ -6,12 +6,12 @@
 3. `measure` runs many circuits that each differ from the run's by some edges. A row begins at the first layer that its
    change touches; below, it is the run.
 
-Only heads with an edge out of them are computed: in a connected circuit the others receive nothing.
+Only heads with an edge out of them are computed: in a connected circuit the others receive nothing. Where the
+heads' sum is normed, all heads are, since each counts in its scale (`patched.py`).
 What an absent edge delivers is the ablation, as in `patched.py`.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class Part:
 
     nodes: Int[Tensor, " node"]
     ends: Int[Tensor, " prompt"]  # among the nodes
-    hidden: Float[Tensor, "node node"]  # added to attention scores
+    hidden: dict[int | None, Float[Tensor, "node node"]]  # by window; added to attention scores
     angles: tuple[Tensor, Tensor] | None
 
 
@@ -102,8 +102,10 @@ class MaskedModel:
         nodes = torch.nonzero((~tree.hidden[ends]).any(0))[:, 0]
         place = torch.zeros_like(tree.ids)
         place[nodes] = torch.arange(len(nodes), device=nodes.device)
-        hidden = torch.zeros(len(nodes), len(nodes), device=nodes.device, dtype=self.embedded.dtype)
-        hidden.masked_fill_(tree.hidden[nodes][:, nodes], float("-inf"))
+        hidden = {}
+        for window in {block.attention.window for block in self.model.blocks}:
+            mask = tree.hidden_within(window)[nodes][:, nodes]
+            hidden[window] = torch.zeros_like(mask, dtype=self.embedded.dtype).masked_fill_(mask, float("-inf"))
         angles = None if self._angles is None else (self._angles[0][nodes], self._angles[1][nodes])
         return Part(nodes, place[ends], hidden, angles)
 
@@ -250,7 +252,7 @@ class MaskedModel:
         self, layer: int, heads: Sequence[int], incoming: Float[Tensor, "dst row node d_model"], part: Part
     ) -> Float[Tensor, "head row node d_model"]:
         """What live heads write when their queries, keys and values read inputs of their own."""
-        graph, block, shape = self.graph, self.model.blocks[layer], self.model.shape
+        graph, block = self.graph, self.model.blocks[layer]
         group = graph.n_heads // graph.n_kv
         pairs = sorted({head // group for head in heads})
         normed = block.norm1(incoming)
@@ -262,16 +264,17 @@ class MaskedModel:
         v = block.attention.read("v", readers, v)
         mine = [pairs.index(head // group) for head in heads]
         k, v = k[mine], v[mine]
-        scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(shape.d_head) + part.hidden
-        return block.attention.write(list(heads), torch.matmul(scores.softmax(-1), v))
+        scores = block.attention.scores(torch.matmul(q, k.transpose(-1, -2))) + part.hidden[block.attention.window]
+        return block.shares(block.attention.write(list(heads), torch.matmul(scores.softmax(-1), v)))
 
     def _turn(self, x: Float[Tensor, "n row node d_head"], part: Part) -> Float[Tensor, "n row node d_head"]:
         return x if part.angles is None else rotate(x, *part.angles)
 
     def _live(self, edges: EdgeMatrix | Shares, layer: int) -> tuple[list[int], Int[Tensor, " receiver"]]:
-        """Heads with an edge out of them, and their inputs' receivers, followed by the MLP's."""
+        """The heads to compute, and their inputs' receivers, followed by the MLP's."""
         graph = self.graph
-        heads = np.flatnonzero(edges[graph.heads(layer)].any(1)).tolist()
+        counted = edges[graph.heads(layer)].any(1) | (self.model.blocks[layer].post1 is not None)
+        heads = np.flatnonzero(counted).tolist()
         pairs = sorted({head * graph.n_kv // graph.n_heads for head in heads})
         q, k, v = (graph.reads(layer, kind).start for kind in ("q", "k", "v"))  # type: ignore[arg-type]
         receivers = [*(q + h for h in heads), *(k + p for p in pairs), *(v + p for p in pairs), graph.mlp_in(layer)]
@@ -313,7 +316,7 @@ class MaskedModel:
             add(graph.heads(layer))
             if (bias := model.blocks[layer].attention.b_o) is not None:
                 total = total + bias
-            places.append(total)
+            places.append(places[-1] if graph.parallel else total)
             add(slice(graph.mlp(layer), graph.mlp(layer) + 1))
         return torch.stack([*places, total])
 

@@ -3,6 +3,10 @@
 What an absent edge delivers is the ablation: nothing (zero), or the sender's output on a corrupted prompt (patch)
 or its mean over prompts (mean). Attention output biases belong to no sender and are always read.
 
+Where the heads' sum is normed before it is added (Gemma 2, OLMo 2), a head's output is its part of the normed sum: what
+its output matrix gives, at the scale that the norm has in the same run. The scale is that of all heads of the layer,
+whether anything reads them or not; so a head's part follows what the others read, too.
+
 Prompts are rows of equal length, or a token tree of prompts of any lengths, which computes once what they share; there
 the batch axis is 1 and a position is a node.
 """
@@ -42,7 +46,7 @@ def record(model: Transformer, graph: Graph, prompts: Prompts) -> Run:
     def hook(point: HookPoint, value: Tensor) -> Tensor:
         if point == "attention":  # summed head by head, so that what senders wrote adds up to the stream
             return outputs[-1].sum(0) + output_bias(model, layer)
-        if point == "middle":
+        if point == "mlp_in":
             middles.append(value)
         elif point == "mlp":
             outputs.append(value[None])
@@ -95,12 +99,13 @@ def run_circuit(
     write(slice(0, 1), x[None])
     for layer in range(graph.n_layers):
         queries, values = graph.reads(layer, "q"), graph.reads(layer, "v")
+        receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
         reads = read(graph.before(layer), slice(queries.start, values.stop))
         heads = _heads(model, layout, layer, *reads.split((graph.n_heads, graph.n_kv, graph.n_kv)))
+        beside = read(graph.before(layer), slice(receiver, receiver + 1)) if graph.parallel else None
         constant = constant + output_bias(model, layer)
         write(graph.heads(layer), heads)
-        receiver, sender = graph.mlp_in(layer), graph.mlp(layer)
-        incoming = read(graph.before_mlp(layer), slice(receiver, receiver + 1))
+        incoming = read(graph.before_mlp(layer), slice(receiver, receiver + 1)) if beside is None else beside
         write(slice(sender, sender + 1), model.mlp(layer, incoming))
     final = read(slice(0, graph.n_src), slice(graph.final, graph.final + 1))
     return model.unembed(layout.at_ends(final[0]))
@@ -120,9 +125,9 @@ def _heads(
     q = att.read("q", range(len(q_in)), block.norm1(q_in))
     k, v = att.read("k", readers, block.norm1(k_in)), att.read("v", readers, block.norm1(v_in))
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    pattern = layout.pattern(model, layout.turn(model, q), _all_heads(layout.turn(model, k), model))
+    pattern = layout.pattern(model, layer, layout.turn(model, q), _all_heads(layout.turn(model, k), model))
     mixed = torch.einsum("bhqk,bkhe->hbqe", pattern, _all_heads(v, model))
-    return att.write(range(len(q_in)), mixed)
+    return block.shares(att.write(range(len(q_in)), mixed))
 
 
 def _all_heads(x: Tensor, model: Transformer) -> Tensor:

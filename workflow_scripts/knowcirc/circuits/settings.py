@@ -67,6 +67,8 @@ class StandingSettings(StandingSteps):
     seed: int = 0
 
 
+Resampling = Literal["bootstrap", "halves"]
+"""How D_val is drawn anew (`resampling.py`)."""
 RelationMetric = Literal["nll", "kc-nll", "kl", "nll+kl"]
 """Metrics that need no wrong answer."""
 

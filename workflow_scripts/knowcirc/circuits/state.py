@@ -9,6 +9,8 @@
    first, knows them for good when it comes to it (`settle`). A changed query or key moves nothing at the first
    position, which attends to itself alone: it is left out there.
 4. `commit` makes one row of a propagation the new state.
+5. Where the heads' sum is normed (`joint`), a changed head changes the scale of all heads of its layer: what all of
+   them write is computed, at the same positions.
 
 Prompts lie in a token tree: there is one axis of positions, the tree's nodes, and what prompts share is there once.
 "The last position" means the nodes at which prompts end (leaf), "the first" the roots.
@@ -17,7 +19,6 @@ Heads of a layer are computed together, K/V inputs in the graph's view. Sources:
 (section 3.1 of the paper and its code), the algorithm is ours.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -28,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.circuits.changes import Change, Rows, Stack
+from knowcirc.circuits.constants import angles_of, biases_passed, masks_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs
@@ -82,16 +84,17 @@ class CircuitState:
         self.inputs = embedded.new_zeros(graph.n_dst, nodes, size)
         self.projected = embedded.new_zeros(graph.n_dst, nodes, head)
         self.mixed = embedded.new_zeros(graph.n_src, nodes, head)
+        self.joint = any(block.post1 is not None for block in model.blocks)
+        self.totals = embedded.new_zeros(graph.n_layers if self.joint else 0, nodes, size)  # of the heads, not normed
         self.everywhere = np.zeros(graph.n_src, dtype=bool)
         self._full, self._last = Stack(embedded), Stack(embedded)
         self._since = 0
         self._leaves = self.tree.leaves
         self._all_distinct = len(self.tree.leaves) == len(self.tree.last)
         self._ends_at_root = bool((self._leaves < self.tree.n_roots).any())
-        self._masks = {True: self.tree.hidden, False: self.tree.hidden[self._leaves]}
-        self._angles = self._make_angles()
+        self._masks, self._angles = masks_of(model, self.tree), angles_of(model, self.tree)
         self._keys_values = np.array(["<k>" in name or "<v>" in name for name in graph.dst_names])
-        self.biases = self._sum_biases()
+        self.biases = biases_passed(model, graph)
         self.refresh(0)
 
     # -- the state as a whole ------------------------------------------------------------------------------------
@@ -111,7 +114,10 @@ class CircuitState:
             heads = list(range(graph.n_heads))
             senders = graph.heads(at)
             self.mixed[senders] = self._mix(at, heads, {}, everywhere=True)[:, 0]
-            self.outputs[senders] = model.blocks[at].attention.write(heads, self.mixed[senders])
+            written = model.blocks[at].attention.write(heads, self.mixed[senders])
+            if self.joint:
+                self.totals[at] = written.sum(0)
+            self.outputs[senders] = model.blocks[at].shares(written)
             receiver, mlp = graph.mlp_in(at), graph.mlp(at)
             self.inputs[receiver] = self.incoming_of(graph.before_mlp(at), range(receiver, receiver + 1))[0]
             self.outputs[mlp] = model.mlp(at, self.inputs[receiver])
@@ -141,10 +147,13 @@ class CircuitState:
         return -outputs if self.absent is None else self.absent[list(senders)] - outputs
 
     def settle(self, senders: Sequence[int]) -> None:
-        """Note where senders matter, once the edges out of them are decided: everywhere, or at the last position."""
+        """Note where senders matter, once the edges out of them are decided: everywhere, or at the last position.
+
+        They are an MLP, or all heads of a layer.
+        """
         reads = self._keys_values | (self.graph.owners & self.everywhere[None]).any(1)
-        for sender in senders:
-            self.everywhere[sender] = bool((self.edges[sender] & reads).any())
+        matter = (self.edges[list(senders)] & reads).any(1)
+        self.everywhere[list(senders)] = matter.any() if self.joint else matter
 
     def read_everywhere(self, receiver: int) -> bool:
         """Whether a receiver of settled senders is read at every position, or at the last alone."""
@@ -263,7 +272,12 @@ class CircuitState:
             return
         graph = self.graph
         hit = np.asarray(graph.owners[list(changed)].any(0))[graph.heads(layer)]
-        alive = np.flatnonzero(hit & self.edges[graph.heads(layer)].any(1)).tolist()
+        living = self.edges[graph.heads(layer)].any(1)
+        if self.joint:
+            if living.any():
+                self._mix_jointly(layer, np.flatnonzero(hit).tolist(), changed, result)
+            return
+        alive = np.flatnonzero(hit & living).tolist()
         for everywhere in (True, False):
             heads = [head for head in alive if self.everywhere[graph.head(layer, head)] == everywhere]
             if not heads:
@@ -275,6 +289,29 @@ class CircuitState:
             result.changes.append(Change(self.mixed, senders, change, self._place(everywhere), added=True))
             result.changes.append(Change(self.outputs, senders, output, self._place(everywhere), added=True))
             self._push(senders, output, everywhere=everywhere)
+
+    def _mix_jointly(self, layer: int, heads: list[int], changed: Mapping[int, Tensor], result: Rows) -> None:
+        """The same where the heads' sum is normed: all heads of the layer write something else."""
+        graph, block = self.graph, self.model.blocks[layer]
+        every, first = list(range(graph.n_heads)), graph.head(layer, 0)
+        everywhere, senders = bool(self.everywhere[first]), list(range(first, first + graph.n_heads))
+        hit = [graph.head(layer, head) for head in heads]
+        change = self._mix(layer, heads, changed, everywhere=everywhere)
+        change -= self._before(self.mixed[hit], everywhere=everywhere)
+        added = block.attention.write(heads, change)
+        moved = added.sum(0, keepdim=True)
+        total = moved + self._before(self.totals[layer : layer + 1], everywhere=everywhere)
+        written = block.attention.write(every, self._before(self.mixed[senders], everywhere=everywhere))
+        written = written.repeat(1, change.shape[1], 1, 1)
+        written[heads] += added
+        output = block.shares(written, total[0])
+        output -= self._before(self.outputs[senders], everywhere=everywhere)
+        place = self._place(everywhere)
+        result.changes.append(Change(self.mixed, hit, change, place, added=True))
+        result.changes.append(Change(self.totals, [layer], moved, place, added=True))
+        result.changes.append(Change(self.outputs, senders, output, place, added=True))
+        read = np.flatnonzero(self.edges[senders].any(1)).tolist()
+        self._push([senders[head] for head in read], output[read], everywhere=everywhere)
 
     def _incoming(self, layer: int, given: Deltas | None) -> list[tuple[list[int], Tensor, bool]]:
         """Dirty query, key and value inputs of a layer: those read everywhere together, the others together."""
@@ -331,8 +368,8 @@ class CircuitState:
         q = q[:, :, self._since :] if everywhere else q
         k = self._gather([graph.reads(layer, "k").start + h // group for h in heads], changed)
         v = self._gather([graph.reads(layer, "v").start + h // group for h in heads], changed)
-        scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(self.model.shape.d_head)
-        mask = self._masks[everywhere][-q.shape[2] :]
+        scores = self.model.blocks[layer].attention.scores(torch.matmul(q, k.transpose(-1, -2)))
+        mask = self._masks[layer, everywhere][-q.shape[2] :]
         return torch.matmul(scores.masked_fill_(mask, float("-inf")).softmax(-1), v)
 
     def _gather(
@@ -352,19 +389,3 @@ class CircuitState:
             new = changed[receivers[i]]
             result[i, :, -new.shape[1] :] = new
         return result
-
-    def _make_angles(self) -> dict[bool, tuple[Tensor, Tensor]] | None:
-        """Rotary angles of all nodes (True) and of the leaves (False)."""
-        if self.model.rotary is None:
-            return None
-        cos, sin = (angles[0] for angles in self.model.rotary.angles(self.outputs, self.tree.depth[None]))
-        return {True: (cos, sin), False: (cos[self._leaves], sin[self._leaves])}
-
-    def _sum_biases(self) -> Float[Tensor, "dst d_model"]:
-        """Attention output biases that each receiver has passed: they belong to no sender."""
-        graph = self.graph
-        total = self.outputs.new_zeros(graph.n_dst, self.model.shape.d_model)
-        for layer, block in enumerate(self.model.blocks):
-            if block.attention.b_o is not None:
-                total[graph.mlp_in(layer) :] += block.attention.b_o
-        return total

@@ -138,14 +138,14 @@ def check_input_file(path: Path, what: str, remedy: str) -> None:
         raise ValueError(f"{what} {path} {'is no file' if path.exists() else 'does not exist'}; {remedy}")
 
 
-def check_circuits_stay(out: Path, *circuits: Path) -> None:
-    """Make sure that the output replaces none of the circuits that the command reads.
+def check_circuits_stay(out: Path, *circuits: Path, option: str = "--out") -> None:
+    """Make sure that the output of an option replaces none of the circuits that the command reads.
 
     Raises:
         ValueError: if it does.
     """
     if out.absolute() in [path.absolute() for path in circuits]:
-        raise ValueError(f"--out would replace the circuit {out}; give another file")
+        raise ValueError(f"{option} would replace the circuit {out}; give another file")
 
 
 def check_figure(args: argparse.Namespace) -> None:

@@ -1,13 +1,26 @@
-"""`knowcirc compare`: two circuits of one graph, edge by edge and node by node."""
+"""`knowcirc compare`: circuits of one graph, edge by edge and node by node, and their consensus."""
 
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowcirc.commands.arguments import check_circuits_stay, check_figure, check_input_file, check_output_file, show
+from knowcirc.commands.arguments import (
+    check_circuits_stay,
+    check_figure,
+    check_input_file,
+    check_output_file,
+    real,
+    show,
+    whole,
+)
 from knowcirc.commands.options import Subparsers, new_parser
+from knowcirc.configuration.study import Stability
+from knowcirc.fields import field_of
 
 COLUMNS = ["kind", "name", "status"]
+KINDS = ("edges", "nodes")
+RELEASED = ".gv"
+SHARE = float(field_of(Stability, "share").default)
 
 
 def add(commands: Subparsers) -> None:
@@ -15,16 +28,35 @@ def add(commands: Subparsers) -> None:
     parser = new_parser(
         commands,
         "compare",
-        "say what two circuits share",
+        "say what circuits share",
         text="Nodes and edges that are shared, lost (in the first circuit alone) and new (in the second alone), and "
-        "their Jaccard indices. A circuit of K/V heads is expanded to query heads where the other has these. Beside a "
-        "released circuit of Knowledge Circuits (graph.gv), a head's query, key and value inputs are taken as one.",
+        "their Jaccard indices. Of more than two circuits: the Jaccard indices of all pairs beside those of random "
+        "sets of these sizes, how often each edge and node is in, and a consensus circuit. A circuit of K/V heads is "
+        "expanded to query heads where another has these. Beside a released circuit of Knowledge Circuits (graph.gv), "
+        "a head's query, key and value inputs are taken as one.",
         example="knowcirc compare before.json after.json --out differences.csv --figure differences.png",
     )
     for name in ("before", "after"):
         parser.add_argument(name, type=Path, metavar=f"{name.upper()}.json", help="a circuit file (.json, .gv)")
-    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="every node and edge by name, with its status")
+    parser.add_argument("others", type=Path, nargs="*", metavar="MORE.json", help="further circuit files")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.csv",
+        help="every node and edge by name, with its status, or how often it is in",
+    )
     parser.add_argument("--figure", type=Path, metavar="FILE.png|.pdf", help="what is shared, lost and new, by layer")
+    parser.add_argument(
+        "--consensus", type=Path, metavar="FILE.json", help="write a circuit of the edges that the circuits agree on"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--share",
+        type=real(zero=False, high=1.0),
+        metavar="X",
+        help=f"it holds the edges in at least this share of the circuits (default: {SHARE:g})",
+    )
+    size.add_argument("--edges", type=whole(1), metavar="N", help="or the N edges that are in the most of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +70,26 @@ class _Compared:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Check the circuit files and the output."""
-    for path in (args.before, args.after):
+    """Check the circuit files and the outputs.
+
+    Raises:
+        ValueError: if options do not go together.
+    """
+    args.paths = [args.before, args.after, *args.others]
+    for path in args.paths:
         check_input_file(path, "circuit file", "make one with knowcirc discover")
-    if args.out is not None:
-        check_output_file(args.out)
-        check_circuits_stay(args.out, args.before, args.after)
+    if args.consensus is None and (args.share is not None or args.edges is not None):
+        raise ValueError("--share and --edges are of the consensus circuit; name its file with --consensus")
+    if (args.others or args.consensus) and any(path.suffix == RELEASED for path in args.paths):
+        raise ValueError(f"released circuits ({RELEASED}) are compared two at a time, without --consensus")
+    if args.others and args.figure is not None:
+        raise ValueError(f"--figure shows two circuits, {len(args.paths)} are given; leave it out, or give two")
+    for option, path in (("--out", args.out), ("--consensus", args.consensus)):
+        if path is not None:
+            check_output_file(path)
+            check_circuits_stay(path, *args.paths, option=option)
+    if args.out is not None and args.consensus is not None and args.out.absolute() == args.consensus.absolute():
+        raise ValueError(f"--out and --consensus both name {args.out}; give two files")
     check_figure(args)
 
 
@@ -53,6 +99,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if the circuits are of graphs of different models.
     """
+    rows = _pair(args) if not args.others else []
+    if args.others or args.consensus is not None:
+        rows += _several(args)
+    show(rows)
+    return 0
+
+
+def _pair(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """What two circuits share, as lines; the table and the figure are written."""
     import pandas as pd
 
     from knowcirc.circuits.merged import SUFFIX
@@ -72,8 +127,42 @@ def run(args: argparse.Namespace) -> int:
         parts = ", ".join(f"{counts[f'{status}_{kind}']} {status}" for status in ("shared", "lost", "new"))
         rows.append((kind, f"{parts}; Jaccard index {counts[f'jaccard_{kind}']:.3f}"))
     written = (("table", args.out), ("figure", args.figure))
-    show(rows + [(name, str(path)) for name, path in written if path is not None])
-    return 0
+    return rows + [(name, str(path)) for name, path in written if path is not None]
+
+
+def _several(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """What several circuits share, as lines; frequencies and consensus are written.
+
+    Raises:
+        ValueError: if the circuits are of different models or weight processings.
+    """
+    from knowcirc.circuits.export import write_document
+    from knowcirc.circuits.stability import agreement, all_pairs, frequencies
+    from knowcirc.circuits.stability_files import consensus_document, frequency_table, read_alike
+    from knowcirc.files import write_table
+
+    alike = read_alike(args.paths)
+    graph, edges, n = alike.graph, [one.edges for one in alike.circuits], len(args.paths)
+    rows = []
+    if args.others:
+        rows += [(str(path), f"{one.n_edges} edges") for path, one in zip(args.paths, alike.circuits, strict=True)]
+        for i, j in all_pairs(n):
+            found = agreement(graph, edges, [(i, j)], edges[i])
+            texts = [f"{kind} {found[f'jaccard_{kind}']:.3f} (chance {found[f'chance_{kind}']:.3f})" for kind in KINDS]
+            rows.append(("Jaccard", f"{args.paths[i]}, {args.paths[j]}: {', '.join(texts)}"))
+        found, counts = agreement(graph, edges, all_pairs(n), edges[0]), frequencies(edges)
+        texts = [f"{kind} {found[f'jaccard_{kind}']:.3f} (chance {found[f'chance_{kind}']:.3f})" for kind in KINDS]
+        rows.append(("mean", ", ".join(texts)))
+        rows += [("in all", f"{(counts == n).sum()} edges"), ("in any", f"{(counts > 0).sum()} edges")]
+        if args.out is not None:
+            write_table(args.out, frequency_table(graph, edges))
+            rows.append(("table", str(args.out)))
+    if args.consensus is not None:
+        share = SHARE if args.share is None else args.share
+        circuit, document = consensus_document(alike, [str(path) for path in args.paths], share, args.edges)
+        write_document(args.consensus, document)
+        rows.append(("consensus", f"{args.consensus}: {circuit.n_edges} edges"))
+    return rows
 
 
 def _names(before: Path, after: Path) -> tuple[str, str]:
@@ -89,15 +178,11 @@ def _edge_by_edge(before: Path, after: Path) -> _Compared:
     Raises:
         ValueError: if they are of graphs of different models.
     """
-    from knowcirc.circuits.export import expanded, read_circuit
     from knowcirc.circuits.overlap import compare, differences
+    from knowcirc.circuits.stability_files import read_alike
 
-    (graph, one), (other, two) = (read_circuit(path) for path in (before, after))
-    if graph.kv != other.kv:  # one has K/V heads' names, the other query heads'
-        (graph, one), (other, two) = expanded(graph, one), expanded(other, two)
-    if graph != other:
-        sizes = [f"{each.n_layers} layers of {each.n_heads} heads ({each.n_kv} K/V)" for each in (graph, other)]
-        raise ValueError(f"{before} has {sizes[0]}, {after} {sizes[1]}: give two circuits of one model")
+    alike = read_alike([before, after])
+    graph, (one, two) = alike.graph, alike.circuits
     return _Compared(
         compare(graph, one.edges, two.edges),
         list(differences(graph, one.edges, two.edges)),

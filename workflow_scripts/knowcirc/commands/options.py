@@ -29,8 +29,10 @@ def add_model(parser: argparse.ArgumentParser, dtypes: tuple[str, ...] = DTYPES)
     parser.add_argument("--dtype", choices=dtypes, default="float32", help="numbers to compute in (default: float32)")
 
 
-def add_prompts(parser: argparse.ArgumentParser, *, corrupted: bool = False, subject: bool = False) -> None:
-    """Add the prompts, with corrupted partners or subjects where the subcommand uses them."""
+def add_prompts(
+    parser: argparse.ArgumentParser, *, corrupted: bool = False, wrong_answer: bool = True, subject: bool = False
+) -> None:
+    """Add the prompts, with corrupted partners (and their answers) or subjects where the subcommand uses them."""
     group = parser.add_argument_group(
         "prompts", "one prompt as text or as token ids (the folder then needs no tokenizer), or a file of prompts"
     )
@@ -40,8 +42,9 @@ def add_prompts(parser: argparse.ArgumentParser, *, corrupted: bool = False, sub
     group.add_argument("--answer-id", type=token_id, metavar="ID", help="the answer as a token id")
     if corrupted:
         group.add_argument("--corrupted", metavar="TEXT", help="a prompt of as many tokens with another answer")
-        group.add_argument("--wrong-answer", metavar="TEXT", help="the corrupted prompt's answer, or another wrong one")
         group.add_argument("--corrupted-ids", type=token_ids, metavar="1,2,3", help="the same as token ids")
+    if corrupted and wrong_answer:
+        group.add_argument("--wrong-answer", metavar="TEXT", help="the corrupted prompt's answer, or another wrong one")
         group.add_argument("--wrong-answer-id", type=token_id, metavar="ID", help="the same as a token id")
     if subject:
         group.add_argument("--subject", metavar="TEXT", help="the part of the prompt that the fact is about")

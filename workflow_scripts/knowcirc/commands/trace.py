@@ -1,4 +1,4 @@
-"""`knowcirc trace`: the indirect effect of every site on a fact's answer, as a table and as heatmaps."""
+"""`knowcirc trace`: the indirect effect of every site or head on a fact's answer, as a table and as heatmaps."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowcirc.commands.arguments import check_figure, check_output_file, real, several, show, whole
+from knowcirc.commands.arguments import check_figure, check_output_file, real, several, show, token_span, whole
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 from knowcirc.configuration.study import default
-from knowcirc.tracing.settings import ALL_KINDS, DISTRIBUTIONS, FITTED, KINDS, Kind
+from knowcirc.tracing.settings import ALL_KINDS, CORRUPTIONS, DISTRIBUTIONS, FITTED, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from knowcirc.facts.prompts import Prompt
     from knowcirc.models.loading import LanguageModel
     from knowcirc.tracing.causal import Trace, TraceSettings
+    from knowcirc.tracing.heads import HeadTrace
     from knowcirc.tracing.noise import Sample
 
-COLUMNS = ("kind", "layer", "position", "token", "effect")
+COLUMNS = ("kind", "layer", "head", "position", "token", "effect")
 MAX_SEED = 2**32 - 1
 log = logging.getLogger(__name__)
 
@@ -35,18 +37,30 @@ def add(commands: Subparsers) -> None:
         text="The subject's embeddings get noise; then one site at a time (layer and position) is given its clean "
         "value. The rise of the answer's probability is the site's indirect effect. The noise level is a multiple of "
         "the standard deviation of the subjects' embeddings. The severed kinds restore states while the MLP (or "
-        "attention) outputs above them at that position keep the corrupted run's values.",
+        "attention) outputs above them at that position keep the corrupted run's values. With --heads one head's "
+        "output at one token is restored at a time. With --corruption subject the corrupted run reads another subject "
+        "in place of the noise.",
         example="knowcirc trace results/models/smollm2-135m --kind state,mlp --out trace.csv --figure trace.png \\\n"
         '    --prompt "The official language of France is" --subject France --answer French',
     )
     add_model(parser)
-    add_prompts(parser, subject=True)
+    add_prompts(parser, corrupted=True, wrong_answer=False, subject=True)
     parser.add_argument(
         "--kind",
         type=several(ALL_KINDS),
-        default=KINDS[:1],
         metavar="KIND[,KIND...]",
-        help=f"what is restored: {', '.join(ALL_KINDS)}, or all (default: state)",
+        help=f"what is restored: {', '.join(ALL_KINDS)}, or all (default: {KINDS[0]})",
+    )
+    parser.add_argument("--heads", action="store_true", help="restore single heads, in place of the kinds")
+    parser.add_argument(
+        "--layers", type=token_span, metavar="A:B", help="those of layers A to B alone, B not in it, with --heads"
+    )
+    parser.add_argument(
+        "--corruption",
+        choices=CORRUPTIONS,
+        default=CORRUPTIONS[0],
+        help="what the corrupted run reads: the subject with noise, or the prompt --corrupted (column corrupted), "
+        "which has another subject of as many tokens (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the effects (.parquet works too)")
     parser.add_argument(
@@ -103,8 +117,26 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Read the prompts and check the outputs."""
-    args.cases = read_cases(args, Needs(subject=True))
+    """Read the prompts and check the outputs.
+
+    Raises:
+        ValueError: if options exclude each other, or a prompt lacks the one that the corrupted run is to read.
+    """
+    if args.heads and args.kind is not None:
+        raise ValueError("--heads and --kind exclude each other: heads take the place of the kinds; give one")
+    if args.layers is not None and not args.heads:
+        raise ValueError("--layers without --heads; they say whose heads are restored, so give both or neither")
+    args.kind = args.kind or KINDS[:1]
+    args.cases = read_cases(args, Needs(subject=True, halves=True))
+    replaced = args.corruption != CORRUPTIONS[0]
+    if not replaced and (args.corrupted is not None or args.corrupted_ids is not None):
+        raise ValueError("a corrupted prompt is given and --corruption is noise; take --corruption subject")
+    for case in args.cases:
+        if replaced and case.corrupted is None:
+            raise ValueError(
+                f"{case.at}{case.label('corrupted')} is missing: --corruption subject needs the prompt with the other "
+                "subject"
+            )
     check_output_file(args.out)
     check_figure(args)
 
@@ -116,37 +148,66 @@ def run(args: argparse.Namespace) -> int:
     from knowcirc.commands.models import load_model, make_prompts, names_of, read_outline
     from knowcirc.files import write_table
     from knowcirc.plots.style import save_one
-    from knowcirc.plots.tracing import causal_trace_facts
-    from knowcirc.tracing.averages import trace_rows
-    from knowcirc.tracing.causal import corrupted_span, trace_fact
+    from knowcirc.tracing.causal import check_other, corrupted_span
+    from knowcirc.tracing.heads import layers_of
     from knowcirc.tracing.noise import check_fit, sample_of, subject_tokens
 
     outline = read_outline(args)
-    prompts = [prompt for prompt, _ in make_prompts(outline, args.cases)]
-    for prompt in prompts:
-        corrupted_span(prompt, args.extra)
+    layers_of(outline.shape.n_layers, args.layers)
+    replaced = args.corruption != CORRUPTIONS[0]
+    pairs = [(prompt, other if replaced else None) for prompt, other in make_prompts(outline, args.cases)]
+    prompts = [prompt for prompt, _ in pairs]
+    for prompt, other in pairs:
+        corrupted_span(prompt, 0 if replaced else args.extra)
+        if other is not None:
+            check_other(prompt, other)
     check_fit(args.distribution, subject_tokens(prompts))
     model = load_model(args, fast=True)
     settings = settings_of(args, sample_of(model, prompts, (), "prompts"))
     frames: list[pd.DataFrame] = []
     lines: list[tuple[str, str]] = []
-    for index, prompt in enumerate(prompts):
+    for index, (prompt, other) in enumerate(pairs):
         log.info("tracing prompt %d of %d: %s", index + 1, len(prompts), prompt.text)
-        trace = trace_fact(model, prompt, settings)
-        rows = trace_rows(trace, prompt, names_of(model, prompt.ids))
+        rows, trace = traced(args, model, prompt, other, settings)
         frames.append(pd.DataFrame(rows).assign(case=index))
         lines += [] if args.prompts is None else [("prompt", f"{index}: {prompt.text}")]
-        lines += describe(args, model, prompt, trace)
+        lines += describe(args, names_of(model, prompt.ids), prompt, trace)
     frame = pd.concat(frames, ignore_index=True)
     number = {} if args.prompts is None else {"prompt": frame["case"]}
-    write_table(args.out, pd.DataFrame({**number, **frame[list(COLUMNS)]}))
+    chosen = [name for name in COLUMNS if name in frame]
+    write_table(args.out, pd.DataFrame({**number, **frame[chosen]}))
     lines.append(("trace", str(args.out)))
     if args.figure is not None:
-        sites = frame[frame["kind"] != "total"]
-        save_one(causal_trace_facts(sites, args.model.resolve().name, args.window), args.figure)
+        save_one(drawn(args, frame[frame["kind"] != "total"]), args.figure)
         lines.append(("figure", str(args.figure)))
     show(lines)
     return 0
+
+
+def traced(
+    args: argparse.Namespace, model: LanguageModel, prompt: Prompt, other: Prompt | None, settings: TraceSettings
+) -> tuple[list[dict[str, object]], Trace | HeadTrace]:
+    """The rows of a prompt's trace, of its kinds or its heads, and the trace."""
+    from knowcirc.commands.models import names_of
+    from knowcirc.tracing.averages import trace_rows
+    from knowcirc.tracing.causal import trace_fact
+    from knowcirc.tracing.heads import head_rows, trace_heads
+
+    names = names_of(model, prompt.ids)
+    if args.heads:
+        heads = trace_heads(model, prompt, settings, layers=args.layers, other=other)
+        return list(head_rows(heads, prompt, names)), heads
+    trace = trace_fact(model, prompt, settings, other=other)
+    return trace_rows(trace, prompt, names), trace
+
+
+def drawn(args: argparse.Namespace, sites: pd.DataFrame) -> Figure:
+    """The figure of all prompts."""
+    from knowcirc.plots.head_traces import head_trace_facts
+    from knowcirc.plots.tracing import causal_trace_facts
+
+    name = args.model.resolve().name
+    return head_trace_facts(sites, name) if args.heads else causal_trace_facts(sites, name, args.window)
 
 
 def settings_of(args: argparse.Namespace, sample: Sample) -> TraceSettings:
@@ -163,26 +224,31 @@ def settings_of(args: argparse.Namespace, sample: Sample) -> TraceSettings:
     return TraceSettings(noise, args.draws, args.window, args.noise_seed, args.kind, **options)
 
 
-def describe(args: argparse.Namespace, model: LanguageModel, prompt: Prompt, trace: Trace) -> list[tuple[str, str]]:
+def describe(
+    args: argparse.Namespace, names: list[str], prompt: Prompt, trace: Trace | HeadTrace
+) -> list[tuple[str, str]]:
     """The probabilities, and each kind's largest indirect effect: at any token, and at the subject's."""
     import numpy as np
 
-    from knowcirc.commands.models import names_of
+    from knowcirc.tracing.heads import HeadTrace
 
-    names = names_of(model, prompt.ids)
+    def peak(kind: str, effects: np.ndarray, low: int, high: int) -> str:
+        part = effects[..., low:high]
+        layer, *head, column = (int(axis) for axis in np.unravel_index(part.argmax(), part.shape))
+        where = f"head a{layer + first}.h{head[0]}" if head else f"{kind}, layer {layer}"
+        where += f", position {low + column} ({names[low + column]!r})"
+        return f"{where}: indirect effect {part.max():.4g} (probability)"
 
-    def peak(kind: Kind, low: int, high: int) -> str:
-        part = trace.effects[kind][:, low:high]
-        layer, column = (int(axis) for axis in np.unravel_index(part.argmax(), part.shape))
-        where = f"{kind}, layer {layer}, position {low + column} ({names[low + column]!r})"
-        return f"{where}: indirect effect {part[layer, column]:.4g} (probability)"
-
+    first = trace.layers.start if isinstance(trace, HeadTrace) else 0
+    subject = args.corruption != CORRUPTIONS[0]
+    corrupted = "another subject" if subject else f"mean of {args.draws} draws"
     lines = [
         ("p clean", f"{trace.p_clean:.4g} (probability of the answer)"),
-        ("p corrupted", f"{trace.p_corrupted:.4g} (mean of {args.draws} draws)"),
+        ("p corrupted", f"{trace.p_corrupted:.4g} ({corrupted})"),
         ("total effect", f"{trace.total:.4g} (probability)"),
     ]
-    for kind in trace.effects:
-        lines.append(("peak", peak(kind, 0, len(names))))
-        lines.append(("peak in subject", peak(kind, *(prompt.span or (0, len(names))))))
+    kinds = {"head": trace.effects} if isinstance(trace, HeadTrace) else trace.effects
+    for kind, effects in kinds.items():
+        lines.append(("peak", peak(kind, effects, 0, len(names))))
+        lines.append(("peak in subject", peak(kind, effects, *(prompt.span or (0, len(names))))))
     return lines

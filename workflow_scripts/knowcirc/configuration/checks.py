@@ -71,7 +71,7 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         if name not in models
     ]
     editing = cast(EditingBase, study.editing)  # made from the registry, which the type checker does not see
-    lines += _layer_errors(editing.circuits.layers, models)
+    lines += _layer_errors(editing.circuits.layers, models) + _head_errors(study, models)
     lines += [
         f"editing.circuits.editors: {name} finds its layers itself, edits are followed at chosen ones; leave it out"
         for name in editing.circuits.editors
@@ -85,6 +85,13 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     ]
     parts = ("tracing", "comparison", "editing", "icl", "reverse")
     used = {f"{part}.relations": getattr(study, part).relations for part in parts}
+    if study.stability is not None:
+        used["stability.relations"] = study.stability.relations or []
+        lines += [
+            f"stability.methods: {name!r} is not in circuits.methods, whose circuits of all relations are compared with"
+            for name in study.stability.methods
+            if name not in study.circuits.methods
+        ]
     used["hops.compositions"] = [
         name for each in study.hops.compositions for name in (each.first, each.second, each.direct) if name
     ]
@@ -110,6 +117,20 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
     return lines
+
+
+def _head_errors(study: Study, models: Mapping[str, int]) -> list[str]:
+    """One line for each model that lacks the layers whose heads are traced."""
+    if study.tracing.heads is None or study.tracing.heads.layers is None:
+        return []
+    low, high = study.tracing.heads.layers
+    if low > high:
+        return [f"tracing.heads.layers: {low} is above {high}; give the first layer, then the last"]
+    return [
+        f"tracing.heads.layers: layer {high} does not exist; {name} has layers 0 to {models[name] - 1}"
+        for name in study.models
+        if name in models and high >= models[name]
+    ]
 
 
 def _layer_errors(layers: Mapping[str, Sequence[int]], models: Mapping[str, int]) -> list[str]:

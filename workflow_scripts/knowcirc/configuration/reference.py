@@ -48,7 +48,9 @@ def reference() -> str:
 def _sections(title: str, kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     yield title, kind
     for name, field in kind.model_fields.items():
-        if (below := _section(field.annotation)) is not None:
+        optional = [_section(part) for part in get_args(field.annotation)] if not _is_list(field.annotation) else []
+        below = _section(field.annotation) or next(filter(None, optional), None)
+        if below is not None:
             yield from _sections(".".join(filter(None, (title, _name(name, field)))), below)
 
 

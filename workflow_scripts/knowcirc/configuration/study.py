@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from knowcirc.circuits.methods import METHODS, RANDOM
-from knowcirc.circuits.settings import AcdcSection, MethodSections, StandingSection
+from knowcirc.circuits.settings import AcdcSection, MethodSections, Resampling, StandingSection
 from knowcirc.configuration.running import Running
+from knowcirc.configuration.tracing import Tracing
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
 from knowcirc.facts.settings import Known
@@ -20,7 +21,6 @@ from knowcirc.fields import (
     Different,
     Names,
     Natural,
-    NotNegative,
     Positive,
     Section,
     Share,
@@ -29,7 +29,6 @@ from knowcirc.fields import (
     one_of,
     setting,
 )
-from knowcirc.tracing.settings import Baseline, Distribution, NoiseFrom, Pooling
 
 Method = Annotated[str, one_of(name for name in METHODS if name != RANDOM)]
 EditorName = Annotated[str, one_of(EDITORS)]
@@ -77,65 +76,6 @@ class Showcase(Section):
     unrelated_subject: str = setting("Japan", "the subject of the fact that the edit must not touch")
 
 
-class Tracing(Section):
-    """Causal tracing: which facts, and how."""
-
-    source: Literal["builtin", "known_1000"] = setting(
-        "builtin", "known facts of the relations below, or known_1000 (ROME's file, downloaded)", source="ROME 2.1"
-    )
-    template: Natural = setting(1, "the wording, by number: that whose subject comes early, so that tokens follow it")
-    relations: Names = setting(..., "known facts are drawn from these in turn")
-    facts: Count = setting(20, "facts that are traced", source="ROME 2.2: 1000")
-    draws: Count = setting(10, "noise draws of a fact", source="ROME's code: 10")
-    distribution: Distribution = setting(
-        "gaussian",
-        "of the noise: gaussian, uniform (from minus to plus its level), or multivariate (mean and covariance of the "
-        "embeddings that set it)",
-        source="ROME Fig. 7, 13",
-    )
-    noise_multiplier: NotNegative = setting(
-        3.0,
-        "noise, in standard deviations of the embeddings of these relations' subjects; multivariate noise: in roots of "
-        "their covariance, of which ROME takes 1",
-        source="ROME 2.1, B.4",
-    )
-    noise_from: NoiseFrom = setting(
-        "prompts",
-        "the embeddings that set the noise: prompts (subjects as they stand in prompts, of all facts of these "
-        "relations, or of those of known_1000 that can be traced; deviation of a population) or subjects (all of the "
-        "relations, or of known_1000, each by itself; deviation of a sample)",
-        source="ROME's code: subjects",
-    )
-    extra: Natural = setting(
-        0,
-        "tokens after the subject that are corrupted, too; facts without so many are not drawn",
-        source="ROME Fig. 12, 15: 1",
-    )
-    window: Count = setting(10, "layers restored together for MLP and attention", unit="layers", source="ROME 2.2")
-    noise_seed: Natural = setting(1, "of the noise, anew for each fact", source="ROME's code: RandomState(1)")
-    severed: Annotated[list[Literal["mlp", "attention"]], Different] = setting(
-        ["mlp", "attention"],
-        "states are restored with these cut off above them, too, at the subject's last token",
-        source="ROME Fig. 3",
-    )
-    pooling: Pooling = setting(
-        "facts",
-        "what weighs equally in averages by token role: facts (middle and further tokens are averaged within a fact "
-        "first, a token has one role, effects count from the fact's own corrupted run) or tokens (all tokens of a role "
-        "together; the one token of a subject is its first and its last, the one token behind it the first subsequent "
-        "and the last; the mean of all facts' corrupted runs is taken off)",
-        source="ROME's code: tokens",
-    )
-    saliency: Baseline | None = setting(
-        None,
-        "integrated gradients beside the traces, and where they begin: zero (activations of 0) or corrupted (those of "
-        "the corrupted runs); none: not measured",
-        source="ROME Fig. 16, which does not say",
-    )
-    saliency_steps: Count = setting(50, "nodes of their Gauss-Legendre quadrature", source="ROME Fig. 16: 50")
-    examples: Count = setting(3, "facts shown one by one")
-
-
 class Circuits(MethodSections):
     """Circuits of relations and of single prompts. Beside the methods `random` is always run."""
 
@@ -158,6 +98,24 @@ class Comparison(Section):
     methods: Annotated[list[Method], Different] = setting(["eap", "eap-ig-zero", "eap-ig+acdc"], "methods besides")
     relations: Names = setting(..., "the relations that they are compared on")
     prompts: Count = setting(8, "prompts of D_test that have a partner, at most")
+
+
+class Stability(Section):
+    """Circuits found again on prompts drawn anew and in other wordings."""
+
+    relations: Names | None = setting(None, "the relations; none: all of relations.names")
+    methods: Annotated[list[Method], Field(min_length=1), Different] = setting(
+        ["eap-ig"], "what finds their circuits, of circuits.methods"
+    )
+    resamples: Annotated[int, Field(ge=2)] = setting(5, "circuits of D_val drawn anew")
+    resampling: Resampling = setting(
+        "bootstrap",
+        "how it is drawn: bootstrap (as many prompts, with replacement) or halves (splits into two disjoint halves, "
+        "which are compared with each other; an even number of circuits)",
+    )
+    wordings: Natural = setting(3, "other wordings of a relation, at most, each with a circuit of its own; 0: none")
+    share: Share = setting(0.5, "the consensus circuit holds the edges that are in at least this share of the circuits")
+    prompts: Count = setting(8, "prompts of D_test that have a partner, at most, for faithfulness")
 
 
 class Moments(Section):
@@ -285,12 +243,12 @@ class Hallucination(Section):
 
 
 class Shown(Section):
-    """A fact and the demonstrations before it; `demonstrations` are subjects of its relation."""
+    """A fact and the demonstrations before it."""
 
-    relation: str
-    template: Wording
-    subject: str
-    demonstrations: Names
+    relation: str = setting(..., "its relation")
+    template: Wording = setting(..., "its wording")
+    subject: str = setting(..., "its subject")
+    demonstrations: Names = setting(..., "subjects of its relation")
 
 
 class Icl(Section):
@@ -359,6 +317,7 @@ class Study(Running):
     tracing: Tracing
     circuits: Circuits = Circuits()
     comparison: Comparison
+    stability: Stability | None = setting(None, "circuits found again; none: not measured")
     moments: Moments = Moments()
     editing: Editing  # type: ignore[valid-type]
     generations: Generations

@@ -21,12 +21,12 @@ from knowcirc.editing.edits import Edit, Material, Matrix, Request
 from knowcirc.editing.settings import NeuronSettings
 from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import KeyValue, Transformer, keeping
+from knowcirc.models.transformer import HookPoint, KeyValue, Transformer
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A prompt's run: by layer what its last token's MLP reads, its neurons there, and the past keys and values."""
+    """A prompt's run at its last token: by layer the stream that the MLP is added to, its neurons, and the past."""
 
     middles: list[Float[Tensor, "one d_model"]]
     neurons: list[Float[Tensor, " d_mlp"]]
@@ -69,17 +69,23 @@ def run(network: Transformer, ids: Tensor) -> _Run:
     """A prompt's clean run; `ids` is one row."""
     x, past = network.embed(ids), []
     middles: list[Tensor] = []
+    neurons: list[Tensor] = []
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == "middle":
+            middles.append(value[:, -1])
+        elif point == "keys":
+            neurons.append(value[0, -1])
+        return value
+
     for layer in range(network.shape.n_layers):
         keys, values = network.keys_values(layer, x)
         past.append((keys[:, :-1], values[:, :-1]))
-        x = network.advance(layer, x, hook=keeping("middle", middles))
-    last = [middle[:, -1] for middle in middles]
-    blocks = zip(network.blocks, last, strict=True)
-    neurons = [block.mlp.hidden(block.norm2(middle))[0] for block, middle in blocks]
+        x = network.advance(layer, x, hook=hook)
     logits = network.unembed(x[:, -1])
     check_finite(logits, None)
     p = logits.softmax(-1)[0]
-    return _Run(last, neurons, past, int(p.argmax()), float(p.max()))
+    return _Run(middles, neurons, past, int(p.argmax()), float(p.max()))
 
 
 def neuron_scores(network: Transformer, found: _Run, position: int, steps: int) -> Float[Tensor, "layer d_mlp"]:
@@ -92,7 +98,8 @@ def neuron_scores(network: Transformer, found: _Run, position: int, steps: int) 
     for layer, neurons in enumerate(found.neurons):
         scaled = (shares[:, None] * neurons).requires_grad_()
         with torch.enable_grad():
-            x = (found.middles[layer] + network.blocks[layer].mlp.read_out(scaled))[:, None]
+            block = network.blocks[layer]
+            x = (found.middles[layer] + block.mlp_out(block.mlp.read_out(scaled)))[:, None]
             for above in range(layer + 1, network.shape.n_layers):
                 keys, values = found.past[above]
                 shared = (keys.expand(steps, -1, -1, -1), values.expand(steps, -1, -1, -1))

@@ -60,11 +60,14 @@ def edit(
     weights: dict[Matrix, Tensor] = {}
     for left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
         with applied(model, Edit(weights, {})) as current:
-            keys = torch.stack([_key(current, request, layer, settings, prefixes) for request in requests])
+            found = [keys_of(current, request, layer, TOKEN, prefixes, settings.contexts) for request in requests]
+            keys = torch.stack([_key(of_contexts, settings) for of_contexts in found])
             states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
             missing = (torch.stack(requested) - states) / left
-            old = current.transformer.blocks[layer].mlp.w_out
-            weights[Matrix(layer)] = spread(old, keys, missing, moment(layer), settings.moment_weight)
+            block = current.transformer.blocks[layer]
+            values = block.mlp.read_out(torch.stack([of_contexts[0] for of_contexts in found]))
+            change = block.mlp_change(values, missing)
+            weights[Matrix(layer)] = spread(block.mlp.w_out, keys, change, moment(layer), settings.moment_weight)
     with applied(model, Edit(weights, {})) as current:
         states = torch.stack([state_of(current, request, top, TOKEN) for request in requests])
     off = [float((state - z).norm() / z.norm()) for state, z in zip(states, requested, strict=True)]
@@ -72,11 +75,8 @@ def edit(
     return Edit(weights, {**report, "state_error": sum(off) / len(off)})
 
 
-def _key(
-    model: LanguageModel, request: Request, layer: int, settings: MemitSettings, prefixes: list[tuple[int, ...]]
-) -> Float[Tensor, " d_mlp"]:
+def _key(keys: Float[Tensor, "context d_mlp"], settings: MemitSettings) -> Float[Tensor, " d_mlp"]:
     """A fact's key: the mean over its contexts, or of the bare prompt's and the mean of the others."""
-    keys = keys_of(model, request, layer, TOKEN, prefixes, settings.contexts)
     if settings.averaged == "contexts" or len(keys) == 1:
         return keys.mean(0)
     return (keys[0] + keys[1:].mean(0)) / 2
@@ -90,8 +90,14 @@ def _find_state(
     top = layers[-1]
     rows, _ = prepare(model, request, top, TOKEN, prefixes, settings.contexts)
     present = state_of(model, request, top, TOKEN)
-    delta, report = optimise(model.transformer, rows, request, top, settings, present)
-    return present + delta, report
+    block, value = model.transformer.blocks[top], rows.value[0, 0]
+    if block.post2 is None:
+        delta, report = optimise(model.transformer, rows, request, top, settings, present)
+        return present + delta, report
+    delta, report = optimise(
+        model.transformer, rows, request, top, settings, value
+    )  # behind a norm, lengths are its own
+    return present + block.mlp_out(value + delta) - block.mlp_out(value), report
 
 
 def spread(

@@ -1,7 +1,7 @@
 """What an edit shall write: the keys of a fact's contexts, and the value that makes the model say the new object.
 
 Shared by ROME (Meng et al. 2022, section 3.1 and appendix E.5), R-ROME and MEMIT (Meng et al. 2023, section 4.2).
-The value is found by Adam on a change delta of the residual stream after the edited layer, at one token: the
+The value is found by Adam on a change delta of the edited MLP's output (before any norm behind it), at one token: the
 target's negative log-likelihood over the contexts, plus the KL divergence of "SUBJECT is a" from what it was, plus
 weight decay. Only the tokens from the edited one on, in the layers above, depend on delta; the rest is run once.
 Where ROME's text and its code differ (contexts, the place of the divergence, the count of steps), a setting says which.
@@ -18,7 +18,7 @@ from knowcirc.editing.edits import Request, check_layer
 from knowcirc.editing.settings import Joined, Token, ValueSettings
 from knowcirc.facts.prompts import Prompt, subject_span
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import KeyValue, Transformer, keeping, unchanged
+from knowcirc.models.transformer import HookPoint, KeyValue, Transformer, unchanged
 
 TOKENS: tuple[Token, ...] = get_args(Token)
 
@@ -27,11 +27,12 @@ TOKENS: tuple[Token, ...] = get_args(Token)
 class Rows:
     """The contexts of a request, the bare prompt first and the essence prompt last, from the edited token on.
 
-    `middle` is the residual stream before the layer's MLP. Tokens are padded on the right, `past` (keys and values
-    before the edited token) on the left.
+    `middle` is the residual stream that the MLP's output is added to, `value` that output (`Mlp.read_out`). Tokens are
+    padded on the right, `past` (keys and values before the edited token) on the left.
     """
 
     middle: Float[Tensor, "row pos d_model"]
+    value: Float[Tensor, "row pos d_model"]
     past: list[KeyValue]
     past_hidden: Bool[Tensor, "row past"]
     starts: Int[Tensor, " row"]
@@ -148,9 +149,9 @@ def keys_of(
     x = network.embed(contexts.ids[:-1])
     for below in range(layer):
         x = network.advance(below, x)
-    middle = network.middle(layer, x)
+    read = network.mlp_input(layer, x)
     block = network.blocks[layer]
-    return block.mlp.hidden(block.norm2(_gather(middle, contexts.at[:-1, None])[:, 0]))
+    return block.mlp.hidden(block.norm2(_gather(read, contexts.at[:-1, None])[:, 0]))
 
 
 @torch.no_grad()
@@ -184,19 +185,23 @@ def prepare(
     before = starts[:, None] - longest + torch.arange(longest, device=model.device)
     x = network.embed(contexts.ids)
     past: list[KeyValue] = []
-    middles: list[Tensor] = []
+    found: dict[HookPoint, Tensor] = {}
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point in ("middle", "keys"):
+            found[point] = _gather(value, take)
+        return value
+
     for current in range(network.shape.n_layers):
         if current > layer:
             keys, values = network.keys_values(current, x)
             past.append((_gather(keys, before.clamp(min=0)), _gather(values, before.clamp(min=0))))
-        x = network.advance(current, x, hook=keeping("middle", middles) if current == layer else unchanged)
-        if current == layer:
-            kept = _gather(middles[0], take)
-            hidden = network.blocks[layer].mlp.hidden(network.blocks[layer].norm2(kept[:, 0]))
+        x = network.advance(current, x, hook=hook if current == layer else unchanged)
+    value = network.blocks[layer].mlp.read_out(found["keys"])
     target_at = len(request.prompt.ids) - 1 - int(starts[0])
     assert request.essence is not None  # noqa: S101 (_contexts has refused it)
     essence_at = len(request.essence.ids) - 1 - int(starts[-1])
-    return Rows(kept, past, before < 0, starts, target_at, essence_at), hidden[:-1]
+    return Rows(found["middle"], value, past, before < 0, starts, target_at, essence_at), found["keys"][:-1, 0]
 
 
 def _gather(x: Tensor, positions: Int[Tensor, "row pos"]) -> Tensor:
@@ -218,12 +223,14 @@ def optimise(
     bound = settings.clamp * present.norm()
     if settings.kl_at == "token":
         rows = replace(rows, essence_at=0)
+    block = network.blocks[layer]
     with torch.no_grad():
-        constant = rows.middle + network.mlp(layer, rows.middle)
+        constant = rows.middle + block.mlp_out(rows.value)
         _, reference = _read(network, rows, request, layer, constant)
     for step in range(settings.steps):
         with torch.enable_grad():
-            x = torch.cat(((constant[:, 0] + delta)[:, None], constant[:, 1:]), 1)
+            edited = rows.middle[:, 0] + block.mlp_out(rows.value[:, 0] + delta)
+            x = torch.cat((edited[:, None], constant[:, 1:]), 1)
             target, essence = _read(network, rows, request, layer, x)
             nll = -target.mean()
             kl = torch.nn.functional.kl_div(reference, essence, log_target=True, reduction="sum")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 
-from knowcirc.items.contract import SEARCHED, SHARED, Column, count, difference, share, word
+from knowcirc.items.contract import SEARCHED, SHARED, Column, count, difference, number, share, word
 
 AS_READ = "items.make:with_model"
 """The function of tables that another rule has computed whole."""
@@ -61,6 +61,13 @@ ALONE = {
     "among": "the answer leads those of all the relation's objects; not of answers that begin as another object does",
     "others": "share of the other facts' answers among the ten likeliest tokens",
 }
+CHANCES = {"edges": "sets of edges", "nodes": "sets of nodes"}
+FOUND_AGAIN = {
+    "own": "of the relation's own circuit",
+    "runs": "of the circuits found again, on average",
+    "consensus": "of the edges in at least a share of the circuits",
+    "sized": "of the most frequent edges, as many as the own circuit has",
+}
 
 ASKED = (
     *(MODEL, EDITOR, share("efficacy", "tokens of the new object said first, on the question")),
@@ -92,6 +99,39 @@ def alone(split: str, prompts: str) -> list[Column]:
             drift=SEARCHED if side == "circuit" else SHARED,
         )
         for (name, text), side in product(ALONE.items(), ("original", "circuit"))
+    ]
+
+
+def agreements(kind: str, random: str) -> list[Column]:
+    """Jaccard indices between circuits found again, with the relation's own, and by chance."""
+    texts = {
+        "jaccard": f"Jaccard index of the {kind} of two circuits, mean over pairs (resampled halves: of one split)",
+        "least": f"the least Jaccard index of the {kind}",
+        "most": f"the largest Jaccard index of the {kind}",
+        "chance": f"mean Jaccard index of random {random} of these sizes (hypergeometric)",
+        "own": f"Jaccard index of the {kind} with the relation's own circuit, on average",
+    }
+    return [share(f"{name}_{kind}", text, interval=False, empty=True, drift=SEARCHED) for name, text in texts.items()]
+
+
+def scores_of(name: str, text: str) -> list[Column]:
+    """What circuits do on D_test: hit@k alone, and faithfulness."""
+    interval = name != "runs"
+    return [
+        share(
+            f"hit_{name}",
+            f"the answer is among the likeliest tokens (facts.hits), all other edges delivering nothing, {text}",
+            interval=interval,
+            drift=SEARCHED,
+        ),
+        number(
+            f"faithfulness_{name}",
+            f"logit difference kept, the rest patched, {text}",
+            "of the model's",
+            interval=interval,
+            empty=True,
+            drift=SEARCHED,
+        ),
     ]
 
 

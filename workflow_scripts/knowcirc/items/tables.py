@@ -1,4 +1,4 @@
-"""The registry of tables, in the order of the report; those of behaviours and of the papers stand in their modules."""
+"""The registry of tables, in the order of the report; tracing, behaviours and papers have theirs in their modules."""
 
 from knowcirc.items.behaviour_tables import BEHAVIOURS
 from knowcirc.items.columns import (
@@ -6,19 +6,22 @@ from knowcirc.items.columns import (
     AS_READ,
     ASKED,
     CATEGORY,
+    CHANCES,
     CHANGED,
     EDITOR,
-    EFFECT,
+    FOUND_AGAIN,
     MODEL,
     RELATION,
-    ROLE,
     ROLES,
     SPLITS,
+    agreements,
     alone,
+    scores_of,
     without_heads,
 )
 from knowcirc.items.contract import EQUAL, SEARCHED, Table, Tolerance, count, difference, number, share, word
 from knowcirc.items.paper_tables import PAPERS
+from knowcirc.items.tracing_tables import TRACING
 
 DROPPED = Tolerance(absolute=20.0, relative=0.5)  # few, and other ones in each search
 
@@ -44,55 +47,7 @@ TABLES = (
         one_row_for=("relation",),
         chapter="facts",
     ),
-    Table(
-        "causal_effects",
-        "ROME 2.2",
-        "average total and indirect effects",
-        "tracing.averages:causal_effects",
-        {"traces": "traces/facts.parquet"},
-        settings={"pooling": "tracing/pooling"},
-        columns=(MODEL, word("kind", "what is restored: state, mlp or attention; total: everything"), *EFFECT),
-        stated={"effects": "table"},
-        one_row_for=("kind", "role", "layer"),
-        chapter="tracing",
-    ),
-    Table(
-        "causal_effects_severed",
-        "ROME Fig. 3",
-        "effects of single states with MLPs or attention severed above them",
-        "tracing.averages:causal_effects_severed",
-        {"traces": "traces/facts.parquet"},
-        columns=(
-            *(MODEL, word("kind", "what is restored: state")),
-            *(word("severed", "what keeps its corrupted values above the state: none, mlp or attention"), *EFFECT),
-        ),
-        stated={"severed": "table"},
-        one_row_for=("kind", "severed", "role", "layer"),
-        chapter="tracing",
-    ),
-    Table(
-        "saliency",
-        "ROME Fig. 16",
-        "average integrated gradients beside the causal effects",
-        "tracing.saliency_tables:saliency_table",
-        {"gradients": "traces/saliency.parquet"},
-        columns=(
-            *(MODEL, word("kind", "whose gradients are integrated: embedding, state, mlp or attention")),
-            *(ROLE, count("layer", "the layer, from 0; empty: embeddings", empty=True)),
-            number("saliency", "norm of the integrated gradient of the answer's probability", "probability"),
-            number("attribution", "sum of its components", "probability"),
-            number(
-                "missing",
-                "mean size of what the attributions of all tokens lack of the change of the answer's probability",
-                "probability",
-                interval=False,
-            ),
-            count("n", "facts"),
-        ),
-        one_row_for=("kind", "role", "layer"),
-        where="tracing/saliency",
-        chapter="tracing",
-    ),
+    *TRACING,
     Table(
         "circuit_hit_at_10",
         "KC Table 1",
@@ -199,6 +154,29 @@ TABLES = (
         ),
         one_row_for=("relation", "method", "ablation"),
         rows_for={"method": "compared"},
+        chapter="circuits",
+    ),
+    Table(
+        "circuit_stability",
+        "ours",
+        "circuits found again on other prompts and in other wordings",
+        "circuits.stability_scores:circuit_stability",
+        {"rows": "circuits/stability.csv"},
+        columns=(
+            *(MODEL, RELATION, word("method", "how the circuits were found")),
+            word("runs", "on which prompts: resampled (D_val drawn anew) or reworded (other wordings, and the first)"),
+            *(count("n_runs", "circuits"), count("n_edges", "edges of a circuit, on average")),
+            count("n_own", "edges of the relation's own circuit, found on all of D_val"),
+            *(column for kind, chance in CHANCES.items() for column in agreements(kind, chance)),
+            *(count("in_every_run", "edges in all of the circuits"), count("in_any_run", "edges in one or more")),
+            count("n_consensus", "edges in at least a share of the circuits (stability.share), those connected"),
+            count("n_sized", "the most frequent edges, as many as the relation's own circuit has, those connected"),
+            *(column for name, text in FOUND_AGAIN.items() for column in scores_of(name, text)),
+            *(count("n_test", "prompts of D_test"), count("n_pairs", "patched prompts")),
+            count("n_relations", "relations in the row"),
+        ),
+        one_row_for=("relation", "method", "runs"),
+        where="stability",
         chapter="circuits",
     ),
     Table(

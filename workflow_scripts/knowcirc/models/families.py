@@ -27,4 +27,16 @@ class Family:
         return importlib.import_module(f"knowcirc.{self.adapter}")
 
 
-FAMILIES = {family.model_type: family for family in (Family("gpt2", "models.gpt2"), Family("llama", "models.llama"))}
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family("gpt2", "models.gpt2"),
+        Family("llama", "models.llama"),
+        Family("qwen2", "models.qwen2"),
+        Family("qwen3", "models.qwen3"),
+        Family("mistral", "models.mistral"),
+        Family("gpt_neox", "models.gpt_neox"),
+        Family("olmo2", "models.olmo2"),
+        Family("gemma2", "models.gemma2"),
+    )
+}

@@ -3,7 +3,7 @@
 Folding leaves the logits as they are, but not the ablations: a head's constant part (its value bias and the
 norm's bias seen through the value matrix) moves into the attention layer's output bias, which belongs to no
 node, and so survives when the head is ablated. Centring the writing weights changes no ablation score and is
-not done.
+not done. Norms behind attention and MLP, and of queries and keys, stay as they are: they have no bias to fold.
 """
 
 from dataclasses import replace
@@ -23,7 +23,8 @@ def fold(model: Transformer) -> Transformer:
 
 def fold_block(block: Block) -> Block:
     """One layer of such a transformer."""
-    return Block(
+    return replace(
+        block,
         norm1=_plain(block.norm1),
         attention=_fold_attention(block.norm1, block.attention),
         norm2=_plain(block.norm2),
@@ -55,7 +56,7 @@ def _fold_attention(norm: Norm, att: Attention) -> Attention:
         per_head = b_v.repeat_interleave(len(w_q) // len(w_v), 0)
         constant = torch.einsum("he,hde->d", per_head, att.w_o)
         b_o = constant if b_o is None else b_o + constant
-    return Attention(w_q, w_k, w_v, att.w_o, b_q, b_k, None, b_o)
+    return replace(att, w_q=w_q, w_k=w_k, w_v=w_v, b_q=b_q, b_k=b_k, b_v=None, b_o=b_o)
 
 
 def _fold_mlp(norm: Norm, mlp: Mlp) -> Mlp:

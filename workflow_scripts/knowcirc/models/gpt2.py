@@ -8,6 +8,7 @@ from torch import Tensor
 from knowcirc.models.activations import activation
 from knowcirc.models.layers import Attention, Block, Mlp, Norm
 from knowcirc.models.transformer import Shape, Transformer
+from knowcirc.models.variants import expect
 
 PREFIX = "transformer."
 EMBEDDING = f"{PREFIX}wte.weight"
@@ -32,13 +33,13 @@ def read_shape(config: Any) -> Shape:
     Raises:
         ValueError: for attention variants that the forward pass does not compute.
     """
-    for key, expected in (
-        ("scale_attn_by_inverse_layer_idx", False),
-        ("scale_attn_weights", True),
-        ("add_cross_attention", False),
-    ):
-        if getattr(config, key, expected) != expected:
-            raise ValueError(f"GPT-2 with {key}={not expected} is not supported; expected {expected}")
+    expect(
+        config,
+        "GPT-2",
+        scale_attn_by_inverse_layer_idx=False,
+        scale_attn_weights=True,
+        add_cross_attention=False,
+    )
     d_model, n_heads = config.n_embd, config.n_head
     return Shape(
         family="gpt2",

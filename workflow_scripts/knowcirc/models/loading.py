@@ -240,6 +240,8 @@ def _stated(folder: Path, read: Callable[[SimpleNamespace], Any], config: Simple
     except (AttributeError, TypeError, ZeroDivisionError, OverflowError) as error:
         what = f"does not say {error.name}" if isinstance(error, AttributeError) else f"is odd ({error})"
         raise ValueError(f"model folder {folder}: config.json {what}; save the model again") from None
+    except ValueError as error:  # what the forward pass does not compute
+        raise ValueError(f"model folder {folder}: {error}") from None
 
 
 def read_shape(folder: Path) -> Shape:

@@ -74,7 +74,7 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedMlp(Mlp):
     """An MLP whose products run on packed copies of its matrices."""
 
@@ -104,7 +104,7 @@ class PackedMlp(Mlp):
         return self.out(hidden)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedAttention(Attention):
     """An attention layer whose heads' input maps are packed one by one, and all heads' maps together (`whole`)."""
 
@@ -136,17 +136,17 @@ class PackedAttention(Attention):
             },
         )
 
-    def read(
+    def project_each(
         self, kind: Literal["q", "k", "v"], heads: Sequence[int], x: Float[Tensor, "n *rows d_model"]
     ) -> Float[Tensor, "n *rows d_head"]:
-        """Queries, keys or values of heads that read a normed input each."""
+        """Queries, keys or values of heads that read a normed input each, before any norm of them."""
         if x[0].numel() < FEW * x.shape[-1]:
-            return Attention.read(self, kind, heads, x)  # slots: super() does not know the class
+            return Attention.project_each(self, kind, heads, x)  # slots: super() does not know the class
         maps = {"q": self.q, "k": self.k, "v": self.v}[kind]
         return torch.stack([maps[head](part) for head, part in zip(heads, x, strict=True)])
 
-    def read_all(self, kind: Literal["q", "k", "v"], x: Float[Tensor, "*rows d_model"]) -> Tensor:
-        """Queries, keys or values of all heads, *rows x head x d_head, from one shared normed input."""
+    def project_all(self, kind: Literal["q", "k", "v"], x: Float[Tensor, "*rows d_model"]) -> Tensor:
+        """Queries, keys or values of all heads from one shared normed input, before any norm of them."""
         return self.whole[kind](x).unflatten(-1, (-1, self.w_q.shape[1]))
 
     def write_all(self, mixed: Float[Tensor, "*rows head d_head"]) -> Float[Tensor, "*rows d_model"]:
@@ -154,7 +154,7 @@ class PackedAttention(Attention):
         return self.whole["o"](mixed.flatten(-2))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackedTransformer(Transformer):
     """A transformer whose matrices are packed."""
 
@@ -162,7 +162,7 @@ class PackedTransformer(Transformer):
 
     def unembed(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Logits of the residual stream."""
-        return self.vocabulary(self.final_norm(x))
+        return self.cap(self.vocabulary(self.final_norm(x)))
 
 
 def packed(model: Transformer) -> Transformer:

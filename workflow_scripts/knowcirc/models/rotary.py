@@ -24,20 +24,28 @@ class PlainAngles:
         return both.cos().to(x.dtype), both.sin().to(x.dtype)
 
 
-def rotary_angles(config: Any, d_head: int) -> Angles:
-    """The angles that a configuration asks for: `rope_parameters`, or `rope_theta` and `rope_scaling` in older ones."""
-    given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+def rotary_settings(config: Any) -> dict[str, Any]:
+    """What a configuration says of its positions: `rope_parameters`, or `rope_scaling` in older ones."""
+    return getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+
+
+def rotary_angles(config: Any, size: int, *, base: float | None = None) -> Angles:
+    """The angles that a configuration asks for, for `size` components of a head.
+
+    `base` is that of older configurations which do not call it `rope_theta`.
+    """
+    given = rotary_settings(config)
     if (given.get("rope_type") or given.get("type") or "default") != "default":
         return _scaled(config)
-    base = given.get("rope_theta") or config.rope_theta or BASE
-    return PlainAngles(1.0 / (base ** (torch.arange(0, d_head, 2, dtype=torch.float) / d_head)))
+    base = given.get("rope_theta") or base or getattr(config, "rope_theta", None) or BASE
+    return PlainAngles(1.0 / (base ** (torch.arange(0, size, 2, dtype=torch.float) / size)))
 
 
 def _scaled(config: Any) -> Angles:
     """Angles of scaled positions (linear, dynamic, yarn, llama3): those of transformers, whose import takes seconds."""
-    from transformers import LlamaConfig
+    from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    known = config if isinstance(config, LlamaConfig) else LlamaConfig(**vars(config))
+    known: Any = config if isinstance(config, PreTrainedConfig) else AutoConfig.for_model(**vars(config))
     angles: Angles = LlamaRotaryEmbedding(known)
     return angles

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a model; counts, no units."""
+    """The sizes of a model; counts, no units. `parallel`: a layer's MLP reads what its attention reads."""
 
     family: str
     n_layers: int
@@ -15,6 +15,7 @@ class Shape:
     d_head: int
     d_mlp: int
     d_vocab: int
+    parallel: bool = False
 
     @property
     def group(self) -> int:

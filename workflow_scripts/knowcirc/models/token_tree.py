@@ -52,10 +52,14 @@ class Batch:
         return model.turn(x, 0)
 
     def pattern(
-        self, model: Transformer, q: Float[Tensor, "batch pos head d_head"], k: Float[Tensor, "batch pos head d_head"]
+        self,
+        model: Transformer,
+        layer: int,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch pos head d_head"],
     ) -> Float[Tensor, "batch head pos pos"]:
         """Attention probabilities."""
-        return model.pattern(q, k)
+        return model.pattern(layer, q, k)
 
     def at_ends(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "prompt d_model"]:
         """The last position of every prompt."""
@@ -103,10 +107,21 @@ class TokenTree:
         return rotate(x, cos[:, :, None], sin[:, :, None])
 
     def pattern(
-        self, model: Transformer, q: Float[Tensor, "1 node head d_head"], k: Float[Tensor, "1 node head d_head"]
+        self,
+        model: Transformer,
+        layer: int,
+        q: Float[Tensor, "1 node head d_head"],
+        k: Float[Tensor, "1 node head d_head"],
     ) -> Float[Tensor, "1 head node node"]:
         """Attention probabilities."""
-        return attention_pattern(q, k, self.hidden)
+        att = model.blocks[layer].attention
+        return attention_pattern(att, q, k, self.hidden_within(att.window))
+
+    def hidden_within(self, window: int | None) -> Bool[Tensor, "node node"]:
+        """What nodes do not see where each sees the last `window` positions of its prompts alone (None: all)."""
+        if window is None or window > int(self.depth[-1]):
+            return self.hidden
+        return self.hidden | (self.depth[:, None] - self.depth >= window)
 
     def at_ends(self, x: Float[Tensor, "1 node d_model"]) -> Float[Tensor, "prompt d_model"]:
         """The last position of every prompt."""
@@ -164,7 +179,7 @@ def mix(
     normed = block.norm1(x)
     q, k = (layout.turn(model, block.attention.read_all(kind, normed)) for kind in ("q", "k"))
     v = model.expand(block.attention.read_all("v", normed))
-    return torch.einsum("bhqk,bkhe->bqhe", layout.pattern(model, q, model.expand(k)), v)
+    return torch.einsum("bhqk,bkhe->bqhe", layout.pattern(model, layer, q, model.expand(k)), v)
 
 
 def next_logits(model: Transformer, prompts: Prompts) -> Float[Tensor, "prompt vocab"]:

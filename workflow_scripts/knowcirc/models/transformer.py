@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from knowcirc.models.layers import Block, Norm, Rotary, Start, attention_pattern
+from knowcirc.models.layers import Block, Norm, Rotary, Start, attention_pattern, soft_cap
 from knowcirc.models.shape import Shape
 
 KeyValue = tuple[Float[Tensor, "batch _ kv_head d_head"], Float[Tensor, "batch _ kv_head d_head"]]
@@ -28,11 +28,11 @@ HookPoint = Literal["heads", "attention", "middle", "mlp_in", "keys", "mlp"]
 | hook point | value |
 |---|---|
 | heads | the mixed values of the heads, before the output matrix: batch x pos x head x d_head |
-| attention | the attention layer's output, bias included |
-| middle | the residual stream between attention and MLP |
-| mlp_in | the same, as the MLP reads it (its norm not included) |
+| attention | what attention adds to the residual stream: its output, bias and any norm behind it included |
+| middle | the residual stream with that added |
+| mlp_in | the residual stream as the MLP reads it (its norm not included); in parallel layers as attention does |
 | keys | the input of the MLP's output matrix: batch x pos x d_mlp (ROME's keys) |
-| mlp | the MLP's output, bias included |
+| mlp | what the MLP adds to the residual stream, as for attention |
 """
 Hook = Callable[[HookPoint, Tensor], Tensor]
 """Is given a hook point and its value, and gives the value that the forward pass goes on with."""
@@ -58,8 +58,9 @@ def keeping(at: HookPoint, found: list[Tensor]) -> Hook:
 class Transformer:
     """A model's weights and its forward pass.
 
-    `positions` is the learned position table, or None where `rotary` turns queries and keys. `hub_names`
-    gives the Hugging Face parameter behind each layer's MLP output matrix.
+    `positions` is the learned position table, or None where `rotary` turns queries and keys. `mlp_out_names`
+    gives the Hugging Face parameter behind each layer's MLP output matrix. Token embeddings are multiplied by
+    `embed_scale`; logits are held between -`logit_cap` and `logit_cap` by a tanh (None: as they are).
     """
 
     shape: Shape
@@ -70,6 +71,8 @@ class Transformer:
     final_norm: Norm
     unembedding: Float[Tensor, "vocab d_model"]
     mlp_out_names: tuple[str, ...]
+    embed_scale: float = 1.0
+    logit_cap: float | None = None
 
     @property
     def device(self) -> torch.device:
@@ -82,19 +85,25 @@ class Transformer:
         Raises:
             ValueError: for more positions than the model has, or (on a CPU) token ids outside its vocabulary.
         """
-        x = self._tokens(ids)
+        x = self.tokens(ids)
         if self.positions is None:
             return x
         if (end := start + ids.shape[1]) > len(self.positions):
             raise ValueError(f"a text of {end} tokens is too long, this model reads {len(self.positions)}; shorten it")
         return x + self.positions[start:end]
 
-    def _tokens(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    def tokens(self, ids: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows d_model"]:
+        """Token embeddings as the residual stream begins with them, without positions.
+
+        Raises:
+            ValueError: (on a CPU) for token ids outside the vocabulary.
+        """
         try:
-            return self.embedding[ids]
+            x = self.embedding[ids]
         except IndexError:
             worst, most = int(ids.max()), len(self.embedding) - 1
             raise ValueError(f"token id {worst} is outside the vocabulary; its ids are 0 to {most}") from None
+        return x if self.embed_scale == 1.0 else x * torch.tensor(self.embed_scale, dtype=x.dtype, device=x.device)
 
     def embed_at(
         self, ids: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]
@@ -104,7 +113,7 @@ class Transformer:
         Raises:
             ValueError: (on a CPU) for token ids outside the vocabulary.
         """
-        x = self._tokens(ids)
+        x = self.tokens(ids)
         return x if self.positions is None else x + self.positions[positions]
 
     def keys_values(self, layer: int, x: Float[Tensor, "batch pos d_model"], start: Start = 0) -> KeyValue:
@@ -121,18 +130,22 @@ class Transformer:
 
     def pattern(
         self,
+        layer: int,
         q: Float[Tensor, "batch pos head d_head"],
         k: Float[Tensor, "batch key head d_head"],
         hidden: Bool[Tensor, "batch past"] | None = None,
     ) -> Float[Tensor, "batch head pos key"]:
         """Attention probabilities; the queries are the last positions of the keys, the first may be hidden."""
-        n_query, n_key = q.shape[1], k.shape[1]
-        future = torch.ones(n_query, n_key, dtype=torch.bool, device=q.device).triu(n_key - n_query + 1)
+        n_query, n_key, att = q.shape[1], k.shape[1], self.blocks[layer].attention
+        every = torch.ones(n_query, n_key, dtype=torch.bool, device=q.device)
+        future = every.triu(n_key - n_query + 1)
+        if att.window is not None:
+            future |= every.tril(n_key - n_query - att.window)
         if hidden is not None:
             future = future.repeat(len(q), 1, 1)
             future[:, :, : hidden.shape[1]] |= hidden[:, None]
             future = future[:, None]
-        return attention_pattern(q, k, future)
+        return attention_pattern(att, q, k, future)
 
     def expand(self, x: Float[Tensor, "batch pos kv_head d_head"]) -> Float[Tensor, "batch pos head d_head"]:
         """Key/value heads repeated for the query heads of their group."""
@@ -168,14 +181,16 @@ class Transformer:
         k, v = self._keys_values(layer, normed, start)
         if past is not None:
             k, v = torch.cat((past[0], k), 1), torch.cat((past[1], v), 1)
-        pattern = self.pattern(q, self.expand(k), hidden)
+        pattern = self.pattern(layer, q, self.expand(k), hidden)
         return pattern, torch.einsum("bhqk,bkhe->bqhe", pattern, self.expand(v)), (k, v)
 
     def head_outputs(
         self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]
     ) -> Float[Tensor, "batch pos head d_model"]:
         """What each head adds to the residual stream (the output bias belongs to no head)."""
-        return torch.einsum("bphe,hde->bphd", mixed, self.blocks[layer].attention.w_o)
+        block = self.blocks[layer]
+        written = torch.einsum("bphe,hde->bphd", mixed, block.attention.w_o)
+        return written if block.post1 is None else block.shares(written.movedim(2, 0)).movedim(0, 2)
 
     def attend(
         self,
@@ -185,21 +200,23 @@ class Transformer:
         past: KeyValue | None = None,
         hidden: Bool[Tensor, "batch past"] | None = None,
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The attention layer's output, bias included."""
+        """What attention adds to the residual stream, bias included."""
         _, mixed = self.mix(layer, x, start, past, hidden)
         return self.merge(layer, mixed)
 
-    def middle(self, layer: int, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """The residual stream between the layer's attention and its MLP."""
-        return x + self.attend(layer, x)
+    def mlp_input(self, layer: int, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream that the layer's MLP reads, from that before the layer."""
+        return x if self.shape.parallel else x + self.attend(layer, x)
 
     def merge(self, layer: int, mixed: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos d_model"]:
-        """The attention layer's output for the mixed values of its heads, bias included."""
-        return self.blocks[layer].attention.write_all(mixed)
+        """What attention adds to the residual stream for the mixed values of its heads, bias included."""
+        block = self.blocks[layer]
+        return block.attention_out(block.attention.write_all(mixed))
 
     def mlp(self, layer: int, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
-        """The MLP's output for the residual stream `x` (norm included)."""
-        return self.blocks[layer].mlp(self.blocks[layer].norm2(x))
+        """What the MLP adds to the residual stream for the stream `x` that it reads (norms included)."""
+        block = self.blocks[layer]
+        return block.mlp_out(block.mlp(block.norm2(x)))
 
     def advance(
         self,
@@ -222,10 +239,11 @@ class Transformer:
         hook: Hook = unchanged,
     ) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream after `layer`, from the stream before it and the mixed values of its heads."""
-        mlp = self.blocks[layer].mlp
+        block = self.blocks[layer]
         middle = hook("middle", x + hook("attention", self.merge(layer, hook("heads", mixed))))
-        keys = hook("keys", mlp.hidden(self.blocks[layer].norm2(hook("mlp_in", middle))))
-        return middle + hook("mlp", mlp.read_out(keys))
+        read = hook("mlp_in", x if self.shape.parallel else middle)
+        keys = hook("keys", block.mlp.hidden(block.norm2(read)))
+        return middle + hook("mlp", block.mlp_out(block.mlp.read_out(keys)))
 
     def extend(
         self, layer: int, x: Float[Tensor, "batch pos d_model"], start: int, past: KeyValue | None
@@ -244,7 +262,11 @@ class Transformer:
 
     def unembed(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Logits of the residual stream: the final norm, then the vocabulary (the logit lens)."""
-        return torch.nn.functional.linear(self.final_norm(x), self.unembedding)
+        return self.cap(torch.nn.functional.linear(self.final_norm(x), self.unembedding))
+
+    def cap(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*rows vocab"]:
+        """Logits as the model gives them, from what its vocabulary matrix does."""
+        return logits if self.logit_cap is None else soft_cap(logits, self.logit_cap)
 
     def logits(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
         """Logits of the next token after the last position."""

@@ -8,8 +8,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 INDEX = "model.safetensors.index.json"
-IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+IGNORED = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 """Ends of names that old files hold besides the weights: masks and angles, which follow from the configuration."""
+
+
+RENAMED = {"embed_out.weight": "lm_head.weight"}
+"""Names that old files (GPT-NeoX) have for what is now called otherwise."""
 
 
 class Weights(dict[str, Tensor]):
@@ -55,7 +59,8 @@ def read_weights(folder: Path, prefix: str, dtype: torch.dtype | None, device: t
                 for name in handle.keys():  # noqa: SIM118 (no dictionary)
                     if name.endswith(IGNORED):
                         continue
-                    whole = name if name.startswith((prefix, "lm_head.")) else prefix + name
+                    named = RENAMED.get(name, name)
+                    whole = named if named.startswith((prefix, "lm_head.")) else prefix + named
                     tensor = handle.get_tensor(name)
                     kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
                     tensors[whole] = tensor.to(device=device, dtype=kind)

@@ -69,7 +69,7 @@ def causal_trace(effects: pd.DataFrame, model: str, window: int, pooling: str = 
     bottom = 100 * min(0.0, float(single["effect_low"].min()))
     for column, kind in enumerate(kinds):
         rows = single[single["kind"] == kind]
-        _average_map(axes[0, column], rows, roles, _kind_title(kind, window), labels=column == 0)
+        average_map(axes[0, column], rows, roles, kind_title(kind, window), labels=column == 0)
         _average_lines(axes[1, column], rows, roles)
         axes[1, column].set_ylim(bottom - 0.03 * (top - bottom), top + 0.05 * (top - bottom))
         if column:
@@ -96,7 +96,7 @@ def _totals(effects: pd.DataFrame) -> str:
     return f"n = {n} facts, average total effect {100 * row['effect']:.1f} pp {span}."
 
 
-def _kind_title(kind: str, window: int) -> str:
+def kind_title(kind: str, window: int) -> str:
     if kind in SEVERED:
         return f"state, {KIND_NAMES[kind.removeprefix('severed_')]} severed"
     name = KIND_NAMES[kind]
@@ -105,14 +105,17 @@ def _kind_title(kind: str, window: int) -> str:
     return f"{name}, single layer" if window == 1 else f"{name}, window of {window} layers"
 
 
-def _average_map(axis: Axes, rows: pd.DataFrame, roles: list[str], title: str, *, labels: bool) -> None:
+def average_map(
+    axis: Axes, rows: pd.DataFrame, roles: list[str], title: str, *, labels: bool, high: float | None = None
+) -> None:
+    """Draw effects (0 to 1, in column effect) by role and layer in percentage points; colours end at `high` of them."""
     table = rows.pivot(index="role", columns="layer", values="effect").reindex(roles)
     values = 100 * table.to_numpy(dtype=float)
     layers = [int(layer) for layer in table.columns]
     best = np.unravel_index(int(np.nanargmax(values)), values.shape)
     peaks = _peaks(values, roles, layers)
     names = [ROLES[role] for role in roles]
-    _heatmap(axis, values, layers, str(rows["kind"].iloc[0]), 0.0, "effect (pp)")
+    heatmap(axis, values, layers, str(rows["kind"].iloc[0]), 0.0, "effect (pp)", high)
     axis.plot(best[1], best[0], marker="o", markersize=4, markerfacecolor="white", markeredgecolor=BLACK, clip_on=False)
     axis.set_yticks(range(len(names)), names if labels else [""] * len(names))
     axis.set_title("\n".join([title, *peaks]), loc="left")
@@ -128,9 +131,11 @@ def _peaks(values: np.ndarray, roles: list[str], layers: list[int]) -> list[str]
     return [f"{word} {text}" for word, text in zip(("peak", "then"), texts, strict=False)]
 
 
-def _heatmap(axis: Axes, values: np.ndarray, layers: list[int], kind: str, low: float, unit: str) -> None:
-    """Draw tokens or roles (rows) x layers (columns) with a colour bar from `low` up."""
-    high = max(float(np.nanmax(values)), low + 1e-6)
+def heatmap(
+    axis: Axes, values: np.ndarray, layers: list[int], kind: str, low: float, unit: str, high: float | None = None
+) -> None:
+    """Draw tokens or roles (rows) x layers (columns) with a colour bar from `low` to `high` (the largest value)."""
+    high = max(float(np.nanmax(values)) if high is None else high, low + 1e-6)
     image = axis.imshow(values, aspect="auto", cmap=MAPS[kind], vmin=low, vmax=high, interpolation="nearest")
     ticks = [i for i, layer in enumerate(layers) if layer in layer_ticks(max(layers) + 1)]
     axis.set_xticks(ticks, [str(layers[i]) for i in ticks])
@@ -145,7 +150,7 @@ def _heatmap(axis: Axes, values: np.ndarray, layers: list[int], kind: str, low: 
 def _average_lines(axis: Axes, rows: pd.DataFrame, roles: list[str]) -> None:
     for role in roles:
         _line(axis, rows[rows["role"] == role], *LINES[role])
-    _layer_axis(axis, rows)
+    layer_axis(axis, rows)
 
 
 def _line(axis: Axes, rows: pd.DataFrame, color: str, style: LineStyleType) -> None:
@@ -154,7 +159,7 @@ def _line(axis: Axes, rows: pd.DataFrame, color: str, style: LineStyleType) -> N
     banded_line(axis, line, "layer", "effect", factor=100.0, alpha=0.16, color=color, linestyle=style)
 
 
-def _layer_axis(axis: Axes, rows: pd.DataFrame) -> None:
+def layer_axis(axis: Axes, rows: pd.DataFrame) -> None:
     axis.axhline(0, color=BLACK, linewidth=0.6)
     axis.set_xlabel("layer (centre of the window)" if rows["kind"].iloc[0] in ("mlp", "attention") else "layer")
     axis.set_xticks(layer_ticks(int(rows["layer"].max()) + 1))
@@ -181,7 +186,7 @@ def causal_trace_severed(effects: pd.DataFrame, model: str) -> Figure:
         text = f"{label} (peak {100 * best['effect']:.1f} pp, layer {int(best['layer'])})"
         _line(axis, rows, color, style)
         handles.append(Line2D([], [], color=color, linestyle=style, label=text))
-    _layer_axis(axis, effects)
+    layer_axis(axis, effects)
     axis.set_ylabel("average indirect effect (pp)")
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) if len(handles) < 3 else 2)
     heading(
@@ -218,7 +223,7 @@ def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
         figure,
         f"Causal traces of {len(cases)} fact{'s' if len(cases) != 1 else ''} in {model}",
         "Colour: p(answer) with one activation (MLP and attention: a window of layers) restored in the run with the "
-        "subject corrupted; mean over noise draws. Bold tokens with * are the subject's.",
+        "subject corrupted (mean over draws of noise). Bold tokens with * are the subject's.",
     )
     return figure
 
@@ -232,9 +237,9 @@ def _fact_row(panel: SubFigure, rows: pd.DataFrame, kinds: list[str], window: in
         table = part.pivot(index="position", columns="layer", values="effect").reindex(tokens["position"])
         values = 100 * (table.to_numpy(dtype=float) + float(first["p_corrupted"]))
         layers = [int(layer) for layer in table.columns]
-        _heatmap(axis, values, layers, kind, 100 * float(first["p_corrupted"]), "p(answer), %")
+        heatmap(axis, values, layers, kind, 100 * float(first["p_corrupted"]), "p(answer), %")
         best = np.unravel_index(int(np.nanargmax(values)), values.shape)
-        axis.set_title(f"{_kind_title(kind, window)}: max {values[best]:.0f} % at layer {layers[best[1]]}", loc="left")
+        axis.set_title(f"{kind_title(kind, window)}: max {values[best]:.0f} % at layer {layers[best[1]]}", loc="left")
         labels = [
             token_label(t) + ("*" if s else "") for t, s in zip(tokens["token"], tokens["in_subject"], strict=True)
         ]

@@ -12,7 +12,7 @@ from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, batches
 from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel
-from knowcirc.models.transformer import HookPoint, Transformer
+from knowcirc.models.transformer import Hook, HookPoint, Transformer
 
 BATCH = 20
 Head = tuple[int, int]  # layer, head
@@ -59,8 +59,24 @@ def _finish(
     network: Transformer, x: Float[Tensor, "batch pos d_model"], start: int, heads: Collection[Head]
 ) -> Float[Tensor, "batch vocab"]:
     for layer in range(start, network.shape.n_layers):
-        x = network.advance(layer, x, hook=partial(_silence, [head for at, head in heads if at == layer]))
+        x = network.advance(layer, x, hook=_without(network, layer, [head for at, head in heads if at == layer]))
     return network.unembed(x[:, -1])
+
+
+def _without(network: Transformer, layer: int, heads: list[int]) -> Hook:
+    """Takes what some heads of a layer add out of its output; where their sum is normed, the scale stays."""
+    if network.blocks[layer].post1 is None or not heads:
+        return partial(_silence, heads)
+    mixed: list[Tensor] = []
+
+    def hook(point: HookPoint, value: Tensor) -> Tensor:
+        if point == "heads":
+            mixed.append(value)
+        elif point == "attention":
+            return value - network.head_outputs(layer, mixed[0])[:, :, heads].sum(2)
+        return value
+
+    return hook
 
 
 def _silence(heads: list[int], point: HookPoint, value: Tensor) -> Tensor:

@@ -82,6 +82,22 @@ def causal_effects_severed(traces: pd.DataFrame, model: str) -> pd.DataFrame:
     return _named(frame.assign(kind="state"), model)
 
 
+def counterfactual_effects(counterfactuals: pd.DataFrame, traces: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Table counterfactual_traces: average effects with another subject in place of noise, and with noise beside them.
+
+    Both are of the same facts. Positions of one role are averaged within a fact first; n counts facts that have the
+    role.
+    """
+    frames = []
+    for name, part in (("effect", counterfactuals), ("noise", traces[traces["case"].isin(counterfactuals["case"])])):
+        rows = _average(part, KINDS, ROLES)
+        total = bootstrap(part.loc[part.kind == "total", "effect"].tolist())
+        rows.append({"kind": "total", "role": None, "layer": None, **columns("effect", total), "n": total.n})
+        frames.append(pd.DataFrame(rows).rename(columns=lambda column, name=name: column.replace("effect", name)))
+    one, other = frames
+    return _named(one.drop(columns="n").merge(other, on=["kind", "role", "layer"], validate="one_to_one"), model)
+
+
 def _average(traces: pd.DataFrame, kinds: Iterable[str], roles: Iterable[str]) -> list[dict[str, object]]:
     """Mean effects with intervals, by kind, role and layer."""
     sites = traces[traces["role"].notna()]

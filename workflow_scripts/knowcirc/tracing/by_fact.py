@@ -1,5 +1,6 @@
 """Facts that a job works through one by one, each kept in a file of its own: what tracing and gradients share."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 from knowcirc.tracing.averages import settings_of
 from knowcirc.tracing.causal import TraceSettings
+from knowcirc.tracing.other_subjects import other_subjects
 from knowcirc.tracing.selection import TracedFacts, facts_to_trace, subjects_of
 
 APART = ("facts", "left_out", "tracing", "seed", "part", "share")
 """What decides which facts are chosen, not what is found for one."""
 Rows = Sequence[Mapping[str, object]]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +47,47 @@ def chosen_facts(job: Any) -> Chosen:
     return Chosen(model, traced, settings_of(tracing, traced.sample))
 
 
+def with_others(chosen: Chosen, seed: int, most: int) -> dict[Prompt, Prompt | None]:
+    """The first `most` of the facts that have one, each with the prompt of another subject (`other_subjects.py`).
+
+    Raises:
+        ValueError: if none has.
+    """
+    traced = chosen.traced
+    found = other_subjects(chosen.model.text, traced.rows, traced.prompts, traced.known, derive(seed, "tracing"))
+    if not found:
+        raise ValueError(
+            "tracing: no traced fact has another subject of its relation with as many tokens and another answer; "
+            "trace more facts or other relations, or set tracing.counterfactual and tracing.heads.corruption otherwise"
+        )
+    if len(found) < most:
+        log.warning("tracing: %d facts with another subject asked for, there are %d", most, len(found))
+    return dict(list(found.items())[:most])
+
+
 def measure_facts(
-    job: Any, traced: TracedFacts, output: str, measure: Callable[[Prompt], Rows], *, label: str, instead: object
+    job: Any,
+    traced: TracedFacts,
+    output: str,
+    measure: Callable[[Prompt], Rows],
+    *,
+    label: str,
+    instead: object,
+    others: Mapping[Prompt, Prompt | None] | None = None,
 ) -> pd.DataFrame:
     """The rows of this job's share of the facts, with case, relation and subject; a fact that is done is kept.
 
     Files of facts lie in the folder `facts` beside the output's; `instead` stands for what was set apart in the
-    identity of what is kept.
+    identity of what is kept. With `others` its prompts alone are measured; what stands for each is part of its key.
     """
     parts = parts_of(job, output, folder=Path(output).parents[1] / "facts", apart=APART, instead=instead)
     frames = []
     cases = list(zip(range(len(traced.rows)), traced.rows.itertuples(), traced.prompts, strict=True))
+    if others is not None:
+        cases = [case for case in cases if case[2] in others]
     for case, row, prompt in progress(share_of(cases, job.wildcards.part, job.params.share), f"{label}: facts"):
-        key = repr((prompt.text, prompt.span, prompt.answer_text))
+        other = others[prompt] if others else None
+        key = repr((prompt.text, prompt.span, prompt.answer_text, *([other.text] if other else [])))
         rows = parts.get(key)
         if rows is None:
             rows = list(measure(prompt))

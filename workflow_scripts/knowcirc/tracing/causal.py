@@ -1,7 +1,9 @@
 """Causal tracing (ROME, section 2.1): which states carry a fact from its subject to its answer.
 
 1. Clean run: keep every layer's residual stream, attention output and MLP output.
-2. Corrupted run: noise on the subject's embeddings, `draws` times; the answer's probability falls.
+2. Corrupted run: noise on the subject's embeddings, `draws` times; or, once, another subject in place of it, token for
+   token (Zhang and Nanda 2024, arXiv 2309.16042: the input stays one that the model knows). The answer's probability
+   falls.
 3. Restored runs: the corrupted run, but one site is given its clean value. The rise of the probability is the site's
    indirect effect.
 
@@ -11,11 +13,12 @@
 | mlp, attention | the outputs of a window of layers around it |
 | severed_mlp, severed_attention | as state, while the MLP (attention) outputs of all higher layers at that position |
 | | keep the corrupted run's values (ROME Fig. 3) |
+| one head (`heads.py`) | what it mixes, before the attention's output matrix |
 
 Positions before the subject are the same in all runs: their effect is zero and they are not run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -103,30 +106,106 @@ def corrupted_span(prompt: Prompt, extra: int = 0) -> tuple[int, int]:
     return low, high
 
 
-@torch.no_grad()
-def trace_fact(model: LanguageModel, prompt: Prompt, settings: TraceSettings, *, memory: int | None = None) -> Trace:
+def check_other(prompt: Prompt, other: Prompt) -> None:
+    """Make sure that two prompts differ in their subjects alone, token for token.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    low, high = corrupted_span(prompt)
+    if len(other.ids) != len(prompt.ids):
+        raise ValueError(
+            f"prompt {prompt.text!r} has {len(prompt.ids)} tokens, {other.text!r} has {len(other.ids)}; take another "
+            "subject, of as many tokens"
+        )
+    outside = [at for at in range(len(prompt.ids)) if not low <= at < high and prompt.ids[at] != other.ids[at]]
+    if outside:
+        raise ValueError(
+            f"prompts {prompt.text!r} and {other.text!r} differ outside the subject, at position {outside[0]}; replace "
+            "the subject alone, by one of as many tokens"
+        )
+    if other.ids == prompt.ids:
+        raise ValueError(f"prompt {other.text!r} has the same subject; take another one")
+
+
+def trace_fact(
+    model: LanguageModel,
+    prompt: Prompt,
+    settings: TraceSettings,
+    *,
+    other: Prompt | None = None,
+    memory: int | None = None,
+) -> Trace:
     """The indirect effect of every site on the probability of `prompt.answer[0]`, averaged over the draws.
 
     The noise is drawn by numpy's `RandomState(settings.seed)`, of shape draws x corrupted tokens x d_model, anew for
-    each fact (as ROME's code does). `memory` bounds the bytes that a pass takes; the default is 128 MiB on a CPU and
+    each fact (as ROME's code does). With `other`, the prompt of another subject, the corrupted run reads that one, and
+    there is no noise. `memory` bounds the bytes that a pass takes; the default is 128 MiB on a CPU and
     a quarter of what is free on a GPU, less where that runs out. It changes the effects by rounding alone.
 
     Raises:
-        ValueError: if the prompt has no subject, or not `extra` tokens after it.
+        ValueError: if the prompt has no subject, or not `extra` tokens after it; if `other` differs from it elsewhere.
     """
-    corrupted_span(prompt, settings.extra)
+    n_layers = model.transformer.shape.n_layers
+    corrupted_span(prompt, 0 if other else settings.extra)
+    sites = sites_of(prompt, settings, n_layers)
+    found = restore_sites(model, prompt, settings, sites, other=other, memory=memory)
+    effects = {kind: _unrun(prompt, kind, settings, n_layers) for kind in settings.kinds}
+    for position, here in sites.items():
+        for site, effect in zip(here, found.effects[position], strict=True):
+            effects[site.kind][site.layer, position] = effect
+    return Trace(found.p_clean, found.p_corrupted, effects)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What restored runs of one fact gave, in probability: each position's effects, in the order of its sites."""
+
+    p_clean: float
+    p_corrupted: float
+    effects: dict[int, list[float]]
+
+
+@torch.no_grad()
+def restore_sites(
+    model: LanguageModel,
+    prompt: Prompt,
+    settings: TraceSettings,
+    sites: Mapping[int, Sequence[Site]],
+    *,
+    other: Prompt | None = None,
+    memory: int | None = None,
+) -> Restored:
+    """The effects of sites by position, as `trace_fact` has them of all layers and kinds.
+
+    Raises:
+        ValueError: as `trace_fact`.
+    """
+    corrupted_span(prompt, 0 if other else settings.extra)
+    if other is not None:
+        check_other(prompt, other)
     given = room(model.device) if memory is None else memory
-    return halved(lambda budget: _trace_within(budget, model, prompt, settings), given, least=min(given, LEAST))
+    least = min(given, LEAST)
+    return halved(lambda budget: _restore_within(budget, model, prompt, settings, sites, other), given, least=least)
 
 
-def _trace_within(budget: int, model: LanguageModel, prompt: Prompt, settings: TraceSettings) -> Trace:
-    """`trace_fact` in passes that take up to `budget` bytes each."""
+def _restore_within(
+    budget: int,
+    model: LanguageModel,
+    prompt: Prompt,
+    settings: TraceSettings,
+    sites: Mapping[int, Sequence[Site]],
+    other: Prompt | None,
+) -> Restored:
+    """`restore_sites` in passes that take up to `budget` bytes each."""
     network, answer = model.transformer, prompt.answer[0]
-    first, end = corrupted_span(prompt, settings.extra)
     embedded = network.embed(model.batch([prompt.ids]))
     clean = run(network, embedded, answer)
-    rows = corrupt(network, embedded, (first, end), settings)
-    sites, p_corrupted = sites_of(prompt, settings, network.shape.n_layers), []
+    if other is None:
+        rows = corrupt(network, embedded, corrupted_span(prompt, settings.extra), settings)
+    else:
+        rows = network.embed(model.batch([other.ids]))
+    p_corrupted = []
     p_restored: dict[int, list[Tensor]] = {position: [] for position in sites}
     for part in parts_of_draws(network, rows, budget):
         corrupted = run(network, part, answer)
@@ -135,12 +214,8 @@ def _trace_within(budget: int, model: LanguageModel, prompt: Prompt, settings: T
             p_restored[position].append(restore(network, clean, corrupted, here, position, answer, budget))
             release_pages()  # positions have passes of ever new sizes
     base = float(torch.cat(p_corrupted).mean())
-    effects = {kind: _unrun(prompt, kind, settings, network.shape.n_layers) for kind in settings.kinds}
-    for position, here in sites.items():
-        means = torch.cat(p_restored[position], 1).mean(1).tolist()
-        for site, p in zip(here, means, strict=True):
-            effects[site.kind][site.layer, position] = p - base
-    return Trace(float(clean.p.mean()), base, effects)
+    effects = {at: (torch.cat(found, 1).mean(1) - base).tolist() for at, found in p_restored.items()}
+    return Restored(float(clean.p.mean()), base, effects)
 
 
 def sites_of(prompt: Prompt, settings: TraceSettings, n_layers: int) -> dict[int, list[Site]]:
@@ -170,7 +245,8 @@ def corrupt(
     rows = embedded.repeat(settings.draws, 1, 1)
     unit = unit_noise(settings.distribution, settings.seed, (settings.draws, high - low, embedded.shape[-1]))
     if settings.distribution == FITTED:
-        noise = noise_like_embeddings(network.embedding[list(settings.fitted_to)], unit, settings.noise)
+        known = network.tokens(torch.tensor(settings.fitted_to, device=network.device))
+        noise = noise_like_embeddings(known, unit, settings.noise)
     else:
         noise = settings.noise * unit
     rows[:, low:high] += torch.from_numpy(noise).to(rows)

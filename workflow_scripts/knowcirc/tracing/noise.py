@@ -76,7 +76,7 @@ def embedding_deviation(model: LanguageModel, prompts: list[Prompt]) -> float:
 
 
 def _deviation(model: LanguageModel, tokens: Sequence[int], *, correction: int) -> float:
-    return float(model.transformer.embedding[torch.tensor(tokens)].double().std(correction=correction))
+    return float(model.transformer.tokens(torch.tensor(tokens)).double().std(correction=correction))
 
 
 def check_fit(distribution: Distribution, tokens: Sequence[int]) -> None:

@@ -23,10 +23,12 @@ from knowcirc.tracing.settings import Kind
 class Run:
     """What a run leaves at each layer, the keys and values of all positions, and the answer's probability.
 
-    `entering` has the residual stream before each layer and after the last: n_layers + 1 tensors.
+    `entering` has the residual stream before each layer and after the last: n_layers + 1 tensors. `heads` has what the
+    heads mixed, before the output matrix.
     """
 
     entering: list[Float[Tensor, "batch pos d_model"]]
+    heads: list[Float[Tensor, "batch pos head d_head"]]
     attention: list[Float[Tensor, "batch pos d_model"]]
     mlp: list[Float[Tensor, "batch pos d_model"]]
     keys_values: list[KeyValue]
@@ -38,13 +40,15 @@ class Site:
     """What one restored run changes at its position.
 
     `start` is the first layer that does not run as in the corrupted run; `window` holds the layers whose MLP or
-    attention output is clean (none for states, whose clean value enters layer `start`).
+    attention output is clean (none for states, whose clean value enters layer `start`). With a `head` it is of
+    attention, and this head's part alone is clean.
     """
 
     kind: Kind
     layer: int
     start: int
     window: range
+    head: int | None = None
 
     @classmethod
     def of(cls, kind: Kind, layer: int, window: int, n_layers: int) -> "Site":
@@ -53,6 +57,11 @@ class Site:
             layers = window_layers(layer, window, n_layers)
             return cls(kind, layer, layers.start, layers)
         return cls(kind, layer, layer + 1, range(0))
+
+    @classmethod
+    def of_head(cls, layer: int, head: int) -> "Site":
+        """The site of one head."""
+        return cls("attention", layer, layer, range(layer, layer + 1), head)
 
 
 def window_layers(layer: int, window: int, n_layers: int) -> range:
@@ -67,7 +76,10 @@ def window_layers(layer: int, window: int, n_layers: int) -> range:
 def run(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int) -> Run:
     """A whole run from the embedded prompt `x` (positions included), with all that restored runs take from it."""
     entering, pairs = [], []
-    outputs: dict[HookPoint, list[Tensor]] = {"attention": [], "mlp": []}
+    heads: list[Tensor] = []
+    attention: list[Tensor] = []
+    mlp: list[Tensor] = []
+    outputs: dict[HookPoint, list[Tensor]] = {"heads": heads, "attention": attention, "mlp": mlp}
 
     def hook(point: HookPoint, value: Tensor) -> Tensor:
         if point in outputs:
@@ -79,7 +91,7 @@ def run(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int
         pairs.append(network.keys_values(layer, x))
         x = network.advance(layer, x, hook=hook)
     entering.append(x)
-    return Run(entering, outputs["attention"], outputs["mlp"], pairs, probability(network, x, answer))
+    return Run(entering, heads, attention, mlp, pairs, probability(network, x, answer))
 
 
 def probability(network: Transformer, x: Float[Tensor, "batch pos d_model"], answer: int) -> Float[Tensor, " batch"]:
@@ -118,7 +130,8 @@ def parts_of_draws(
 ) -> Iterator[Float[Tensor, "part pos d_model"]]:
     """The corrupted prompts in parts whose runs can be kept within `memory` bytes."""
     shape = network.shape
-    numbers = x.shape[1] * shape.n_layers * (3 * shape.d_model + 2 * shape.n_kv_heads * shape.d_head)
+    of_heads = (shape.n_heads + 2 * shape.n_kv_heads) * shape.d_head
+    numbers = x.shape[1] * shape.n_layers * (3 * shape.d_model + of_heads)
     yield from x.split(max(1, memory // (numbers * x.element_size())))
 
 
@@ -175,7 +188,9 @@ def _advance(
         return network.advance(current, x[:, -1:], position + after, past)
 
     def hook(point: HookPoint, value: Tensor) -> Tensor:
-        if point == "attention" or point == "mlp":
+        if point == "heads":
+            _replace_heads(value, sites, current, clean.heads[current][0, position])
+        elif point == "attention" or point == "mlp":
             own, other = (getattr(run, point)[current][:, position] for run in (clean, corrupted))
             _replace(value, sites, point, current, own[0], other)
         return value
@@ -193,7 +208,22 @@ def _replace(
 ) -> None:
     """Give a layer's output at the restored position its clean or, where severed, its corrupted value, in place."""
     here = output.unflatten(0, (len(sites), -1))[:, :, 0]
-    if restored := [index for index, site in enumerate(sites) if site.kind == part and current in site.window]:
+    whole = [(index, site) for index, site in enumerate(sites) if site.head is None]
+    if restored := [index for index, site in whole if site.kind == part and current in site.window]:
         here[restored] = clean
     if severed := [index for index, site in enumerate(sites) if site.kind == f"severed_{part}"]:
         here[severed] = corrupted
+
+
+def _replace_heads(
+    mixed: Float[Tensor, "row pos head d_head"],
+    sites: Sequence[Site],
+    current: int,
+    clean: Float[Tensor, "head d_head"],
+) -> None:
+    """Give single heads at the restored position what they mixed in the clean run, in place."""
+    here = mixed.unflatten(0, (len(sites), -1))[:, :, 0]
+    found = [(i, site.head) for i, site in enumerate(sites) if site.head is not None and site.layer == current]
+    if found:
+        rows, heads = (list(part) for part in zip(*found, strict=True))
+        here[rows, :, heads] = clean[heads][:, None]

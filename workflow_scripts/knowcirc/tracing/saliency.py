@@ -56,7 +56,7 @@ class Saliency:
 class Line:
     """Where activations go, as the residual stream that is read next has it: from `end` - `way` to `end`.
 
-    `layer` is the first that reads it, or, where `middle`, the one whose MLP does.
+    `layer` is the first that reads it, or, where `middle`, the one whose MLP does (in parallel layers none does).
     """
 
     kind: Activation
@@ -97,7 +97,7 @@ def saliency(
             span = corrupted_span(prompt, settings.extra)
             corrupted = run(network, corrupt(network, embedded, span, settings), answer)
     most = max(1, memory // _bytes_a_row(network, len(prompt.ids)))
-    for line in lines(network, network.embedding[ids], clean, corrupted):
+    for line in lines(network, network.tokens(ids), clean, corrupted):
         yield _integrate(network, line, answer, float(clean.p), steps, most)
 
 
@@ -116,10 +116,10 @@ def lines(
         for layer in range(network.shape.n_layers):
             value, *others = (each[layer] for each in values)
             way = value - others[0] if others else value
-            if kind == "attention":
+            if kind == "attention" and not network.shape.parallel:
                 yield Line("attention", layer, layer, True, clean.entering[layer] + value, way)
             else:
-                yield Line("mlp" if kind == "mlp" else "state", layer, layer + 1, False, clean.entering[layer + 1], way)
+                yield Line(kind, layer, layer + 1, False, clean.entering[layer + 1], way)  # type: ignore[arg-type]
 
 
 def _integrate(network: Transformer, line: Line, answer: int, p_clean: float, steps: int, most: int) -> Saliency:

@@ -26,11 +26,13 @@ class TracedFacts:
     """Facts to trace. `rows` have relation and subject, `prompts` are theirs; `sample` sets the noise.
 
     The sample does not depend on how many facts are drawn: one fact more leaves the noise of the others as it was.
+    `known` are all facts that the model knows of these relations: relation, subject, answer.
     """
 
     rows: pd.DataFrame
     prompts: list[Prompt]
     sample: Sample
+    known: pd.DataFrame
 
 
 def facts_to_trace(
@@ -64,7 +66,8 @@ def facts_to_trace(
     if len(chosen) < tracing["facts"]:
         log.warning("tracing.facts: %d asked for, the model knows %d; these are traced", tracing["facts"], len(chosen))
     sample = sample_of(model, pool, [*facts["subject"], *left_out], tracing["noise_from"])
-    return TracedFacts(chosen, [prompts[index] for index in chosen.index], sample)
+    answers = known.rename(columns={"object": "answer"})[["relation", "subject", "answer"]]
+    return TracedFacts(chosen, [prompts[index] for index in chosen.index], sample, answers)
 
 
 def subjects_of(tables: Sequence[str]) -> list[str]:

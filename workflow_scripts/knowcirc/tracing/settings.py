@@ -11,6 +11,9 @@ Distribution = Literal["gaussian", "uniform", "multivariate"]
 DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 FITTED: Distribution = "multivariate"
 """The distribution that is fitted to the embeddings of some tokens."""
+Corruption = Literal["noise", "subject"]
+"""What the corrupted run reads: the subject with noise, or another subject (`other_subjects.py`)."""
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 NoiseFrom = Literal["prompts", "subjects"]
 """Which tokens' embeddings set the noise (`noise.py`)."""
 Pooling = Literal["facts", "tokens"]
