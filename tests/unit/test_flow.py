@@ -79,7 +79,9 @@ def test_importances_are_those_of_the_formula_and_sum_to_one(model: LanguageMode
     for layer in range(graph.n_layers):
         for importance in (found.attention[layer], found.mlp[layer]):
             torch.testing.assert_close(importance.sum(0), torch.ones(len(IDS), dtype=torch.float64))
-        torch.testing.assert_close(found.sources[layer].sum(-1), torch.ones(4, len(IDS), dtype=torch.float64))
+        sums = found.sources[layer].sum(-1)  # 0 where parts that point apart bring the sum no nearer
+        torch.testing.assert_close(sums, (sums > 0).to(sums))
+        assert (sums > 0).double().mean() > 0.9
         assert not found.sources[layer].triu(1).any()
         expected = shares(list(run.outputs[graph.before_mlp(layer), 0, 2]), run.before_mlp[layer, 0, 2])
         assert found.mlp[layer][:, 2].tolist() == pytest.approx(expected)
