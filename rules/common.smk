@@ -529,6 +529,12 @@ def composition_of_wildcard(wildcards) -> dict[str, str]:
     return {name: composition[name] for name in ("first", "second", "phrase")}
 
 
+def relations_of_composition(wildcards) -> list[str]:
+    """The files of its relations."""
+    composition = COMPOSITIONS[wildcards.composition]
+    return [RELATION_FILES[composition[name]] for name in ("first", "second")]
+
+
 def relations_of_study(wildcards) -> list[str]:
     """The files of all relations of the study."""
     return [RELATION_FILES[name] for name in config["relations"]["names"]]

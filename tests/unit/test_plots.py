@@ -29,7 +29,7 @@ from knowcirc.plots.heads import special_heads
 from knowcirc.plots.layout import place
 from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
-from knowcirc.plots.sequence import looks, sequential_edits
+from knowcirc.plots.sequence import looks, sequential_editing
 from knowcirc.plots.sweep import editing_sweep
 from knowcirc.plots.tracing import causal_trace, causal_trace_facts, causal_trace_severed
 
@@ -281,7 +281,7 @@ def sequence() -> Figure:
     frame = pd.DataFrame(rows).assign(n=10)
     for name in ("made", "ES", "PS", "NS"):
         frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.05})
-    return sequential_edits(frame, "tiny")
+    return sequential_editing(frame, "tiny")
 
 
 def head_map() -> Figure:

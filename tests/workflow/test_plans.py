@@ -164,7 +164,7 @@ def test_gradients_are_measured_where_the_study_asks_for_them_alone(clone: Path)
 
 
 def test_edits_one_after_the_other_are_made_where_the_study_asks_for_them_alone(clone: Path) -> None:
-    own = {"choose_text", "edit_in_sequence", "plot_sequential_edits", "tabulate_sequential_edits"}
+    own = {"choose_text", "edit_in_sequence", "plot_sequential_editing", "tabulate_sequential_edits"}
     more, plain = (
         planned(snakemake("-n", "--configfile", *files, cwd=clone))
         for files in (["config/test.yaml"], changed(clone, "editing: { sequential: null }"))
@@ -177,7 +177,7 @@ def test_one_editor_more_runs_itself_alone_in_the_sequence(finished: Path) -> No
     files = changed(finished, "editing: { sequential: { editors: [rome, ft-l] } }")
     done = snakemake("-n", "--configfile", *files, cwd=finished)
     rules = planned(done)
-    assert {"edit_in_sequence", "tabulate_sequential_edits", "plot_sequential_edits"} <= rules
+    assert {"edit_in_sequence", "tabulate_sequential_edits", "plot_sequential_editing"} <= rules
     assert not {"choose_text", "build_records", "edit_facts"} & rules
     made = re.findall(r"edits/sequential/(\S+)\.csv\n", "".join(re.findall(r"output: .*\n", done.stdout + done.stderr)))
     assert made == ["ft-l"]

@@ -185,7 +185,8 @@ class EditingBase(Section):
     sweep: Sweep = Sweep()
     circuits: EditedCircuits = EditedCircuits()
     sequential: Sequential | None = setting(
-        None, "edits one after the other on one model: figure and table sequential_edits; none: not made"
+        None,
+        "edits one after the other on one model: figure sequential_editing, table sequential_edits; none: not made",
     )
     portability: Portability = Portability()
 

@@ -146,10 +146,10 @@ FIGURES = (
         chapter="editing",
     ),
     Figure(
-        "sequential_edits",
+        "sequential_editing",
         "beyond the papers",
         "edits one after the other on one model: what takes, what stays, perplexity, change",
-        "plots.sequence:sequential_edits",
+        "plots.sequence:sequential_editing",
         {"edits": "tables/sequential_edits.csv"},
         data="edits",
         where="editing/sequential",

@@ -40,7 +40,7 @@ SEQUELS = (
                     ),
                 )
             ),
-            *(count("n_mover", "chains that had a mover"), count("n", "questions; where all are equal, edits")),
+            *(count("n_mover", "chains that had a mover"), count("n", "questions asked")),
         ),
         stated={"portability": "table"},
         one_row_for=("question", "relation", "editor"),

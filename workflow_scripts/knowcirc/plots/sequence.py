@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from knowcirc.editing.editors import EDITORS, UNEDITED
 from knowcirc.plots.style import (
@@ -33,6 +33,7 @@ PANELS = {
     "change": ("edited matrices", "norm of the change / norm (log)"),
 }
 LOGARITHMIC = ("perplexity", "change")
+NARROW = 5.0  # a logarithmic axis whose ends are less than so many times apart has marks between powers of ten
 OF_EDITS = ("made", "change")  # the unedited model has none
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, SKY)
 LINES: tuple[tuple[str, str], ...] = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
@@ -50,7 +51,7 @@ def looks(editors: list[str]) -> dict[str, dict[str, Any]]:
 
 
 @styled
-def sequential_edits(edits: pd.DataFrame, model: str) -> Figure:
+def sequential_editing(edits: pd.DataFrame, model: str) -> Figure:
     """A panel for each measure over the number of edits, one line per editor.
 
     `edits` has one row per editor (none: the unedited model, judged on the same records) and number of edits, with
@@ -67,7 +68,7 @@ def sequential_edits(edits: pd.DataFrame, model: str) -> Figure:
         axis.set_title(title, loc="left")
         axis.set_ylabel(label)
         axis.set_xlabel("edits made, one after the other (log)")
-        _edits_axis(axis, sorted(set(edits["edits"])))
+        _edits_axis(axis, sorted(map(float, set(edits["edits"]))))
         axis.grid(axis="y")
     labels = {UNEDITED: "unedited", **{name: editor.label for name, editor in EDITORS.items()}}
     handles = [Line2D([], [], **look, label=labels[name]) for name, look in styles.items() if name in editors]
@@ -86,13 +87,14 @@ def _line(axis: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> No
         axis.plot(rows["edits"], rows[name], **look)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(decimal_text))
-        axis.yaxis.set_minor_formatter(FuncFormatter(decimal_text))
+        low, high = axis.get_ylim()
+        axis.yaxis.set_minor_formatter(FuncFormatter(decimal_text) if high < NARROW * low else NullFormatter())
     else:
         banded_line(axis, rows, "edits", name, factor=100.0, alpha=0.08, **look)
         axis.set_ylim(-3, 103)
 
 
-def _edits_axis(axis: Axes, numbers: list[int]) -> None:
+def _edits_axis(axis: Axes, numbers: list[float]) -> None:
     axis.set_xscale("log")
     axis.set_xlim(0.85 * numbers[0], numbers[-1] / 0.85)
     axis.xaxis.set_major_locator(FixedLocator(numbers))
