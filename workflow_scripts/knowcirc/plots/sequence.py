@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from knowcirc.editing.editors import EDITORS, UNEDITED
 from knowcirc.plots.style import (
@@ -33,7 +33,7 @@ PANELS = {
     "change": ("edited matrices", "norm of the change / norm (log)"),
 }
 LOGARITHMIC = ("perplexity", "change")
-NARROW = 5.0  # a logarithmic axis whose ends are less than so many times apart has marks between powers of ten
+NARROW = 5.0  # a logarithmic axis whose ends are less than so many times apart names all marks between powers of ten
 OF_EDITS = ("made", "change")  # the unedited model has none
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, SKY)
 LINES: tuple[tuple[str, str], ...] = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
@@ -88,10 +88,15 @@ def _line(axis: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> No
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(decimal_text))
         low, high = axis.get_ylim()
-        axis.yaxis.set_minor_formatter(FuncFormatter(decimal_text) if high < NARROW * low else NullFormatter())
+        axis.yaxis.set_minor_formatter(FuncFormatter(decimal_text if high < NARROW * low else _some_decimals))
     else:
         banded_line(axis, rows, "edits", name, factor=100.0, alpha=0.08, **look)
         axis.set_ylim(-3, 103)
+
+
+def _some_decimals(value: float, _position: int | None = None) -> str:
+    """A tick label of 2 and 5 times powers of ten; nothing of what lies between."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _edits_axis(axis: Axes, numbers: list[float]) -> None:
