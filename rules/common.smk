@@ -35,6 +35,7 @@ from knowcirc.editing.editors import (
     read_editors,
     settings_of as settings_of_editor,
 )
+from knowcirc.facts.benchmarks import BENCHMARKS
 from knowcirc.facts.sources import SOURCES, DatasetRow
 from knowcirc.fields import read_rows, value_at
 from knowcirc.forecast import announce
@@ -131,9 +132,18 @@ COMPOSITIONS = {
 DIRECT_RELATIONS = {
     name: each["direct"] for name, each in COMPOSITIONS.items() if each["direct"]
 }
+# Edits one after the other, and which editors make them; neither where the study has none.
+SEQUENTIAL = config["editing"]["sequential"]
+SEQUENCE_EDITORS = (
+    (SEQUENTIAL["editors"] or config["editing"]["editors"]) if SEQUENTIAL else []
+)
 EDITORS_ASKED = list(
     dict.fromkeys(
-        [*config["editing"]["editors"], *config["editing"]["circuits"]["editors"]]
+        [
+            *config["editing"]["editors"],
+            *config["editing"]["circuits"]["editors"],
+            *SEQUENCE_EDITORS,
+        ]
     )
 )
 # What the placeholders of items' inputs stand for.
@@ -142,6 +152,7 @@ PARTS = {
     "method": METHODS,
     "model": config["models"],
     "questions": ["zsre_scores"] if config["editing"]["zsre_records"] else [],
+    "sequence": [UNEDITED, *SEQUENCE_EDITORS],
 }
 # Whether Snakemake keeps some outputs for other studies (`--cache`), under a hash of all that they depend on.
 SHARING = workflow.enable_cache
@@ -165,6 +176,7 @@ wildcard_constraints:
     composition="|".join(map(re.escape, COMPOSITIONS)),
     editor="|".join([UNEDITED, *EDITORS_ASKED]),
     dataset="|".join(map(re.escape, DATA_FILES)),
+    benchmark="|".join(map(re.escape, BENCHMARKS)),
     part="[0-9]+",
 
 
@@ -523,6 +535,46 @@ def relations_of_composition(wildcards) -> list[str]:
     return [RELATION_FILES[composition[name]] for name in ("first", "second")]
 
 
+def relations_of_study(wildcards) -> list[str]:
+    """The files of all relations of the study."""
+    return [RELATION_FILES[name] for name in config["relations"]["names"]]
+
+
+def file_of_benchmark(wildcards) -> str:
+    """The file of a data set about what follows from edits."""
+    return f"<results>/data/{BENCHMARKS[wildcards.benchmark].dataset}.json"
+
+
+def rows_of_portability(wildcards) -> list[str]:
+    """Questions after edits: of compositions, of relations that are asked backward, and of data sets."""
+    asked = config["editing"]["portability"]
+    backward = config["reverse"]["relations"] if asked["reversed"] else []
+    return [
+        *of_each("edits/portability/{composition}.csv", composition=COMPOSITIONS),
+        *of_relations("edits/portability/reverse/{relation}.csv", backward),
+        *of_each(
+            "edits/portability/datasets/{benchmark}.csv", benchmark=asked["datasets"]
+        ),
+    ]
+
+
+def sequence_settings(wildcards) -> dict[str, object]:
+    """How edits are made one after the other: not by which editors."""
+    return {key: value for key, value in SEQUENTIAL.items() if key != "editors"}
+
+
+def text_of_sequence(wildcards) -> list[str]:
+    """The text file on which the perplexity is measured, where the study names one."""
+    path = SEQUENTIAL["text_file"]
+    return [] if path is None else [path]
+
+
+def records_of_sequence(wildcards) -> int:
+    """How many records edits one after the other need beside those of the study."""
+    most = max(SEQUENTIAL["edits"]) if SEQUENTIAL else 0
+    return max(0, most - config["editing"]["records"])
+
+
 def reverse_template(wildcards) -> str | None:
     """The study's own wording of a relation asked backward."""
     return config["reverse"]["templates"].get(wildcards.relation)
@@ -627,14 +679,15 @@ def facts_of_showcase(wildcards) -> str:
     return f"<results>/{wildcards.model}/facts/known/{config['showcase']['relation']}.parquet"
 
 
-def editing_digest(rule_name: str, *editors: str, methods=()):
-    """Hash of the library modules that a rule's script, its editors and its methods of circuits use."""
+def editing_digest(rule_name: str, *editors: str, methods=(), modules=()):
+    """Hash of the library modules that a rule's script, its editors, its methods of circuits and others use."""
     entries = [EDITORS[editor] for editor in editors if editor != UNEDITED]
     found = searches_of(*methods)
     return digest_of_job(
         rule_name,
         *(module_of(entry.edit) for entry in entries),
         *modules_of(*methods),
+        *map(module_of, modules),
         entries=([entry.identity for entry in entries], found),
     )
 
@@ -647,6 +700,18 @@ def digest_of_edits(wildcards) -> str:
 def digest_of_questions(wildcards) -> str:
     """The same of the edits of zsRE's questions."""
     return editing_digest("edit_questions", wildcards.editor)(wildcards)
+
+
+def digest_of_sequence(wildcards) -> str:
+    """The same of edits one after the other by one editor."""
+    return editing_digest("edit_in_sequence", wildcards.editor)(wildcards)
+
+
+def digest_of_benchmark(wildcards) -> str:
+    """The same of the questions of a data set, with what reads it."""
+    editors = config["editing"]["circuits"]["editors"]
+    read = BENCHMARKS[wildcards.benchmark].read
+    return editing_digest("ask_benchmark", *editors, modules=[read])(wildcards)
 
 
 def settings_of_model(editor: str, model: str) -> dict[str, object]:

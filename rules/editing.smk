@@ -24,6 +24,7 @@ rule build_records:
         records_from=lookup(within=config, dpath="editing/source"),
         records=lookup(within=config, dpath="editing/records"),
         sweep_records=lookup(within=config, dpath="editing/sweep/records"),
+        more_records=records_of_sequence,
         neighbours=lookup(within=config, dpath="editing/neighbours"),
         prefixes=lookup(within=config, dpath="editing/prefixes"),
         prefix_top_k=lookup(within=config, dpath="editing/prefix_top_k"),
@@ -395,11 +396,66 @@ rule gather_followed:
         "../workflow_scripts/gather_tables.py"
 
 
-rule ask_after_edits:
-    """Questions in two hops after the first hop was edited; KC section 5, multi-hop editing."""
+rule choose_text:
+    """The text on which the perplexity of models that are edited again and again is measured."""
     input:
         model="<results>/models/{model}/provenance.json",
-        relations=relations_of_composition,
+        text=text_of_sequence,
+    output:
+        text="<results>/{model}/edits/sequential/text.json",
+    log:
+        "<logs>/choose_text/{model}.log",
+    benchmark:
+        "<benchmarks>/choose_text/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("choose_text"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        sequential=sequence_settings,
+        seed=lookup(within=config, dpath="seed"),
+        code=code_digest("choose_text"),
+    script:
+        "../workflow_scripts/choose_text.py"
+
+
+rule edit_in_sequence:
+    """Records edited one after the other on one model by one editor; `none` judges the model as it is."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+        text="<results>/{model}/edits/sequential/text.json",
+    output:
+        scores="<results>/{model}/edits/sequential/{editor}.csv",
+    log:
+        "<logs>/edit_in_sequence/{model}/{editor}.log",
+    benchmark:
+        "<benchmarks>/edit_in_sequence/{model}/{editor}.tsv"
+    priority: 1  # no other job can share its edits
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("edit_in_sequence"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        settings=editor_settings,
+        sequential=sequence_settings,
+        seed=lookup(within=config, dpath="seed"),
+        code=digest_of_sequence,
+    script:
+        "../workflow_scripts/edit_in_sequence.py"
+
+
+rule ask_after_edits:
+    """Questions after either hop of a composition was edited; KC section 5, multi-hop editing."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        relations=relations_of_study,
         records="<results>/{model}/edits/records.json",
         moments="<results>/{model}/moments/moments.json",
         edit_layer="<results>/{model}/edits/edit_layer.json",
@@ -420,6 +476,7 @@ rule ask_after_edits:
         settings=settings_of_seen_editors,
         composition=composition_of_wildcard,
         chains=lookup(within=config, dpath="hops/edited"),
+        asked=lookup(within=config, dpath="editing/portability"),
         heads=lookup(within=config, dpath="heads"),
         seed=lookup(within=config, dpath="seed"),
         code=editing_digest(
@@ -429,10 +486,71 @@ rule ask_after_edits:
         "../workflow_scripts/ask_after_edits.py"
 
 
-rule gather_portability:
-    """The questions after edits of all compositions."""
+rule ask_reverse_after_edits:
+    """Questions after facts of a relation were edited that is asked backward, too."""
     input:
-        rows=of_each("edits/portability/{composition}.csv", composition=COMPOSITIONS),
+        model="<results>/models/{model}/provenance.json",
+        relations=relations_of_study,
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+    output:
+        rows="<results>/{model}/edits/portability/reverse/{relation}.csv",
+    log:
+        "<logs>/ask_reverse_after_edits/{model}/{relation}.log",
+    benchmark:
+        "<benchmarks>/ask_reverse_after_edits/{model}/{relation}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("ask_reverse_after_edits"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        source=lookup(within=config, dpath="relations/source"),
+        settings=settings_of_seen_editors,
+        template=reverse_template,
+        asked=lookup(within=config, dpath="editing/portability"),
+        seed=lookup(within=config, dpath="seed"),
+        code=editing_digest(
+            "ask_reverse_after_edits", *config["editing"]["circuits"]["editors"]
+        ),
+    script:
+        "../workflow_scripts/ask_reverse_after_edits.py"
+
+
+rule ask_benchmark:
+    """The edits of a data set about what follows from edits (MQuAKE, RippleEdits), and its questions after each."""
+    input:
+        model="<results>/models/{model}/provenance.json",
+        cases=file_of_benchmark,
+        records="<results>/{model}/edits/records.json",
+        moments="<results>/{model}/moments/moments.json",
+        edit_layer="<results>/{model}/edits/edit_layer.json",
+    output:
+        rows="<results>/{model}/edits/portability/datasets/{benchmark}.csv",
+    log:
+        "<logs>/ask_benchmark/{model}/{benchmark}.log",
+    benchmark:
+        "<benchmarks>/ask_benchmark/{model}/{benchmark}.tsv"
+    threads: 1
+    resources:
+        mem_mb=model_mb,
+        runtime=minutes("ask_benchmark"),
+        gpu=gpus,
+    params:
+        load_options=load_options,
+        settings=settings_of_seen_editors,
+        asked=lookup(within=config, dpath="editing/portability"),
+        code=digest_of_benchmark,
+    script:
+        "../workflow_scripts/ask_benchmark.py"
+
+
+rule gather_portability:
+    """The questions after edits of all compositions, relations that are asked backward, and data sets."""
+    input:
+        rows=rows_of_portability,
     output:
         rows="<results>/{model}/edits/portability.csv",
     log:

@@ -15,7 +15,7 @@ from knowcirc.models.tokens import token_text
 
 
 def main(job: Job) -> None:
-    """Write the records with their prompts, others for the sweep, and the prefixes as token ids."""
+    """Write the records, others for the sweep and for edits one after the other, and the prefixes as token ids."""
     params = job.params
     survey = read_facts(job.input.facts)
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
@@ -26,7 +26,8 @@ def main(job: Job) -> None:
         str(name): set(group.loc[group["rank"] == 0, "subject"]) for name, group in first_wording.groupby("relation")
     }
     relations = read_relations(params.source, job.input.relations)
-    requested = {"n": params.records + params.sweep_records, "n_neighbours": params.neighbours, "seed": params.seed}
+    apart = params.records + params.sweep_records
+    requested = {"n": apart + params.more_records, "n_neighbours": params.neighbours, "seed": params.seed}
     if params.records_from == "counterfact":
         cases, snippets = map(Path, job.input.counterfact)
         records = choose_cases(
@@ -41,7 +42,8 @@ def main(job: Job) -> None:
         job.output.records,
         {
             "records": [record.as_json() for record in records[: params.records]],
-            "sweep_records": [record.as_json() for record in records[params.records :]],
+            "sweep_records": [record.as_json() for record in records[params.records : apart]],
+            "more_records": [record.as_json() for record in records[apart:]],
             "prefixes": [list(prefix) for prefix in prefixes],
         },
     )

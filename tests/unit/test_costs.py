@@ -46,6 +46,9 @@ def test_costs_grow_with_settings_parts_and_the_model() -> None:
     assert grown(plain, "trace_facts", part="0") == 1
     more = costs(tracing={**plain.config["tracing"], "draws": 3 * plain.config["tracing"]["draws"]})
     assert grown(more, "trace_facts", part="0") == 3
+    longer = {**plain.config["editing"]["sequential"], "edits": [1, 3, 20]}
+    more = costs(editing={**plain.config["editing"], "sequential": longer})
+    assert grown(more, "edit_in_sequence", editor="rome") == 2  # 20 edits, the default study makes 10
     fewer = costs(tracing={**plain.config["tracing"], "facts": 7})
     assert grown(fewer, "trace_facts", part="1") == 2 / 5
     medium = plain.models["gpt2-medium"]

@@ -103,9 +103,15 @@ def tables() -> dict[str, pd.DataFrame]:
         ),
         "portability": pd.DataFrame(
             {
-                **{"relation": ["all", "all", "city+language"], "editor": ["none", "rome", "rome"], "n": [8, 8, 8]},
-                **{"takes": [0.0, 1.0, 0.7], "says_old": [1.0, 0.5, 0.4], "says_follows": [0.0, 0.25, 0.3]},
-                "says_object": [0.0, 0.125, 0.1],
+                "question": ["two hops", "two hops", "two hops", "reverse"],
+                "relation": ["all", "all", "city+language", "all"],
+                **{"editor": ["none", "rome", "rome", "rome"], "n": [8, 8, 8, 3]},
+                **{
+                    "takes": [0.0, 1.0, 0.7, 1.0],
+                    "says_old": [1.0, 0.5, 0.4, 0.0],
+                    "says_follows": [0.0, 0.25, 0.3, 0.9],
+                },
+                "says_object": [0.0, 0.125, 0.1, 0.2],
             }
         ),
         "overlap": pd.DataFrame(

@@ -16,6 +16,7 @@ from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from knowcirc.checks import check_image
+from knowcirc.editing.editors import EDITORS
 from knowcirc.plots import style
 from knowcirc.plots.attention import bar_limit
 from knowcirc.plots.behaviours import hallucination, icl_attention
@@ -28,6 +29,7 @@ from knowcirc.plots.heads import special_heads
 from knowcirc.plots.layout import place
 from knowcirc.plots.methods import faithfulness_curves
 from knowcirc.plots.ranks import answer_rank_by_layer
+from knowcirc.plots.sequence import looks, sequential_editing
 from knowcirc.plots.sweep import editing_sweep
 from knowcirc.plots.tracing import causal_trace, causal_trace_facts, causal_trace_severed
 
@@ -269,6 +271,19 @@ def edited_ranks() -> Figure:
     return edited_rank_by_layer(frame, "tiny")
 
 
+def sequence() -> Figure:
+    rows = [
+        {"editor": editor, "edits": edits, "perplexity": 9.0 + place * edits, "change": 0.01 * place * edits}
+        | dict.fromkeys(("made", "ES", "PS", "NS"), 0.9 - 0.05 * place - 0.01 * edits)
+        for place, editor in enumerate(("none", "rome", "r-rome", "memit", "ft"))
+        for edits in (1, 3, 10)
+    ]
+    frame = pd.DataFrame(rows).assign(n=10)
+    for name in ("made", "ES", "PS", "NS"):
+        frame = frame.assign(**{f"{name}_low": frame[name] - 0.1, f"{name}_high": frame[name] + 0.05})
+    return sequential_editing(frame, "tiny")
+
+
 def head_map() -> Figure:
     rows = [
         {"prompt": prompt, "head": f"a{layer}.h{head}", "layer": layer, "attribution": 0.1 * layer - 0.1 * head}
@@ -300,7 +315,7 @@ def differing() -> Figure:
 
 
 FIGURES = (trace, severed, trace_facts, distribution, graph, ranks, edits, wrong_answer, demonstration, curves, swept)
-FIGURES += (averaged, averaged_models, ablated, edited_ranks, head_map, differing)
+FIGURES += (averaged, averaged_models, ablated, edited_ranks, head_map, differing, sequence)
 Make = Callable[[], Figure]
 
 
@@ -374,6 +389,7 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
         ),
         (curves, ["capital (n = 6)", "eap-ig+acdc (1 of 2 relations: not in the mean)", "faithfulness"]),
         (swept, ["n = 2 counterfactual edits a point", "The study edits layer 4, clamp 2.", "last subject token"]),
+        (sequence, ["Up to 10 counterfactual edits", "R-ROME", "unedited", "perplexity (log)", "norm of the change"]),
         (averaged, ["n = 24 known facts of 4 relations", "the answer at the last position", "attention"]),
         (averaged_models, ["one (n = 24 facts)", "two (n = 24 facts)", "% of the depth"]),
         (ablated, ["without a2.h1, a mover head p(answer) 20.0 %", "without a0.h3, nearest to a relation head", "␣t2"]),
@@ -393,6 +409,11 @@ def test_a_figure_is_as_large_as_it_says(tmp_path: Path) -> None:
 def test_a_figure_tells_its_numbers(make: Make, told: list[str]) -> None:
     found = words(drawn(make))
     assert [text for text in told if text not in found] == []
+
+
+def test_every_editor_has_a_look_of_its_own() -> None:
+    found = looks(["none", *EDITORS])
+    assert len({(each["color"], each["linestyle"], each["marker"]) for each in found.values()}) == 1 + len(EDITORS)
 
 
 def test_a_study_with_fewer_roles_and_kinds_is_drawn() -> None:

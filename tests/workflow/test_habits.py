@@ -43,6 +43,7 @@ def test_each_rule_with_a_script_tracks_the_code_it_uses() -> None:
     of_scripts = set(re.findall(r'code=(?:code|method|editing)_digest\(\s*"(\w+)"', text))
     own = {"discover_circuits": "discovery", "edit_facts": "edits", "compare_methods": "comparison"}
     own |= {"shrink_circuits": "shrinking", "edit_questions": "questions", "resample_circuits": "resampling"}
+    own |= {"edit_in_sequence": "sequence", "ask_benchmark": "benchmark"}
     assert of_scripts | set(own) == set(rules_with_scripts().values())
     assert len(re.findall(r"\bcode=", text)) == len(rules_with_scripts()) + len(ITEM_SCRIPTS)
     assert all(text.count(f"code=digest_of_{name}") == 1 for name in own.values())

@@ -163,6 +163,36 @@ def test_gradients_are_measured_where_the_study_asks_for_them_alone(clone: Path)
     assert plain <= more
 
 
+def test_edits_one_after_the_other_are_made_where_the_study_asks_for_them_alone(clone: Path) -> None:
+    own = {"choose_text", "edit_in_sequence", "plot_sequential_editing", "tabulate_sequential_edits"}
+    more, plain = (
+        planned(snakemake("-n", "--configfile", *files, cwd=clone))
+        for files in (["config/test.yaml"], changed(clone, "editing: { sequential: null }"))
+    )
+    assert more - plain == own
+    assert plain <= more
+
+
+def test_one_editor_more_runs_itself_alone_in_the_sequence(finished: Path) -> None:
+    files = changed(finished, "editing: { sequential: { editors: [rome, ft-l] } }")
+    done = snakemake("-n", "--configfile", *files, cwd=finished)
+    rules = planned(done)
+    assert {"edit_in_sequence", "tabulate_sequential_edits", "plot_sequential_editing"} <= rules
+    assert not {"choose_text", "build_records", "edit_facts"} & rules
+    made = re.findall(r"edits/sequential/(\S+)\.csv\n", "".join(re.findall(r"output: .*\n", done.stdout + done.stderr)))
+    assert made == ["ft-l"]
+
+
+def test_data_sets_about_what_follows_from_edits_are_fetched_where_they_are_named_alone(clone: Path) -> None:
+    named = changed(clone, "editing: { portability: { datasets: [mquake-t, ripple-recent], reversed: 0 } }")
+    plain, more = (snakemake("-n", "--configfile", *files, cwd=clone) for files in (["config/test.yaml"], named))
+    assert not {"ask_benchmark", "fetch_dataset"} & planned(plain)
+    assert {"ask_benchmark", "fetch_dataset"} <= planned(more)
+    assert "ask_reverse_after_edits" in planned(plain) - planned(more)
+    files = set(re.findall(r"results-test/data/(\S+)\.json", more.stdout + more.stderr))
+    assert files == {"mquake/t", "ripple_edits/recent"}
+
+
 @pytest.mark.parametrize(("noise_from", "expected"), [("prompts", False), ("subjects", True)])
 def test_who_was_left_out_is_read_where_all_subjects_set_the_noise(
     clone: Path, noise_from: str, *, expected: bool

@@ -1,5 +1,6 @@
 """A job that was cut short goes on from what it has finished, and ends as one that ran through."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import ask_benchmark
+import choose_text
 import edit_facts
+import edit_in_sequence
 import evaluate_circuits
 import gather_tables
 import trace_facts
@@ -17,6 +21,8 @@ from knowcirc.circuits.export import save_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.relation_table import circuit_table
+from knowcirc.edited.portability import portability_table
+from knowcirc.editing import sequence
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.records import Record
 from knowcirc.files import read_table, write_json, write_table
@@ -187,9 +193,9 @@ def test_parts_made_under_other_settings_are_not_taken(
     assert len(done) == 1  # the first fact was traced again: its part had two draws
 
 
-def test_a_killed_editing_job_ends_the_same(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def edited(folders: dict[str, Path], tmp_path: Path) -> SimpleNamespace:
+    """The inputs of jobs that edit a tiny model: three records."""
     model = load(folders["llama"], device="cpu")
     records = [
         Record(
@@ -208,11 +214,19 @@ def test_a_killed_editing_job_ends_the_same(
     ]
     prefixes = sample_prefixes(model, [(2, 2)], 0)
     listed = {"records": [record.as_json() for record in records], "prefixes": [list(prefix) for prefix in prefixes]}
+    listed["more_records"] = []
     write_json(tmp_path / "records.json", listed)
     write_json(tmp_path / "moments.json", {"tokens": "0"})
     write_json(tmp_path / "edit_layer.json", {"layer": 1, "clamp": 4.0, "from": "table"})
     write_json(folders["llama"] / "provenance.json", {"weights_sha256": "tiny"})
 
+    files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "edit_layer")}
+    return SimpleNamespace(model=str(folders["llama"] / "provenance.json"), frequencies=[], **files)
+
+
+def test_a_killed_editing_job_ends_the_same(
+    edited: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def job(output: Path) -> Any:
         params = SimpleNamespace(
             load_options={"dtype": "float32", "processing": "none"},
@@ -224,11 +238,9 @@ def test_a_killed_editing_job_ends_the_same(
             seed=0,
             code="code",
         )
-        files = {name: str(tmp_path / f"{name}.json") for name in ("records", "moments", "edit_layer")}
-        given = SimpleNamespace(model=str(folders["llama"] / "provenance.json"), frequencies=[], **files)
         made = SimpleNamespace(scores=str(output))
         return SimpleNamespace(
-            input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m", part="0")
+            input=edited, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m", part="0")
         )
 
     edit_facts.main(job(tmp_path / "whole.csv"))
@@ -248,6 +260,93 @@ def test_a_killed_editing_job_ends_the_same(
     assert calls == ["edit", "edit", "cut", "edit"]
     whole, cut = (pd.read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("whole", "cut"))
     pd.testing.assert_frame_equal(cut, whole, check_exact=True)
+
+
+def sequence_job(edited: SimpleNamespace, folder: Path, seed: int = 0) -> Any:
+    """A job of the rule edit_in_sequence, which finds the text that choose_text has chosen."""
+    params = SimpleNamespace(
+        load_options={"dtype": "float32", "processing": "none"},
+        settings={"steps": 2, "learning_rate": 0.01, "stop_loss": 0.0},
+        sequential={"edits": [2, 3], "text_tokens": 6, "text_length": 4, "text_file": None},
+        seed=seed,
+        code="code",
+    )
+    text = str(folder / "text.json")
+    made = SimpleNamespace(scores=str(folder / "ft-m.csv"), text=text)
+    given = SimpleNamespace(**{**vars(edited), "text": []})
+    job = SimpleNamespace(input=given, output=made, params=params, wildcards=SimpleNamespace(editor="ft-m"))
+    if not Path(text).is_file():
+        choose_text.main(job)
+    given.text = text
+    return job
+
+
+def test_a_killed_sequence_of_edits_loses_one_and_ends_the_same(
+    edited: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    edit_in_sequence.main(sequence_job(edited, whole))
+    real, made = edit_in_sequence.make_edit, []
+
+    def stops_at_the_third(*arguments: Any) -> Any:
+        made.append(arguments[2].subject)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(edit_in_sequence, "make_edit", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        edit_in_sequence.main(sequence_job(edited, cut))
+    edit_in_sequence.main(sequence_job(edited, cut))
+    assert len(made) == 4
+    assert made[2] == made[3]
+    tables = (pd.read_csv(folder / "ft-m.csv").drop(columns="seconds") for folder in (cut, whole))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert not list(cut.glob("*.parts"))
+    table = sequence.sequential_edits({"ft-m": pd.read_csv(whole / "ft-m.csv")}, "tiny")
+    write_table(tmp_path / "sequential_edits.csv", table)
+    check_table(tmp_path / "sequential_edits.csv")
+
+
+def test_a_killed_job_of_a_data_set_does_no_case_twice(
+    edited: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite = {"prompt": "the language of {} is", "subject": "Peru", "target_new": {"str": "French"}}
+    cases = [
+        {"case_id": number, "requested_rewrite": [rewrite], "questions": ["people in Peru speak"]}
+        | {"answer": "Spanish", "new_answer": "French", "new_answer_alias": []}
+        for number in range(2)
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), "utf-8")
+    params = SimpleNamespace(
+        load_options={"dtype": "float32", "processing": "none"},
+        settings={"ft-m": {"steps": 2}},
+        asked={"cases": 2, "tokens": 3},
+        code="code",
+    )
+    job = SimpleNamespace(
+        input=SimpleNamespace(**vars(edited), cases=str(tmp_path / "cases.json")),
+        output=SimpleNamespace(rows=str(tmp_path / "rows.csv")),
+        params=params,
+        wildcards=SimpleNamespace(benchmark="mquake-t"),
+    )
+    real, asked = ask_benchmark.ask_case, []
+
+    def stops_at_the_second(model: Any, case: Any, *others: Any) -> Any:
+        asked.append(case.name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(model, case, *others)
+
+    monkeypatch.setattr(ask_benchmark, "ask_case", stops_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        ask_benchmark.main(job)
+    ask_benchmark.main(job)
+    assert asked == ["mquake-t/0", "mquake-t/1", "mquake-t/1"]
+    rows = read_table(tmp_path / "rows.csv")
+    assert rows["editor"].tolist() == ["none", "ft-m"] * 2
+    write_table(tmp_path / "edit_portability.csv", portability_table(rows, 10, ["ft-m"], "tiny"))
+    check_table(tmp_path / "edit_portability.csv")
 
 
 def test_the_scores_of_all_relations_are_a_sound_table(tmp_path: Path, folders: dict[str, Path]) -> None:

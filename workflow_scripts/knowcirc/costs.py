@@ -71,6 +71,9 @@ class Costs:
                 _, place, most = word.split(":")
                 part = int(wildcards.get("part", 0))
                 factor *= part_of(number_at(self.config, place), int(most), part) / int(most) if share else 1
+            elif word.startswith("most:"):
+                place = word.removeprefix("most:")
+                factor *= max(value_at(self.config, place)) / max(value_at(self.default, place))
             elif word in SIZES:
                 model = self.models[wildcards.get("model", REFERENCE)]
                 factor *= SIZES[word](model) / SIZES[word](self.models[REFERENCE])

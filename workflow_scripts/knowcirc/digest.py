@@ -18,7 +18,7 @@ DECLARATIONS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         *("fields", "circuits.choices", "circuits.methods", "circuits.settings", "editing.editors"),
-        *("editing.settings", "facts.sources", "models.families"),
+        *("editing.settings", "facts.benchmarks", "facts.sources", "models.families"),
     )
 )
 """Registries and settings: they say what there is. What a job is given of them stands in its parameters."""

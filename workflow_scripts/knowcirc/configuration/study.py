@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from knowcirc.circuits.methods import METHODS, RANDOM
 from knowcirc.circuits.settings import AcdcSection, MethodSections, Resampling, StandingSection
 from knowcirc.configuration.running import Running
+from knowcirc.configuration.sequels import Editors, Portability, Sequential
 from knowcirc.configuration.tracing import Tracing
 from knowcirc.editing.editors import EDITORS, section_of
 from knowcirc.editing.settings import Token
@@ -31,8 +32,6 @@ from knowcirc.fields import (
 )
 
 Method = Annotated[str, one_of(name for name in METHODS if name != RANDOM)]
-EditorName = Annotated[str, one_of(EDITORS)]
-Editors = Annotated[list[EditorName], Field(min_length=1), Different]
 Source = Annotated[str, one_of(SOURCES)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Span = Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -185,6 +184,11 @@ class EditingBase(Section):
     generation_tokens: Count = setting(50, "tokens of a sampled text", source="ROME's code: 100")
     sweep: Sweep = Sweep()
     circuits: EditedCircuits = EditedCircuits()
+    sequential: Sequential | None = setting(
+        None,
+        "edits one after the other on one model: figure sequential_editing, table sequential_edits; none: not made",
+    )
+    portability: Portability = Portability()
 
 
 def _editing() -> type[EditingBase]:

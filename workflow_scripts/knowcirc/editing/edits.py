@@ -6,10 +6,11 @@ weights, however these are folded for the forward pass: folding follows the edit
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.editing.moments import Moment
@@ -18,13 +19,27 @@ from knowcirc.facts.prompts import Prompt, answer_tokens, fill
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 
+Left = Float[Tensor, "row width"]
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What an editor may draw on besides the model: second moments of a layer, and sampled prefixes."""
+    """What an editor may draw on besides the model: second moments of a layer, and sampled prefixes.
+
+    `past` is what earlier edits of this model by the same editor have left (`Edit.left`), by layer; an editor that
+    spares them reads it. Who edits in sequence hands it on: `material = material.after(edit)`. Empty: no earlier edit.
+    """
 
     moment: Callable[[int], Moment]
     prefixes: Callable[[], list[tuple[int, ...]]]
+    past: Mapping[int, Left] = field(default_factory=dict)
+
+    def after(self, edit: "Edit") -> "Material":
+        """The material of the next edit in a sequence."""
+        past = dict(self.past)
+        for layer, rows in edit.left.items():
+            past[layer] = torch.cat((past[layer], rows)) if layer in past else rows
+        return replace(self, past=past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +102,14 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """New values of weight matrices and biases, and what the editor reports of its work."""
+    """New values of weight matrices and biases, and what the editor reports of its work.
+
+    `left` is what later edits by the same editor are told of this one (`Material.past`): rows by layer.
+    """
 
     weights: dict[Matrix, Tensor]
     report: dict[str, float]
+    left: dict[int, Left] = field(default_factory=dict)
 
 
 def request(model: LanguageModel, template: str, subject: str, target: str) -> Request:

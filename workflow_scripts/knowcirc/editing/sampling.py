@@ -1,11 +1,12 @@
-"""Text that a model samples itself: the corpus of the second moments, and the prefixes that average ROME's keys."""
+"""Text that a model writes itself: sampled (corpora, and the prefixes that average ROME's keys), or its likeliest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from knowcirc.facts.prompts import batches
 from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel, start_token_of
 from knowcirc.models.tokens import special_ids
@@ -72,6 +73,48 @@ def sample(
         out.append(chosen)
         start, fed = start + fed.shape[1], chosen.to(model.device)
     return torch.cat(out, 1)
+
+
+@torch.no_grad()
+def greedy(model: LanguageModel, rows: Sequence[tuple[int, ...]], length: int) -> list[list[int]]:
+    """The `length` likeliest tokens after each prompt, one after the other; special tokens are never taken.
+
+    Prompts may differ in length: behind their ends all go on together, and what stands before shorter ones is hidden.
+
+    Raises:
+        ValueError: if prompt and text are longer than the model reads, or a logit is not finite.
+    """
+    model.check_rows((*row, *(0,) * (length - 1)) for row in rows)
+    network, width = model.transformer, max(map(len, rows))
+    starts = torch.tensor([len(row) for row in rows], device=model.device)
+    hidden = torch.arange(width, device=model.device) < width - starts[:, None]
+    past: list[KeyValue] = []
+    last = torch.empty(len(rows), network.shape.d_model, dtype=network.embedding.dtype, device=model.device)
+    for group in batches(rows, len(rows)):
+        x = network.embed(model.batch([rows[i] for i in group]))
+        for layer in range(network.shape.n_layers):
+            x, seen = network.extend(layer, x, 0, None)
+            if layer == len(past):
+                empty = [each.new_zeros(len(rows), width, *each.shape[2:]) for each in seen]
+                past.append((empty[0], empty[1]))
+            for all_rows, own in zip(past[layer], seen, strict=True):
+                all_rows[group, width - own.shape[1] :] = own
+        last[group] = x[:, -1]
+    banned = torch.tensor(sorted(special_tokens(model)), dtype=torch.long)
+    out: list[Tensor] = []
+    for step in range(length):
+        logits = network.unembed(last).float().cpu()
+        check_finite(logits, None)
+        logits[:, banned] = float("-inf")
+        out.append(logits.argmax(-1))
+        if step + 1 == length:
+            break
+        at = starts + step
+        x = network.embed_at(out[-1].to(model.device)[:, None], at[:, None])
+        for layer in range(network.shape.n_layers):
+            x, past[layer] = network.extend(layer, x, at, past[layer], hidden)
+        last = x[:, -1]
+    return torch.stack(out, 1).tolist()
 
 
 def special_tokens(model: LanguageModel) -> set[int]:

@@ -21,7 +21,10 @@ QUESTIONS = ("efficacy", "paraphrase", "specificity")
 
 
 def read_records(path: Path, which: str = "records") -> tuple[list[Record], list[tuple[int, ...]]]:
-    """The records (`sweep_records`: those of the sweep) and ROME's prefixes from a file of the rule build_records."""
+    """The records and ROME's prefixes from a file of the rule build_records.
+
+    `sweep_records` are those of the sweep, `more_records` those that edits one after the other need besides.
+    """
     data = read_json(path)
     records = [Record.from_json(record) for record in data[which]]  # type: ignore[attr-defined]
     return records, [tuple(prefix) for prefix in data["prefixes"]]  # type: ignore[attr-defined]

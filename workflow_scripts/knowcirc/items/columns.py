@@ -36,9 +36,9 @@ HOPS = {
     "second_again": "the second hop and its relation's own circuit",
 }
 AFTER_EDITS = {
-    "old": "the second hop's object before the edit",
-    "follows": "the second relation's object of the new first hop: what follows from the edit",
-    "object": "the edit's own object",
+    "old": "what was right before the edit, where the edit changes it",
+    "follows": "what follows from the edit or, of other facts, stays right",
+    "object": "the edit's own object, where that is not what follows",
 }
 WAYS = {
     "both_ways": "forward and backward",

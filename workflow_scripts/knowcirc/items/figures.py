@@ -146,6 +146,16 @@ FIGURES = (
         chapter="editing",
     ),
     Figure(
+        "sequential_editing",
+        "beyond the papers",
+        "edits one after the other on one model: what takes, what stays, perplexity, change",
+        "plots.sequence:sequential_editing",
+        {"edits": "tables/sequential_edits.csv"},
+        data="edits",
+        where="editing/sequential",
+        chapter="editing",
+    ),
+    Figure(
         "edited_circuits",
         "KC Fig. 4",
         "the mover heads before and after edits",

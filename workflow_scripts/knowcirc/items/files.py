@@ -8,7 +8,7 @@ from knowcirc.fields import value_at
 from knowcirc.items.contract import Figure, Item
 
 OWN_FILES = "config/"
-PART = re.compile(r"\{(editor|method|questions)\}")
+PART = re.compile(r"\{(editor|method|questions|sequence)\}")
 Kind = TypeVar("Kind", bound=Item)
 
 

@@ -1,8 +1,7 @@
-"""The registry of tables, in the order of the report; tracing, behaviours and papers have theirs in their modules."""
+"""The registry of tables, in the order of the report; tracing, edits after edits, behaviours, papers have modules."""
 
 from knowcirc.items.behaviour_tables import BEHAVIOURS
 from knowcirc.items.columns import (
-    AFTER_EDITS,
     AS_READ,
     ASKED,
     CATEGORY,
@@ -21,6 +20,7 @@ from knowcirc.items.columns import (
 )
 from knowcirc.items.contract import EQUAL, SEARCHED, Table, Tolerance, count, difference, number, share, word
 from knowcirc.items.paper_tables import PAPERS
+from knowcirc.items.sequel_tables import SEQUELS
 from knowcirc.items.tracing_tables import TRACING
 
 DROPPED = Tolerance(absolute=20.0, relative=0.5)  # few, and other ones in each search
@@ -326,36 +326,7 @@ TABLES = (
         one_row_for=("method", "editor", "layer", "prompt"),
         chapter="edited",
     ),
-    Table(
-        "edit_portability",
-        "KC 5",
-        "questions in two hops after the first hop was edited",
-        "edited.portability:portability_table",
-        {"rows": "edits/portability.csv"},
-        settings={"hits": "facts/hits", "editors": "editing/circuits/editors"},
-        columns=(
-            *(MODEL, word("question", "what is asked after the edit: two hops"), word("relation", "the composition")),
-            *(EDITOR, share("takes", "the edited sentence is answered with the edit's object", empty=True)),
-            *(
-                column
-                for name, text in AFTER_EDITS.items()
-                for column in (
-                    share(f"says_{name}", f"the question is answered with {text}", empty=True),
-                    share(f"hit_{name}", f"among the likeliest tokens (facts.hits) is {text}", empty=True),
-                    share(f"p_{name}", f"probability of {text}", empty=True),
-                    share(
-                        f"writes_{name}",
-                        f"the head that moved the old object before the edit raises {text}",
-                        empty=True,
-                    ),
-                )
-            ),
-            *(count("n_mover", "chains that had a mover"), count("n", "chains")),
-        ),
-        stated={"portability": "table"},
-        one_row_for=("relation", "editor"),
-        chapter="edited",
-    ),
+    *SEQUELS,
     *BEHAVIOURS,
     *PAPERS,
 )

@@ -246,10 +246,15 @@ class Transformer:
         return middle + hook("mlp", block.mlp_out(block.mlp.read_out(keys)))
 
     def extend(
-        self, layer: int, x: Float[Tensor, "batch pos d_model"], start: int, past: KeyValue | None
+        self,
+        layer: int,
+        x: Float[Tensor, "batch pos d_model"],
+        start: Start,
+        past: KeyValue | None,
+        hidden: Bool[Tensor, "batch past"] | None = None,
     ) -> tuple[Float[Tensor, "batch pos d_model"], KeyValue]:
         """The residual stream after `layer`, and the keys and values of all positions so far: text token by token."""
-        _, mixed, seen = self._mix(layer, x, start, past, None)
+        _, mixed, seen = self._mix(layer, x, start, past, hidden)
         return self.finish(layer, x, mixed), seen
 
     def stream(self, ids: Int[Tensor, "batch pos"]) -> Iterator[Float[Tensor, "batch pos d_model"]]:

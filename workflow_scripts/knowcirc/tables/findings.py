@@ -248,8 +248,8 @@ def _overlap(table: pd.DataFrame) -> dict[str, object]:
 
 
 def _portability(table: pd.DataFrame) -> dict[str, object]:
-    """The rows over all compositions, by editor."""
-    rows = table[table["relation"] == "all"]
+    """The rows of two hops over all compositions, by editor."""
+    rows = table[(table["question"] == "two hops") & (table["relation"] == "all")]
     return {str(editor): _numbers(row) for editor, row in rows.set_index("editor").iterrows()}
 
 
