@@ -107,6 +107,7 @@ def _edit(model: LanguageModel, editor: str) -> Edit:
     entry = EDITORS[editor]
     chosen = {"layer": EDIT_LAYER} if entry.layered else {}
     settings = {**chosen, **({"steps": EDIT_STEPS} if "steps" in entry.settings.model_fields else {})}
+    settings |= {"nullspace_threshold": 2.0} if "nullspace_threshold" in entry.chosen else {}
     material = Material(lambda _: moment, lambda: [(30, 31, 32), (40, 41)])
     return make_edit(editor, model, request(model, "w3 w4 {} w6", "w20 w60", "w77"), settings, material)
 

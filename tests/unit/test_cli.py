@@ -590,6 +590,7 @@ def test_every_editor_is_told_and_saved(editor: str, speaking: Path, capsys: pyt
     save_moment(moment_path(Path("c"), 0), torch.eye(24), {"layer": "0"})
     options += ["--moments", "c"] if entry.moments else []
     options += ["--span", "1"] if "span" in entry.chosen else []
+    options += ["--nullspace-threshold", "2"] if "nullspace_threshold" in entry.chosen else []  # the moments are 1
     run("edit", speaking, *REQUEST, "--editor", editor, *options, "--out", "edited")
     assert f"{editor}, " in capsys.readouterr().out
     assert json.loads(Path("edited/provenance.json").read_text())["edit"]["editor"] == editor

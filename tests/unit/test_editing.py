@@ -299,7 +299,7 @@ def test_impossible_settings_of_rome_are_refused(wrong: dict[str, float]) -> Non
 
 
 def material(model: LanguageModel) -> Material:
-    return Material(lambda layer: some_moment(model, layer), lambda: [])
+    return Material(lambda layer: some_moment(model, layer), lambda: PREFIXES)
 
 
 @pytest.mark.parametrize("editor", EDITORS)
@@ -311,8 +311,11 @@ def test_every_editor_changes_its_matrices_alone_and_makes_the_request_likelier_
     own: dict[str, object] = {"layer": 1} if EDITORS[editor].layered else {}
     own |= {"learning_rate": 0.3 if "clamp" in chosen else 5e-3} if "learning_rate" in chosen else {}
     own |= {"bound": 0.05} if "bound" in chosen else {}
-    own |= {"moment_weight": 1.0, "span": 2} if editor == "memit" else {}
-    edit = make_edit(editor, editable, made, {"steps": 20, **own}, material(editable))
+    own |= {"span": 2} if "span" in chosen else {}
+    own |= {"steps": 20} if "steps" in chosen else {}
+    own |= {"moment_weight": 1.0} if "moment_weight" in chosen else {}
+    own |= {"nullspace_threshold": 0.5, "ridge": 0.01} if "nullspace_threshold" in chosen else {}
+    edit = make_edit(editor, editable, made, own, material(editable))
     loss = target_nll(editable, made.prompt.ids, made.target)
     assert changed(editable, before) == set()
     with applied(editable, edit):
@@ -420,11 +423,9 @@ def test_reading_the_registry_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
-def test_attention_is_edited_late_and_all_else_at_romes_layer() -> None:
-    assert {editor: default_layer(editor, 17, 48) for editor in EDITORS if editor != "attn-edit"} == dict.fromkeys(
-        [editor for editor in EDITORS if editor != "attn-edit"], 17
-    )
-    assert default_layer("attn-edit", 17, 48) == 33
+def test_attention_and_ultraedit_edit_late_and_all_else_at_romes_layer() -> None:
+    late = {"attn-edit": 33, "ultraedit": 44}
+    assert {editor: default_layer(editor, 17, 48) for editor in EDITORS} == {**dict.fromkeys(EDITORS, 17), **late}
 
 
 def test_r_rome_maps_the_averaged_key_to_v_star(editable: LanguageModel) -> None:

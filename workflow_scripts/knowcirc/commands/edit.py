@@ -38,6 +38,12 @@ TABLE = Path("config") / "editors.tsv"
 log = logging.getLogger(__name__)
 
 
+def names(quality: str) -> str:
+    """The editors that have a quality, as a sentence names them."""
+    found = [name for name, editor in EDITORS.items() if getattr(editor, quality)]
+    return f"{', '.join(found[:-1])} and {found[-1]}"
+
+
 def add(commands: Subparsers) -> None:
     """Add the command and its options."""
     parser = new_parser(
@@ -45,11 +51,11 @@ def add(commands: Subparsers) -> None:
         "edit",
         "change facts in the weights and save the model",
         text="Writes a Hugging Face folder (float32) in which the edited weights differ, and prints the target's "
-        "probability before and after. rome, r-rome and memit need second moments of the layers' keys: those of "
+        f"probability before and after. {names('moments')} need second moments of the layers' keys: those of "
         "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
         "(minutes) and kept in ~/.cache/knowcirc for the next edit. Settings that are not given are the model's in "
         "config/editors.tsv, where its provenance.json names a model there, else their defaults. Several facts "
-        "(--edits) are edited together by memit, one after the other by the others.",
+        f"(--edits) are edited together by {names('together')}, one after the other by the others.",
         example="knowcirc edit results/models/smollm2-135m --editor rome --out edited \\\n"
         '    --prompt "The official language of {} is" --subject France --target German',
     )
@@ -61,7 +67,7 @@ def add(commands: Subparsers) -> None:
         "--edits", type=Path, metavar="FILE.csv", help="several requests instead: columns prompt, subject, target"
     )
     parser.add_argument(
-        "--ids", type=token_ids, metavar="1,2,3", help="the filled-in request as token ids (fine-tuning editors only)"
+        "--ids", type=token_ids, metavar="1,2,3", help=f"the filled-in request as token ids (not by {names('texts')})"
     )
     parser.add_argument("--answer-id", type=token_ids, metavar="ID[,ID]", help="the target as token ids, with --ids")
     parser.add_argument("--editor", choices=tuple(EDITORS), default=ROME_ITSELF, help="default: %(default)s")
@@ -70,8 +76,8 @@ def add(commands: Subparsers) -> None:
         "--layer",
         type=whole(0),
         metavar="N",
-        help="layer to edit, memit: the last of its layers (default: the editor's own in config/editors.tsv, else "
-        "where the study in --results edits, else ROME's in that table)",
+        help="layer to edit, the last of --span where there are several (default: the editor's own in "
+        "config/editors.tsv, else where the study in --results edits, else ROME's in that table)",
     )
     parser.add_argument(
         "--moments", type=Path, metavar="PATH", help="second moments of the layer (safetensors), or a folder of them"
@@ -204,8 +210,8 @@ def run(args: argparse.Namespace) -> int:
         tokenizer, ahead = load_tokenizer(args.model), editing.longest_prefix(args.editor)
         for texts in args.requests:
             check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]), before=ahead)
-        if ahead or EDITORS[args.editor].moments:
-            start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
+    if EDITORS[args.editor].texts or EDITORS[args.editor].moments or EDITORS[args.editor].samples:
+        start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
     layers = editing.layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
     model = load_model(args)
@@ -238,6 +244,8 @@ def run(args: argparse.Namespace) -> int:
 def _effort(report: Mapping[str, float]) -> str:
     if "steps" in report:
         return f"{report['steps']:.0f} steps"
+    if "tokens" in report:
+        return f"{report['tokens']:.0f} tokens"
     return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
 
 
@@ -275,9 +283,11 @@ def choose_settings(
     settings = settings_of(args.editor, of_model, given)
     if not editor.layered:
         if args.layer is not None:
-            raise ValueError(f"--layer: {args.editor} finds the layers itself; leave it out")
+            raise ValueError(f"--layer: {args.editor} has no layer to choose; leave it out")
         return settings
     layer = args.layer if args.layer is not None else settings.get("layer")
+    if layer is None and editor.depth is not None:
+        layer = default_layer(args.editor, 0, outline.shape.n_layers)
     if layer is None:
         known_layer = chosen["layer"] if chosen is not None else of_model.get(ROME_ITSELF, {}).get("layer")
         if known_layer is None:

@@ -159,7 +159,7 @@ class EditingBase(Section):
     """Model editing. An editor's settings are the model's own (`config/editors.tsv`) unless they stand here."""
 
     editors: Editors = setting(
-        [name for name, each in EDITORS.items() if not each.variant], "the editors", source="ROME 3.2, KC 5"
+        [name for name, each in EDITORS.items() if not each.optional], "the editors", source="ROME 3.2, KC 5"
     )
     source: Literal["relations", "counterfact"] = setting(
         "relations", "where records come from: the relations below, or counterfact (ROME's file, downloaded)"

@@ -11,7 +11,16 @@ from typing import Any
 
 from pydantic import create_model
 
-from knowcirc.editing.settings import FineTuneSettings, MemitSettings, NeuronSettings, RomeSettings
+from knowcirc.editing.settings import (
+    AlphaEditSettings,
+    EmmetSettings,
+    FineTuneSettings,
+    LoraSettings,
+    MemitSettings,
+    NeuronSettings,
+    RomeSettings,
+    UltraEditSettings,
+)
 from knowcirc.fields import Row, Section, hint, read, read_rows
 
 UNEDITED = "none"
@@ -26,10 +35,11 @@ class Editor:
 
     `edit` ("module:function" below `knowcirc`) takes model, requests, settings and material. `settings` is their class;
     `defaults` are those that are the editor's own; `fixed` ones make it what it is and cannot be chosen. `moments` says
-    whether it reads second moments, `together` whether it takes many requests at once, `swept` whether a sweep of ROME
-    chooses its clamp, too. `depth` is where it works, as a share of the layers, where that is not ROME's layer.
-    `optimises` says whether it makes the request likelier step by step; one that does not may miss it. A `variant` of
-    another one is in a study only where it is named.
+    whether it reads second moments, `samples` whether it reads sampled text beside the request, `together` whether it
+    takes many requests at once, `swept` whether a sweep of ROME chooses its clamp, too. `depth` is where it works, as a
+    share of the layers, where that is not ROME's layer. `optimises` says whether it makes the request likelier step by
+    step; one that does not may miss it. An `optional` one is in a study only where it is named: variants of another
+    one, and those that neither paper has.
     """
 
     name: str
@@ -39,15 +49,16 @@ class Editor:
     defaults: Mapping[str, object] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     moments: bool = False
+    samples: bool = False
     together: bool = False
     swept: bool = False
     depth: float | None = None
     optimises: bool = True
-    variant: bool = False
+    optional: bool = False
 
     @property
     def layered(self) -> bool:
-        """Whether it works at a layer that is chosen; otherwise it finds the layers itself."""
+        """Whether it works at a layer that is chosen; otherwise it finds the layers itself, or takes all."""
         return "layer" in self.settings.model_fields
 
     @property
@@ -74,7 +85,9 @@ class Editor:
 
 
 ROME_ITSELF = "rome"
-ROME, TUNE = "editing.rome:edit_requests", "editing.fine_tuning:edit_requests"
+ROME, MEMIT, TUNE = (f"editing.{module}:edit_requests" for module in ("rome", "memit", "fine_tuning"))
+APART: dict[str, object] = {"merged": False}
+"""A value of its own for each fact of a batch."""
 EDITORS = {
     editor.name: editor
     for editor in (
@@ -86,10 +99,51 @@ EDITORS = {
             RomeSettings,
             fixed={"averaged_key": False, "second_moments": False},
             swept=True,
-            variant=True,
+            optional=True,
         ),
         Editor("r-rome", "R-ROME", ROME, RomeSettings, fixed={"averaged_key": True}, moments=True, swept=True),
-        Editor("memit", "MEMIT", "editing.memit:edit_requests", MemitSettings, moments=True, together=True),
+        Editor("memit", "MEMIT", MEMIT, MemitSettings, fixed=APART, moments=True, together=True),
+        Editor(
+            "memit-merge",
+            "MEMIT-Merge",
+            MEMIT,
+            MemitSettings,
+            fixed={"merged": True},
+            moments=True,
+            together=True,
+            optional=True,
+        ),
+        Editor(
+            "emmet",
+            "EMMET",
+            "editing.emmet:edit_requests",
+            EmmetSettings,
+            fixed=APART,
+            moments=True,
+            together=True,
+            optional=True,
+        ),
+        Editor(
+            "alphaedit",
+            "AlphaEdit",
+            "editing.alphaedit:edit_requests",
+            AlphaEditSettings,
+            fixed=APART,
+            moments=True,
+            together=True,
+            optional=True,
+        ),
+        Editor(
+            "ultraedit",
+            "UltraEdit",
+            "editing.ultraedit:edit_requests",
+            UltraEditSettings,
+            samples=True,
+            together=True,
+            depth=26 / 28,  # the last of the layers that it edits in GPT-J
+            optimises=False,
+            optional=True,
+        ),
         Editor("ft", "FT", TUNE, FineTuneSettings, fixed={"loss": "prompt", "bound": None, "parts": ("mlp_out",)}),
         Editor("ft-l", "FT+L", TUNE, FineTuneSettings, {"bound": 0.0005}, {"loss": "prompt", "parts": ("mlp_out",)}),
         Editor("ft-m", "FT-M", TUNE, FineTuneSettings, fixed={"loss": "target", "bound": None, "parts": ("mlp_out",)}),
@@ -100,7 +154,7 @@ EDITORS = {
             FineTuneSettings,
             {"bound": 0.0005},
             {"loss": "target", "parts": ("mlp_out",)},
-            variant=True,
+            optional=True,
         ),
         Editor(
             "attn-edit",
@@ -110,6 +164,14 @@ EDITORS = {
             {"learning_rate": 0.001, "bound": 0.001},
             {"loss": "prompt", "parts": ("query", "key", "value")},
             depth=33 / 48,  # ROME 3.4: layer 33 of GPT-2 XL's 48
+        ),
+        Editor(
+            "lora",
+            "LoRA",
+            "editing.lora:edit_requests",
+            LoraSettings,
+            fixed={"parts": ("query", "value")},
+            optional=True,
         ),
         Editor("kn", "KN", "editing.knowledge_neurons:edit_requests", NeuronSettings, optimises=False),
     )
@@ -150,7 +212,7 @@ def read_editors(path: Path, models: Mapping[str, int] | None = None) -> dict[st
             raise ValueError(f"{path}: {row.model!r} is not in models.tsv{hint(row.model, list(models))}")
         if row.setting in known:
             raise ValueError(f"{path}: {row.setting} of {row.editor} stands twice for {row.model!r}; keep one")
-        whole = row.value.is_integer() and row.setting in ("layer", "steps", "span")
+        whole = row.value.is_integer() and row.setting in ("layer", "steps", "span", "rank")
         known[row.setting] = int(row.value) if whole else row.value
         read(
             editor.settings,

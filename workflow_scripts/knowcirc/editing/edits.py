@@ -6,8 +6,9 @@ weights, however these are folded for the forward pass: folding follows the edit
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,7 @@ class Material:
     moment: Callable[[int], Moment]
     prefixes: Callable[[], list[tuple[int, ...]]]
     past: Mapping[int, Left] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def after(self, edit: "Edit") -> "Material":
         """The material of the next edit in a sequence."""
@@ -40,6 +42,12 @@ class Material:
         for layer, rows in edit.left.items():
             past[layer] = torch.cat((past[layer], rows)) if layer in past else rows
         return replace(self, past=past)
+
+    def once(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made at the first call for `what` alone: it must not depend on the request."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,8 @@ class Matrix:
 class Edit:
     """New values of weight matrices and biases, and what the editor reports of its work.
 
-    `left` is what later edits by the same editor are told of this one (`Material.past`): rows by layer.
+    `left` is what later edits by the same editor are told of this one (`Material.past`): rows by layer. AlphaEdit,
+    EMMET and MEMIT leave the keys that they wrote to, UltraEdit the features that it takes statistics of.
     """
 
     weights: dict[Matrix, Tensor]

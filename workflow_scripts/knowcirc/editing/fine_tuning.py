@@ -14,14 +14,15 @@ Adam, at most `steps` steps, until the loss falls below `stop_loss`. Only the la
 each step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, check_layer
-from knowcirc.editing.settings import FineTuneSettings
+from knowcirc.editing.settings import DescentSettings, FineTuneSettings
 from knowcirc.models.layers import Block
 from knowcirc.models.loading import LanguageModel
 
@@ -42,7 +43,6 @@ def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> 
     check_layer(model, settings.layer)
     network = model.transformer
     teacher = request.target[:-1] if settings.loss == "target" else ()
-    targets = model.batch([request.target])[0]
     with torch.no_grad():
         before = network.embed(model.batch([request.prompt.ids + teacher]))
         for layer in range(settings.layer):
@@ -51,26 +51,50 @@ def edit(model: LanguageModel, request: Request, settings: FineTuneSettings) -> 
     found = {matrix: weight for matrix in trained if (weight := matrix.find(model.own)) is not None}
     old = list(found.values())
     weights = [weight.detach().clone().contiguous().requires_grad_() for weight in old]
+
+    def loss() -> Tensor:
+        block = with_weights(model.own.blocks[settings.layer], dict(zip(found, weights, strict=True)))
+        blocks = (*network.blocks[: settings.layer], block, *network.blocks[settings.layer + 1 :])
+        tuned = replace(network, blocks=blocks)
+        x = before
+        for layer in range(settings.layer, network.shape.n_layers):
+            x = tuned.advance(layer, x)
+        return target_loss(model, request, network.unembed(x[0, -1 - len(teacher) :]))
+
+    def bound() -> None:
+        if settings.bound is not None:
+            _bound(weights, old, settings.bound)
+
+    report = descend(settings, weights, loss, bound)
+    return Edit({matrix: weight.detach() for matrix, weight in zip(found, weights, strict=True)}, report)
+
+
+def target_loss(
+    model: LanguageModel, request: Request, logits: Float[Tensor, "one_or_each vocab"]
+) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood of the target's tokens, each of its own logits or all of the same."""
+    targets = model.batch([request.target])[0]
+    return torch.nn.functional.cross_entropy(logits.expand(len(targets), -1), targets)
+
+
+def descend(
+    settings: DescentSettings, weights: list[Tensor], loss_of: Callable[[], Tensor], after: Callable[[], None]
+) -> dict[str, float]:
+    """Adam on the weights, in place, until the loss is low enough; steps taken, and the last loss (nats).
+
+    `after` is called after each step.
+    """
     adam = torch.optim.Adam(weights, lr=settings.learning_rate)
     for step in range(settings.steps):  # noqa: B007
         with torch.enable_grad():
-            block = _with_weights(model.own.blocks[settings.layer], dict(zip(found, weights, strict=True)))
-            blocks = (*network.blocks[: settings.layer], block, *network.blocks[settings.layer + 1 :])
-            tuned = replace(network, blocks=blocks)
-            x = before
-            for layer in range(settings.layer, network.shape.n_layers):
-                x = tuned.advance(layer, x)
-            logits = network.unembed(x[0, -1 - len(teacher) :]).expand(len(targets), -1)
-            loss = torch.nn.functional.cross_entropy(logits, targets)
+            loss = loss_of()
         if loss < settings.stop_loss:
             break
         adam.zero_grad()
         loss.backward()
         adam.step()
-        if settings.bound is not None:
-            _bound(weights, old, settings.bound)
-    new = {matrix: weight.detach() for matrix, weight in zip(found, weights, strict=True)}
-    return Edit(new, {"steps": float(step + 1), "nll": loss.item()})
+        after()
+    return {"steps": float(step + 1), "nll": loss.item()}
 
 
 @torch.no_grad()
@@ -79,7 +103,7 @@ def _bound(weights: list[Tensor], old: list[Tensor], bound: float) -> None:
         weight.copy_(torch.clamp(weight, start - bound, start + bound))
 
 
-def _with_weights(block: Block, weights: dict[Matrix, Tensor]) -> Block:
+def with_weights(block: Block, weights: dict[Matrix, Tensor]) -> Block:
     """The layer that reads other weights, through which gradients reach them."""
     given = {(matrix.part, matrix.bias): weight for matrix, weight in weights.items()}
     mlp, attention = block.mlp, block.attention

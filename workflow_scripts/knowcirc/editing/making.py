@@ -33,7 +33,8 @@ def make_edits(
 ) -> Edit:
     """One edit for all requests: together where the editor can, else one after the other on the edited model.
 
-    The report is that of the last request where they are edited one after the other.
+    The report is that of the last request where they are edited one after the other. For edits in sequence, call this
+    under `applied` of those before, with `material.after` them.
 
     Raises:
         ValueError: for an unknown editor or setting, no request, or an edit that is not finite.

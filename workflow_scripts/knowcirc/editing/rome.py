@@ -43,7 +43,7 @@ def edit(
     rows, keys = prepare(model, request, settings.layer, settings.token, prefixes, settings.contexts)
     mlp, k_star = model.transformer.blocks[settings.layer].mlp, keys.mean(0)
     present = mlp.read_out(keys[0])
-    delta, report = optimise(model.transformer, rows, request, settings.layer, settings, present)
+    delta, report = optimise(model.transformer, [(request, rows)], settings.layer, settings, present)
     v_star, key = present + delta, k_star if settings.averaged_key else keys[0]
     weight = rank_one(mlp.w_out, key, k_star, v_star - mlp.read_out(key), moment)
     reached = torch.nn.functional.linear(key, weight, mlp.b_out)

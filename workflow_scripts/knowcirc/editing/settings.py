@@ -16,6 +16,8 @@ Part = Literal["mlp_out", "query", "key", "value"]
 """A matrix of a layer."""
 Joined = Literal["tokens", "text"]
 """How a sampled prefix stands before the prompt."""
+RIDGE = "added to the diagonal of the system that is solved: the larger, the smaller the change"
+MOMENT_WEIGHT = "lambda: how many tokens C counts as, beside the keys of edits"
 
 
 class ValueSettings(Section):
@@ -55,8 +57,8 @@ class RomeSettings(ValueSettings):
     second_moments: bool = setting(True, "false: C is the identity", source="ROME eq. 2; EasyEdit's settings: false")
 
 
-class MemitSettings(ValueSettings):
-    """MEMIT's; `clamp` counts norms of the residual stream."""
+class SpreadSettings(ValueSettings):
+    """Of editors that write to several layers, as MEMIT does; `clamp` counts norms of the residual stream."""
 
     clamp: Positive = setting(0.75, "bound on the change", unit="norms of the residual stream", source="MEMIT")
     span: Count = setting(
@@ -67,18 +69,45 @@ class MemitSettings(ValueSettings):
         "the key: mean over all contexts, or half the bare prompt's, half that of the others",
         source="MEMIT's code: kinds",
     )
-    moment_weight: Positive = setting(
-        1500.0, "lambda: by how many tokens' worth of C new facts are outweighed", unit="tokens", source="MEMIT: 15,000"
+    merged: bool = setting(
+        False, "one value for all facts of a batch that share a subject: MEMIT-Merge", source="Dong et al. 2025"
     )
 
 
-class FineTuneSettings(Section):
-    """How a layer's matrices and their biases are trained on the target's tokens."""
+class MemitSettings(SpreadSettings):
+    """MEMIT's and MEMIT-Merge's."""
 
-    layer: Natural = setting(..., "the edited layer, from 0")
+    moment_weight: Positive = setting(1500.0, MOMENT_WEIGHT, unit="tokens", source="MEMIT: 15,000")
+
+
+class EmmetSettings(SpreadSettings):
+    """EMMET's."""
+
+    moment_weight: Positive = setting(1500.0, MOMENT_WEIGHT, unit="tokens", source="as MEMIT")
+    ridge: NotNegative = setting(0.1, RIDGE, source="EasyEdit: emmet_lambda; Gupta et al. 2024: 0")
+
+
+class AlphaEditSettings(SpreadSettings):
+    """AlphaEdit's."""
+
+    nullspace_threshold: Positive = setting(
+        0.02, "second moment of the keys below which a direction is written to", source="Fang et al. 2024"
+    )
+    ridge: Positive = setting(1.0, RIDGE, source="Fang et al. 2024; its code: 10")
+
+
+class DescentSettings(Section):
+    """How matrices are trained on the target's tokens."""
+
     steps: Count = setting(25, "most steps of Adam", source="ROME's code")
     learning_rate: Positive = setting(0.0005, "of Adam", source="ROME's code")
     stop_loss: NotNegative = setting(0.01, "stop below this loss", unit="nats", source="ROME's code")
+
+
+class FineTuneSettings(DescentSettings):
+    """How a layer's matrices and their biases are trained."""
+
+    layer: Natural = setting(..., "the edited layer, from 0")
     bound: Positive | None = setting(None, "most that an entry may move by", source="Zhu et al. 2020")
     loss: Loss = setting(
         "prompt", "the target's tokens, read at the prompt's last token (prompt), or after one another (target)"
@@ -86,6 +115,25 @@ class FineTuneSettings(Section):
     parts: tuple[Part, ...] = setting(
         ("mlp_out",), "the matrices that are trained, with their biases where there are any"
     )
+
+
+class LoraSettings(DescentSettings):
+    """Adapters of low rank, in all layers."""
+
+    steps: Count = setting(30, "most steps of Adam", source="EasyEdit's GPT-2 XL: num_steps")
+    learning_rate: Positive = setting(0.005, "of Adam", source="EasyEdit")
+    rank: Count = setting(8, "of each adapter", source="EasyEdit")
+    alpha: Positive = setting(32.0, "what an adapter is multiplied by, times its rank", source="EasyEdit: lora_alpha")
+    parts: tuple[Part, ...] = setting(("query", "value"), "the matrices that have adapters", source="Hu et al. 2022")
+
+
+class UltraEditSettings(Section):
+    """UltraEdit's."""
+
+    layer: Natural = setting(..., "the last edited layer, from 0")
+    span: Count = setting(9, "layers edited, up to `layer`", source="UltraEdit on GPT-J")
+    step_size: Positive = setting(1e-6, "eta: size of the change against the normalised gradient", source="UltraEdit")
+    ridge: Positive = setting(1.0, RIDGE, source="UltraEdit")
 
 
 class NeuronSettings(Section):

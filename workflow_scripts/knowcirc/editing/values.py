@@ -1,12 +1,14 @@
 """What an edit shall write: the keys of a fact's contexts, and the value that makes the model say the new object.
 
-Shared by ROME (Meng et al. 2022, section 3.1 and appendix E.5), R-ROME and MEMIT (Meng et al. 2023, section 4.2).
+Shared by ROME (Meng et al. 2022, section 3.1 and appendix E.5), R-ROME, and MEMIT (Meng et al. 2023, section 4.2) with
+its kin.
 The value is found by Adam on a change delta of the edited MLP's output (before any norm behind it), at one token: the
 target's negative log-likelihood over the contexts, plus the KL divergence of "SUBJECT is a" from what it was, plus
 weight decay. Only the tokens from the edited one on, in the layers above, depend on delta; the rest is run once.
 Where ROME's text and its code differ (contexts, the place of the divergence, the count of steps), a setting says which.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -211,30 +213,23 @@ def _gather(x: Tensor, positions: Int[Tensor, "row pos"]) -> Tensor:
 
 def optimise(
     network: Transformer,
-    rows: Rows,
-    request: Request,
+    asked: Sequence[tuple[Request, Rows]],
     layer: int,
     settings: ValueSettings,
     present: Float[Tensor, " d_model"],
 ) -> tuple[Float[Tensor, " d_model"], dict[str, float]]:
-    """delta, and a report: steps taken, last losses (nats), size of delta relative to `present`, what it changes."""
+    """delta, and a report: steps taken, last losses (nats), size of delta relative to `present`, what it changes.
+
+    Several requests share one delta, of the mean of their losses (MEMIT-Merge).
+    """
     delta = torch.zeros_like(present).requires_grad_()
     adam = torch.optim.Adam([delta], lr=settings.learning_rate)
     bound = settings.clamp * present.norm()
-    if settings.kl_at == "token":
-        rows = replace(rows, essence_at=0)
-    block = network.blocks[layer]
-    with torch.no_grad():
-        constant = rows.middle + block.mlp_out(rows.value)
-        _, reference = _read(network, rows, request, layer, constant)
+    held = [_held(network, request, rows, layer, settings) for request, rows in asked]
     for step in range(settings.steps):
         with torch.enable_grad():
-            edited = rows.middle[:, 0] + block.mlp_out(rows.value[:, 0] + delta)
-            x = torch.cat((edited[:, None], constant[:, 1:]), 1)
-            target, essence = _read(network, rows, request, layer, x)
-            nll = -target.mean()
-            kl = torch.nn.functional.kl_div(reference, essence, log_target=True, reduction="sum")
-            kl = settings.kl_factor * kl
+            losses = torch.stack([_losses(network, each, layer, delta) for each in held]).mean(0)
+            nll, kl = losses[0], settings.kl_factor * losses[1]
             decay = settings.weight_decay * (delta.norm() / present.norm() ** 2)
             loss = nll + kl + decay
         if loss < settings.stop_loss or (settings.counted == "losses" and step + 1 == settings.steps):
@@ -248,6 +243,34 @@ def optimise(
     delta = delta.detach()
     sizes = {"nll": nll.item(), "kl": kl.item(), "change": float(delta.norm() / present.norm())}
     return delta, {"steps": float(step + 1), **sizes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What of a request does not depend on delta: its rows after the layer, and what follows SUBJECT is a."""
+
+    request: Request
+    rows: Rows
+    constant: Float[Tensor, "row pos d_model"]
+    reference: Float[Tensor, " vocab"]
+
+
+@torch.no_grad()
+def _held(network: Transformer, request: Request, rows: Rows, layer: int, settings: ValueSettings) -> _Held:
+    if settings.kl_at == "token":
+        rows = replace(rows, essence_at=0)
+    constant = rows.middle + network.blocks[layer].mlp_out(rows.value)
+    return _Held(request, rows, constant, _read(network, rows, request, layer, constant)[1])
+
+
+def _losses(network: Transformer, held: _Held, layer: int, delta: Float[Tensor, " d_model"]) -> Float[Tensor, "loss"]:
+    """The target's negative log-likelihood, and the divergence of what follows SUBJECT is a."""
+    rows = held.rows
+    edited = rows.middle[:, 0] + network.blocks[layer].mlp_out(rows.value[:, 0] + delta)
+    x = torch.cat((edited[:, None], held.constant[:, 1:]), 1)
+    target, essence = _read(network, rows, held.request, layer, x)
+    kl = torch.nn.functional.kl_div(held.reference, essence, log_target=True, reduction="sum")
+    return torch.stack((-target.mean(), kl))
 
 
 def _read(
