@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     params, editor = job.params, job.wildcards.editor
     records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
-    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes, records)
     chosen, n_layers = read_json(job.input.edit_layer), model.transformer.shape.n_layers
     settings = placed(editor, params.settings, chosen, n_layers)
     generation = {

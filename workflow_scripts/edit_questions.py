@@ -16,9 +16,9 @@ def main(job: Job) -> None:
     """Write one row per question of this job; one that is done is not done again after an interruption."""
     params, editor = job.params, job.wildcards.editor
     records = choose_questions(read_questions(Path(job.input.questions)), params.records)
-    _, prefixes = read_records(Path(job.input.records))
+    others, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
-    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes, others)
     settings = placed(editor, params.settings, read_json(job.input.edit_layer), model.transformer.shape.n_layers)
     parts = parts_of(job, job.output.scores)
     rows = []

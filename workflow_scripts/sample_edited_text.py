@@ -19,9 +19,9 @@ from knowcirc.wording import fill_in
 def main(job: Job) -> None:
     """Write one row per edit, editor, prompt and sample."""
     params, requested = job.params, job.params.generations
-    _, prefixes = read_records(Path(job.input.records))
+    records, prefixes = read_records(Path(job.input.records))
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
-    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes, records)
     settings = placed_editors(job, model)
     rows = []
     for case in progress(requested["edits"], "generations: edits"):

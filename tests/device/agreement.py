@@ -98,7 +98,7 @@ def _edits() -> dict[str, Check]:
 
         return check
 
-    return {editor: check_of(editor) for editor in EDITORS}
+    return {editor: check_of(editor) for editor, entry in EDITORS.items() if not entry.in_context}
 
 
 def _edit(model: LanguageModel, editor: str) -> Edit:

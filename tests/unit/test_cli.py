@@ -594,7 +594,10 @@ def test_every_editor_is_told_and_saved(editor: str, speaking: Path, capsys: pyt
     run("edit", speaking, *REQUEST, "--editor", editor, *options, "--out", "edited")
     assert f"{editor}, " in capsys.readouterr().out
     assert json.loads(Path("edited/provenance.json").read_text())["edit"]["editor"] == editor
-    assert _changed(speaking, Path("edited"))
+    if entry.in_context:
+        assert Path("edited/before.txt").read_text().endswith("France Italian\nPrompt: ")
+    else:
+        assert _changed(speaking, Path("edited"))
 
 
 @pytest.mark.parametrize("editor", [name for name, entry in EDITORS.items() if entry.texts])

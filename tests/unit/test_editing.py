@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -298,8 +298,8 @@ def test_impossible_settings_of_rome_are_refused(wrong: dict[str, float]) -> Non
         other(ROME, **wrong)  # type: ignore[arg-type]
 
 
-def material(model: LanguageModel) -> Material:
-    return Material(lambda layer: some_moment(model, layer), lambda: PREFIXES)
+def material(model: LanguageModel, prefixes: Sequence[tuple[int, ...]] = ()) -> Material:
+    return Material(lambda layer: some_moment(model, layer), lambda: list(prefixes))
 
 
 @pytest.mark.parametrize("editor", EDITORS)
@@ -315,13 +315,14 @@ def test_every_editor_changes_its_matrices_alone_and_makes_the_request_likelier_
     own |= {"steps": 20} if "steps" in chosen else {}
     own |= {"moment_weight": 1.0} if "moment_weight" in chosen else {}
     own |= {"nullspace_threshold": 0.5, "ridge": 0.01} if "nullspace_threshold" in chosen else {}
-    edit = make_edit(editor, editable, made, own, material(editable))
+    edit = make_edit(editor, editable, made, own, material(editable, PREFIXES if EDITORS[editor].apart else ()))
     loss = target_nll(editable, made.prompt.ids, made.target)
     assert changed(editable, before) == set()
-    with applied(editable, edit):
+    with applied(editable, edit) as edited:
         assert changed(editable, before) == {matrix.name(editable) for matrix in edit.weights}
-        after = target_nll(editable, made.prompt.ids, made.target)
+        after = target_nll(editable, edited.ids_of(made.prompt.text), made.target)
         assert after < loss - 0.3 if EDITORS[editor].optimises else after != loss
+        assert bool(edited.before) == (not edit.weights) == EDITORS[editor].in_context
     assert changed(editable, before) == set()
 
 

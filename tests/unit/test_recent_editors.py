@@ -123,9 +123,9 @@ def test_a_layer_without_a_null_space_is_refused_by_name(editable: LanguageModel
 
 def test_emmet_gives_every_fact_of_a_batch_its_value_and_one_fact_as_r_rome_does(editable: LanguageModel) -> None:
     requests = [request_for(editable), request_for(editable, "Lima", "Chile"), request_for(editable, "Rome", "Spain")]
-    edit = make_edits("emmet", editable, requests, {**VALUE, "ridge": 0.0}, material(editable))
-    assert edit.report["state_error"] < 0.05  # that of the mean key, seen at the bare prompt's
     bare = Material(material(editable).moment, list)
+    edit = make_edits("emmet", editable, requests, {**VALUE, "ridge": 0.0}, bare)
+    assert edit.report["state_error"] < 1e-6 < edit.report["change"]
     alone = make_edit("emmet", editable, requests[0], {**VALUE, "ridge": 0.0}, bare)
     key = keys_of(editable, requests[0], LAYER, "subject_last", [])[0]
     direction = torch.linalg.solve(moment_of(editable, LAYER), key)
@@ -140,19 +140,22 @@ def test_memit_merge_gives_facts_of_one_subject_one_value_and_others_what_memit_
     names = ("memit", "memit-merge")
     plain, merged = (make_edits(name, editable, apart, settings, material(editable)) for name in names)
     assert all(torch.equal(plain.weights[matrix], merged.weights[matrix]) for matrix in plain.weights)
-    alike = [request_for(editable), request(editable, "people in {} speak", "New Zealand", "Lima")]
+    alike = [
+        request(editable, text, "New Zealand", to) for text, to in (("{} speak", "Lima"), ("{} is in", "Tok Pisin"))
+    ]
     before = [nll(editable, each) for each in alike]
-    bare = Material(material(editable).moment, list)
+    bare, settings = (
+        Material(material(editable).moment, list),
+        {**VALUE, "moment_weight": 1e-9},
+    )
     at_once = make_edits("memit-merge", editable, alike, {**settings, "stop_loss": 1e9}, bare)
     assert at_once.report["nll"] == pytest.approx(sum(before) / 2, abs=1e-9)  # the mean of both losses
-    after = {}
-    for name in names:
-        edit = make_edits(name, editable, alike, settings, material(editable))
-        assert len(edit.left[0]) == (1 if name == "memit-merge" else 2)
-        with applied(editable, edit):
-            after[name] = [nll(editable, each) for each in alike]
-    assert max(after["memit-merge"]) < max(after["memit"])
-    assert sum(after["memit-merge"]) < sum(before)
+    found = {name: make_edits(name, editable, alike, settings, bare) for name in names}
+    assert [len(found[name].left[LAYER]) for name in names] == [2, 1]
+    with applied(editable, found["memit-merge"]):
+        assert sum(nll(editable, each) for each in alike) < sum(before)
+    off = [found[name].report["state_error"] for name in names]
+    assert off[1] < 1e-4 < 0.1 < off[0]  # one key cannot have two values
 
 
 @pytest.mark.parametrize("editor", ["alphaedit", "emmet", "memit"])
@@ -241,7 +244,7 @@ def test_lora_is_plain_training_of_adapters(folders: dict[str, Path], exact_netw
         adam.zero_grad()
         loss.backward()
         adam.step()
-    assert edit.report == {"steps": 5.0, "nll": pytest.approx(float(loss), abs=1e-9)}
+    assert edit.report == {"steps": 5.0, "nll": pytest.approx(float(loss.detach()), abs=1e-9)}
     for matrix, weight in edit.weights.items():
         b, a = pairs[names[matrix]]
         moved = weight.flatten(0, -2) - old[names[matrix]]

@@ -54,7 +54,8 @@ def add(commands: Subparsers) -> None:
         f"probability before and after. {names('moments')} need second moments of the layers' keys: those of "
         "--moments, else of the study in --results where its model is this one, else estimated on sampled text "
         "(minutes) and kept in ~/.cache/knowcirc for the next edit. Settings that are not given are the model's in "
-        "config/editors.tsv, where its provenance.json names a model there, else their defaults. Several facts "
+        "config/editors.tsv, where its provenance.json names a model there, else their defaults. ike leaves the "
+        "weights alone: DIR holds the text that stands before prompts (before.txt). Several facts "
         f"(--edits) are edited together by {names('together')}, one after the other by the others.",
         example="knowcirc edit results/models/smollm2-135m --editor rome --out edited \\\n"
         '    --prompt "The official language of {} is" --subject France --target German',
@@ -146,8 +147,14 @@ def prepare(args: argparse.Namespace) -> None:
         if args.ids is None or args.answer_id is None:
             raise ValueError("--ids and --answer-id belong together; give both")
         if EDITORS[args.editor].texts:
-            raise ValueError(f"{args.editor} needs texts (it samples contexts and holds 'SUBJECT is a' still); "
-                             "give --prompt, --subject, --target, or --editor ft-m with --ids")  # fmt: skip
+            why = (
+                "samples contexts and holds 'SUBJECT is a' still"
+                if EDITORS[args.editor].contexts
+                else "writes a prompt"
+            )
+            raise ValueError(
+                f"{args.editor} needs texts (it {why}); give --prompt, --subject, --target, or --editor ft-m with --ids"
+            )
         args.requests = []
     else:
         _check_request(texts)
@@ -210,7 +217,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer, ahead = load_tokenizer(args.model), editing.longest_prefix(args.editor)
         for texts in args.requests:
             check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]), before=ahead)
-    if EDITORS[args.editor].texts or EDITORS[args.editor].moments or EDITORS[args.editor].samples:
+    if EDITORS[args.editor].samples:
         start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
     layers = editing.layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
@@ -223,15 +230,21 @@ def run(args: argparse.Namespace) -> int:
             log.warning("the model already answers %r; the edit is made all the same", one_request.prompt.answer_text)
     if found is None:
         found = dict(enumerate(moments.estimate(args, model, outline, digest)))
-    change = editing.find_edit(args, model, requests, settings, found)
-    with applied(model, change):
-        after = [editing.read_target(model, one_request)[0] for one_request in requests]
+    records = editing.find_records(args.results, digest) if EDITORS[args.editor].in_context else []
+    change = editing.find_edit(args, model, requests, settings, found, records)
+    with applied(model, change) as edited:
+        after = [editing.read_target(edited, one_request)[0] for one_request in requests]
         about = {"editor": args.editor, "settings": settings, "report": change.report, "seed": args.seed}
         facts = [_describe(*each) for each in zip(requests, [p for p, _ in before], after, strict=True)]
         about |= facts[0] if len(facts) == 1 else {"edits": facts}
-        editing.save(args, model, {"edited_from": digest, "edit": about})
+        about = {"edited_from": digest, "edit": about}
+        if EDITORS[args.editor].in_context:
+            editing.save_text(args, change, about)
+        else:
+            editing.save(args, model, about)
     names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
-    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", ", ".join(names))]
+    said = ", ".join(names) if names else f"no weights: the text of {args.out / 'before.txt'} stands before prompts"
+    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", said)]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
         probability = "(probability, geometric mean over the target's tokens)"
@@ -244,8 +257,9 @@ def run(args: argparse.Namespace) -> int:
 def _effort(report: Mapping[str, float]) -> str:
     if "steps" in report:
         return f"{report['steps']:.0f} steps"
-    if "tokens" in report:
-        return f"{report['tokens']:.0f} tokens"
+    for name in ("tokens", "demonstrations"):
+        if name in report:
+            return f"{report[name]:.0f} {name}"
     return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
 
 

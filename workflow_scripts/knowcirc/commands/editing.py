@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from knowcirc.editing.moments import Moment
 from knowcirc.editing.sampling import sample_prefixes
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
+from knowcirc.facts.records import Record
 from knowcirc.files import read_json, write_json
 from knowcirc.models.loading import LanguageModel, weights_digest
 
@@ -54,9 +55,20 @@ def find_place(results: Path, digest: str) -> dict[str, Any] | None:
     return None
 
 
+def find_records(results: Path, digest: str) -> list[Record]:
+    """The editing records of a study under a results folder that was made for the model of this digest, or none."""
+    for path in sorted(results.glob("*/edits/records.json")):
+        summary = path.parents[1] / "moments" / "moments.json"
+        if summary.is_file() and read_json(summary).get("weights_sha256") == digest:
+            log.info("demonstrations are of the records in %s", path)
+            return [Record.from_json(record) for record in read_json(path)["records"]]
+    log.warning("no study of this model in %s, so there are no demonstrations: the new fact stands alone", results)
+    return []
+
+
 def longest_prefix(editor: str) -> int:
     """How many tokens of a sampled text an editor puts before the request, at most."""
-    return max(length for length, _ in default("editing/prefixes")) if EDITORS[editor].texts else 0
+    return max(length for length, _ in default("editing/prefixes")) if EDITORS[editor].contexts else 0
 
 
 def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
@@ -74,7 +86,8 @@ def read_target(model: LanguageModel, one_request: Request) -> tuple[float, bool
     Raises:
         ValueError: naming the prompt, if a logit is not finite.
     """
-    for x in model.transformer.stream(model.batch([one_request.prompt.ids + one_request.target[:-1]])):
+    ids = model.ids_of(one_request.prompt.text) if model.before else one_request.prompt.ids
+    for x in model.transformer.stream(model.batch([ids + one_request.target[:-1]])):
         last = x
     logits = model.transformer.unembed(last[0, -len(one_request.target) :])
     target = model.batch([one_request.target])[0]
@@ -89,6 +102,7 @@ def find_edit(
     requests: list[Request],
     settings: dict[str, object],
     found: dict[int, Moment],
+    records: Sequence[Record],
 ) -> Edit:
     """The edit that the editor finds.
 
@@ -97,13 +111,20 @@ def find_edit(
     """
     prefixes = [(length, number) for length, number in default("editing/prefixes")]
     top_k = default("editing/prefix_top_k")
-    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed, top_k))
+    material = Material(lambda layer: found[layer], lambda: sample_prefixes(model, prefixes, args.seed, top_k), records)
     log.info("editing: %s, layer %s", args.editor, settings.get("layer", "of its own choice"))
     try:
         change = make_edits(args.editor, model, requests, settings, material)
     except torch.linalg.LinAlgError:
         raise ValueError("the second moments are singular; estimate them on more tokens (--moment-tokens)") from None
     return change
+
+
+def save_text(args: argparse.Namespace, change: Edit, about: dict[str, object]) -> None:
+    """Write what stands before texts after an edit in context to `before.txt` in `args.out`, with `provenance.json`."""
+    with new_folder(args.out) as part:
+        (part / "before.txt").write_text(change.before, "utf-8")
+        write_json(part / "provenance.json", about)
 
 
 def save(args: argparse.Namespace, model: LanguageModel, about: dict[str, object]) -> None:

@@ -73,7 +73,9 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
     editing = cast(EditingBase, study.editing)  # made from the registry, which the type checker does not see
     lines += _layer_errors(editing.circuits.layers, models) + _head_errors(study, models)
     lines += [
-        f"editing.circuits.editors: {name} has no layer to choose, edits are followed at chosen ones; leave it out"
+        f"editing.circuits.editors: {name} "
+        + ("leaves the weights alone" if EDITORS[name].in_context else "has no layer to choose")
+        + ", edits are followed at chosen layers; leave it out"
         for name in editing.circuits.editors
         if not EDITORS[name].layered
     ]

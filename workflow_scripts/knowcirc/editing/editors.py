@@ -15,6 +15,7 @@ from knowcirc.editing.settings import (
     AlphaEditSettings,
     EmmetSettings,
     FineTuneSettings,
+    InContextSettings,
     LoraSettings,
     MemitSettings,
     NeuronSettings,
@@ -35,11 +36,12 @@ class Editor:
 
     `edit` ("module:function" below `knowcirc`) takes model, requests, settings and material. `settings` is their class;
     `defaults` are those that are the editor's own; `fixed` ones make it what it is and cannot be chosen. `moments` says
-    whether it reads second moments, `samples` whether it reads sampled text beside the request, `together` whether it
+    whether it reads second moments, `apart` whether it reads sampled text apart from the request, `together` whether it
     takes many requests at once, `swept` whether a sweep of ROME chooses its clamp, too. `depth` is where it works, as a
     share of the layers, where that is not ROME's layer. `optimises` says whether it makes the request likelier step by
-    step; one that does not may miss it. An `optional` one is in a study only where it is named: variants of another
-    one, and those that neither paper has.
+    step; one that does not may miss it. One `in_context` puts text before what the model is asked and leaves its
+    weights alone: what reads weights (circuits, the size of a change, a sequence of edits) leaves it out. An `optional`
+    one is in a study only where it is named: variants of another one, and those that neither paper has.
     """
 
     name: str
@@ -49,22 +51,33 @@ class Editor:
     defaults: Mapping[str, object] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     moments: bool = False
-    samples: bool = False
+    apart: bool = False
     together: bool = False
     swept: bool = False
     depth: float | None = None
     optimises: bool = True
+    in_context: bool = False
     optional: bool = False
 
     @property
     def layered(self) -> bool:
-        """Whether it works at a layer that is chosen; otherwise it finds the layers itself, or takes all."""
+        """Whether it works at a layer that is chosen; otherwise it finds the layers itself, or takes all or none."""
         return "layer" in self.settings.model_fields
 
     @property
     def texts(self) -> bool:
-        """Whether it needs the request as text: it samples contexts, and holds still what is said of the subject."""
+        """Whether it needs the request as text."""
+        return self.contexts or self.in_context
+
+    @property
+    def contexts(self) -> bool:
+        """Whether it reads the request behind sampled text, and holds still what is said of the subject."""
         return "contexts" in self.settings.model_fields
+
+    @property
+    def samples(self) -> bool:
+        """Whether it reads text that the model samples."""
+        return self.contexts or self.moments or self.apart
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -86,7 +99,7 @@ class Editor:
 
 ROME_ITSELF = "rome"
 ROME, MEMIT, TUNE = (f"editing.{module}:edit_requests" for module in ("rome", "memit", "fine_tuning"))
-APART: dict[str, object] = {"merged": False}
+UNMERGED: dict[str, object] = {"merged": False}
 """A value of its own for each fact of a batch."""
 EDITORS = {
     editor.name: editor
@@ -102,7 +115,7 @@ EDITORS = {
             optional=True,
         ),
         Editor("r-rome", "R-ROME", ROME, RomeSettings, fixed={"averaged_key": True}, moments=True, swept=True),
-        Editor("memit", "MEMIT", MEMIT, MemitSettings, fixed=APART, moments=True, together=True),
+        Editor("memit", "MEMIT", MEMIT, MemitSettings, fixed=UNMERGED, moments=True, together=True),
         Editor(
             "memit-merge",
             "MEMIT-Merge",
@@ -118,7 +131,7 @@ EDITORS = {
             "EMMET",
             "editing.emmet:edit_requests",
             EmmetSettings,
-            fixed=APART,
+            fixed=UNMERGED,
             moments=True,
             together=True,
             optional=True,
@@ -128,7 +141,7 @@ EDITORS = {
             "AlphaEdit",
             "editing.alphaedit:edit_requests",
             AlphaEditSettings,
-            fixed=APART,
+            fixed=UNMERGED,
             moments=True,
             together=True,
             optional=True,
@@ -138,7 +151,7 @@ EDITORS = {
             "UltraEdit",
             "editing.ultraedit:edit_requests",
             UltraEditSettings,
-            samples=True,
+            apart=True,
             together=True,
             depth=26 / 28,  # the last of the layers that it edits in GPT-J
             optimises=False,
@@ -171,6 +184,16 @@ EDITORS = {
             "editing.lora:edit_requests",
             LoraSettings,
             fixed={"parts": ("query", "value")},
+            optional=True,
+        ),
+        Editor(
+            "ike",
+            "IKE",
+            "editing.in_context:edit_requests",
+            InContextSettings,
+            together=True,
+            optimises=False,
+            in_context=True,
             optional=True,
         ),
         Editor("kn", "KN", "editing.knowledge_neurons:edit_requests", NeuronSettings, optimises=False),

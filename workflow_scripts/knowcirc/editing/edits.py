@@ -6,7 +6,7 @@ weights, however these are folded for the forward pass: folding follows the edit
 """
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.settings import Part
 from knowcirc.facts.prompts import Prompt, answer_tokens, fill
+from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
 
@@ -25,7 +26,7 @@ Left = Float[Tensor, "row width"]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What an editor may draw on besides the model: second moments of a layer, and sampled prefixes.
+    """What an editor may draw on besides the model: second moments of a layer, sampled prefixes, the study's records.
 
     `past` is what earlier edits of this model by the same editor have left (`Edit.left`), by layer; an editor that
     spares them reads it. Who edits in sequence hands it on: `material = material.after(edit)`. Empty: no earlier edit.
@@ -33,6 +34,7 @@ class Material:
 
     moment: Callable[[int], Moment]
     prefixes: Callable[[], list[tuple[int, ...]]]
+    records: Sequence[Record] = ()
     past: Mapping[int, Left] = field(default_factory=dict)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -113,12 +115,14 @@ class Edit:
     """New values of weight matrices and biases, and what the editor reports of its work.
 
     `left` is what later edits by the same editor are told of this one (`Material.past`): rows by layer. AlphaEdit,
-    EMMET and MEMIT leave the keys that they wrote to, UltraEdit the features that it takes statistics of.
+    EMMET and MEMIT leave the keys that they wrote to, UltraEdit the features that it takes statistics of. `before` is
+    text that stands before whatever the edited model is asked: an edit in context, which has no weights.
     """
 
     weights: dict[Matrix, Tensor]
     report: dict[str, float]
     left: dict[int, Left] = field(default_factory=dict)
+    before: str = ""
 
 
 def request(model: LanguageModel, template: str, subject: str, target: str) -> Request:
@@ -141,7 +145,7 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
     """The edited model: the same network with the edit's weights in place (none: as it is).
 
     Within the block use what it yields: a folded or packed transformer sees the edit only there. On leaving, the old
-    weights are back, bit by bit.
+    weights are back, bit by bit. What an edit puts before texts stands in `before` of that model.
 
     Raises:
         ValueError: if an edited layer does not exist.
@@ -155,7 +159,8 @@ def applied(model: LanguageModel, edit: Edit | None) -> Iterator[LanguageModel]:
         with torch.no_grad():
             for matrix, weight in weights.items():
                 matrix.view(network).copy_(weight)
-        yield model.refreshed({matrix.layer for matrix in weights})
+        edited = model.refreshed({matrix.layer for matrix in weights})
+        yield replace(edited, before=model.before + edit.before) if edit else edited
     finally:
         with torch.no_grad():
             for matrix, weight in old.items():

@@ -77,7 +77,7 @@ def read_said(model: LanguageModel, cases: Sequence[tuple[str, str]]) -> list[Sa
     sought: list[tuple[str, int]] = []  # of each row: the text, and the token behind it
     places: list[range] = []
     for text, answer in cases:
-        ids, tokens = tuple(model.text.encode(text).ids), answer_tokens(model.text, answer)
+        ids, tokens = model.ids_of(text), answer_tokens(model.text, answer)
         places.append(range(len(rows), len(rows) + len(tokens)))
         rows += [ids + tokens[:i] for i in range(len(tokens))]
         sought += [(text, token) for token in tokens]
@@ -142,7 +142,7 @@ def harmonic(values: Sequence[float]) -> float:
 
 def generate(model: LanguageModel, prompts: Sequence[str], length: int, *, seed: int, top_k: int = 5) -> list[str]:
     """Each prompt with `length` sampled tokens after it, among the `top_k` likeliest."""
-    rows = [tuple(model.text.encode(text).ids) for text in prompts]
+    rows = [model.ids_of(text) for text in prompts]
     texts = list(prompts)
     for group in batches(rows, len(rows)):
         new = sample(model, model.batch([rows[i] for i in group]), length, seed=derive(seed, *group), top_k=top_k)

@@ -1,6 +1,7 @@
 """Editing many records with one editor: a row of scores each, and the table over all editors."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ def read_records(path: Path, which: str = "records") -> tuple[list[Record], list
     return records, [tuple(prefix) for prefix in data["prefixes"]]  # type: ignore[attr-defined]
 
 
-def read_material(model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]]) -> Material:
-    """What editors draw on, from a folder of second moments."""
+def read_material(
+    model: LanguageModel, folder: Path, prefixes: list[tuple[int, ...]], records: Sequence[Record] = ()
+) -> Material:
+    """What editors draw on, from a folder of second moments; in-context editing takes demonstrations of the records."""
     return Material(
-        lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes
+        lambda layer: load_moment(moment_path(folder, layer), model.transformer.shape.d_mlp), lambda: prefixes, records
     )
 
 

@@ -136,6 +136,12 @@ class UltraEditSettings(Section):
     ridge: Positive = setting(1.0, RIDGE, source="UltraEdit")
 
 
+class InContextSettings(Section):
+    """What stands before the texts that a model is asked."""
+
+    demonstrations: Natural = setting(32, "most demonstrations, of the study's other records", source="IKE: 32")
+
+
 class NeuronSettings(Section):
     """How knowledge neurons are found, at all layers, and what their output weights lose and gain."""
 

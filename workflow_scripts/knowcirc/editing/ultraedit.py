@@ -99,7 +99,7 @@ def features(
         gradients = torch.autograd.grad(loss, [out for _, out in seen])
         for layer, (hidden, _), gradient in zip(layers, seen, gradients, strict=True):
             rows[layer].append(torch.cat((hidden[0, -count:].detach(), gradient[0, -count:]), 1))
-        losses.append(float(loss) / count)
+        losses.append(float(loss.detach()) / count)
     return {layer: torch.cat(found) for layer, found in rows.items()}, sum(losses) / len(losses)
 
 
@@ -109,8 +109,8 @@ def _fields(mlp: Mlp) -> dict[str, object]:
 
 def regress(
     weight: Float[Tensor, "d_model d_mlp"],
-    asked: Left,
-    statistics_of: Left,
+    asked: Float[Tensor, "token width"],
+    statistics_of: Float[Tensor, "known width"],
     step_size: float,
     ridge: float,
 ) -> Float[Tensor, "d_model d_mlp"]:

@@ -240,7 +240,7 @@ TABLES = (
                 EDITOR,
                 count(
                     "layer",
-                    "the edited layer, from 0; empty: not edited, or found by the editor",
+                    "the edited layer, from 0, the last of several; empty: not edited, or not a matter of one layer",
                     empty=True,
                     drift=EQUAL,
                 ),

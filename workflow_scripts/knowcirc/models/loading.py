@@ -38,7 +38,8 @@ class LanguageModel:
     """A loaded model. `own` holds views of `weights`; `transformer` is the same, folded and packed as was asked for.
 
     `weights` are named as the parameters of the Hugging Face model; `config` is its `config.json`, with the family's
-    defaults. Folding and packing copy: what changes `weights` reaches `transformer` by way of `refreshed`.
+    defaults. Folding and packing copy: what changes `weights` reaches `transformer` by way of `refreshed`. `before` is
+    text that stands before whatever it is asked (`ids_of`): that of an edit in context.
     """
 
     weights: Weights
@@ -48,6 +49,7 @@ class LanguageModel:
     folder: Path
     own: Transformer
     folded: bool = False
+    before: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +66,14 @@ class LanguageModel:
         if self.tokenizer is None:
             raise ValueError(f"{self.folder} holds no tokenizer; give token ids (--ids, --answer-id) instead")
         return self.tokenizer
+
+    def ids_of(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text that the model is asked, behind what stands before it.
+
+        Raises:
+            ValueError: if there is no tokenizer.
+        """
+        return tuple(self.text.encode(self.before + text).ids)
 
     def refreshed(self, layers: Iterable[int]) -> "LanguageModel":
         """The model with some layers made from `weights` as they are now, folded and packed as the others are."""
