@@ -64,7 +64,7 @@ def demonstrations(requests: Sequence[Request], records: Sequence[Record], most:
 def judging(record: Record) -> set[str]:
     """The texts by which a record's edit is judged, and those that it generates from."""
     asked = {record.prompt, *record.paraphrases, *record.neighbours, *record.generation}
-    return asked | {text for text, _ in record.unrelated} | ({record.question} - {None})
+    return asked | {text for text, _ in record.unrelated} | ({record.question} if record.question else set())
 
 
 def asks(record: Record, kind: str, judged: set[str], subjects: set[str]) -> Iterator[Said]:

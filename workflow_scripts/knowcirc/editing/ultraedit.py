@@ -19,6 +19,7 @@ as there are tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -103,7 +104,7 @@ def features(
     return {layer: torch.cat(found) for layer, found in rows.items()}, sum(losses) / len(losses)
 
 
-def _fields(mlp: Mlp) -> dict[str, object]:
+def _fields(mlp: Mlp) -> dict[str, Any]:
     return {name: getattr(mlp, name) for name in Mlp.__dataclass_fields__}
 
 
