@@ -35,6 +35,7 @@ SETTINGS = tuple(dict.fromkeys(name for editor in EDITORS.values() for name in e
 
 COLUMNS = ("prompt", "subject", "target")
 TABLE = Path("config") / "editors.tsv"
+SHOWN = 12  # names of parameters
 log = logging.getLogger(__name__)
 
 
@@ -242,9 +243,8 @@ def run(args: argparse.Namespace) -> int:
             editing.save_text(args, change, about)
         else:
             editing.save(args, model, about)
-    names = dict.fromkeys(matrix.name(model) for matrix in change.weights)
-    said = ", ".join(names) if names else f"no weights: the text of {args.out / 'before.txt'} stands before prompts"
-    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", said)]
+    names = list(dict.fromkeys(matrix.name(model) for matrix in change.weights))
+    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", _edited(names, args.out))]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
         probability = "(probability, geometric mean over the target's tokens)"
@@ -254,12 +254,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _edited(names: list[str], out: Path) -> str:
+    if not names:
+        return f"no weights: the text of {out / 'before.txt'} stands before prompts"
+    return ", ".join(names) if len(names) <= SHOWN else f"{names[0]}, ... {names[-1]} ({len(names)} parameters)"
+
+
 def _effort(report: Mapping[str, float]) -> str:
     if "steps" in report:
         return f"{report['steps']:.0f} steps"
-    for name in ("tokens", "demonstrations"):
-        if name in report:
-            return f"{report[name]:.0f} {name}"
+    for name in ("token", "demonstration"):
+        if (count := report.get(f"{name}s")) is not None:
+            return f"{count:.0f} {name}{'' if count == 1 else 's'}"
     return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
 
 
