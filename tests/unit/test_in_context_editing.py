@@ -17,6 +17,7 @@ from knowcirc.models.loading import LanguageModel
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
+pytestmark = pytest.mark.many(3, one_in=4)
 FACTS = (("Peru", "Lima"), ("Chile", "Santiago"), ("Spain", "Madrid"), ("Italy", "Rome"))
 
 
