@@ -209,10 +209,10 @@ def test_ultraedits_features_are_the_networks_inputs_and_gradients(editable: Lan
     sampled = [(0, *prefix) for prefix in PREFIXES]
     for layer in (1, 2):
         mine = torch.cat(gradients(editable, asked.prompt.ids + asked.target, 2, layer), 1)
-        torch.testing.assert_close(edit.left[layer], mine, rtol=1e-9, atol=1e-12)
         drawn = [torch.cat(gradients(editable, ids, len(ids) - 1, layer), 1) for ids in sampled]
-        old = Matrix(layer).view(editable.own)
-        expected = ultraedit.regress(old, mine, torch.cat((*drawn, mine)), 1e-6, 1.0)
+        known = torch.cat((*drawn, mine))
+        torch.testing.assert_close(edit.left[layer], known, rtol=1e-9, atol=1e-12)
+        expected = ultraedit.regress(Matrix(layer).view(editable.own), mine, known, 1e-6, 1.0)
         torch.testing.assert_close(edit.weights[Matrix(layer)], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -227,7 +227,13 @@ def test_ultraedit_makes_its_requests_likelier_and_needs_a_spread(editable: Lang
         make_edit("ultraedit", editable, lone, settings, bare)
     earlier = make_edits("ultraedit", editable, requests, settings, bare)
     later = make_edit("ultraedit", editable, lone, settings, bare.after(earlier))
-    assert float(change(editable, later, 2).norm()) > 0
+    known = torch.cat((earlier.left[2], later.left[2]))
+    assert [len(each.left[2]) for each in (earlier, later)] == [3, 1]
+    expected = ultraedit.regress(Matrix(2).view(editable.own), later.left[2], known, 1e-3, 1.0)
+    torch.testing.assert_close(later.weights[Matrix(2)], expected)
+    begun = make_edits("ultraedit", editable, requests, settings, material(editable))
+    after = make_edit("ultraedit", editable, lone, settings, material(editable).after(begun))
+    assert [len(each.left[2]) for each in (begun, after)] == [3 + sum(map(len, PREFIXES)), 1]
 
 
 def test_lora_is_plain_training_of_adapters(folders: dict[str, Path], exact_networks: None) -> None:

@@ -51,7 +51,7 @@ class _Watched(Mlp):
 def edit_requests(
     model: LanguageModel, requests: Sequence[Request], settings: UltraEditSettings, material: Material
 ) -> Edit:
-    """The edit of all requests, as the registry of editors calls for it; it leaves their features.
+    """The edit of all requests, as the registry of editors calls for it; it leaves the features that are new.
 
     Raises:
         ValueError: if the layer does not exist, or there are fewer than two tokens to take statistics of.
@@ -60,14 +60,17 @@ def edit_requests(
     layers = range(max(0, settings.layer - settings.span + 1), settings.layer + 1)
     texts = [(each.prompt.ids + each.target, len(each.target)) for each in requests]
     asked, nll = features(model, texts, layers)
-    sampled: Features = material.once(("sampled features", layers), lambda: _of_prefixes(model, material, layers))
+    begun = all(layer in material.past for layer in layers)  # then what was sampled stands there, too
+    what = ("sampled features", layers)
+    sampled: Features = {} if begun else material.once(what, lambda: _of_prefixes(model, material, layers))
     weights: dict[Matrix, Tensor] = {}
+    left: Features = {}
     for layer in layers:
         matrix, found = Matrix(layer), asked[layer]
-        known = [rows[layer] for rows in (sampled, material.past) if layer in rows]
-        old = matrix.view(model.own)
-        weights[matrix] = regress(old, found, torch.cat([*known, found]), settings.step_size, settings.ridge)
-    return Edit(weights, {"tokens": float(len(asked[layers[0]])), "nll": nll}, asked)
+        left[layer] = torch.cat((sampled[layer], found)) if layer in sampled else found
+        known = torch.cat((material.past[layer], left[layer])) if begun else left[layer]
+        weights[matrix] = regress(matrix.view(model.own), found, known, settings.step_size, settings.ridge)
+    return Edit(weights, {"tokens": float(len(asked[layers[0]])), "nll": nll}, left)
 
 
 def _of_prefixes(model: LanguageModel, material: Material, layers: Sequence[int]) -> Features:
