@@ -132,11 +132,14 @@ COMPOSITIONS = {
 DIRECT_RELATIONS = {
     name: each["direct"] for name, each in COMPOSITIONS.items() if each["direct"]
 }
-# Edits one after the other, and which editors make them; neither where the study has none.
+# Edits one after the other, and which editors make them: none in context, which add nothing up; neither where the study
+# has none.
 SEQUENTIAL = config["editing"]["sequential"]
-SEQUENCE_EDITORS = (
-    (SEQUENTIAL["editors"] or config["editing"]["editors"]) if SEQUENTIAL else []
-)
+SEQUENCE_EDITORS = [
+    name
+    for name in (SEQUENTIAL["editors"] or config["editing"]["editors"] if SEQUENTIAL else [])
+    if not EDITORS[name].in_context
+]
 EDITORS_ASKED = list(
     dict.fromkeys(
         [

@@ -118,6 +118,11 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
+    lines += [
+        f"editing.sequential.editors: {name} leaves the weights alone, nothing adds up; leave it out"
+        for name in (editing.sequential.editors if editing.sequential else None) or ()
+        if EDITORS[name].in_context
+    ]
     text = None if editing.sequential is None else editing.sequential.text_file
     if text is not None and not Path(text).is_file():
         lines.append(f"editing.sequential.text_file: file {text!r} does not exist; correct the path or set it to null")

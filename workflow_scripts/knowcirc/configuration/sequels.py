@@ -19,7 +19,7 @@ class Sequential(Section):
     edits: Annotated[list[Count], Field(min_length=1), Different] = setting(
         [1, 3, 10, 30, 100], "after so many edits the model is judged; the largest says how many are made"
     )
-    editors: Editors | None = setting(None, "the editors; none: editing.editors")
+    editors: Editors | None = setting(None, "the editors; none: editing.editors, but for those in context")
     text_tokens: Count = setting(1000, "tokens of the text of the perplexity")
     text_length: Annotated[int, Field(ge=2)] = setting(64, "of them in a row")
     text_file: str | None = setting(
