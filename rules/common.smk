@@ -137,7 +137,9 @@ DIRECT_RELATIONS = {
 SEQUENTIAL = config["editing"]["sequential"]
 SEQUENCE_EDITORS = [
     name
-    for name in (SEQUENTIAL["editors"] or config["editing"]["editors"] if SEQUENTIAL else [])
+    for name in (
+        SEQUENTIAL["editors"] or config["editing"]["editors"] if SEQUENTIAL else []
+    )
     if not EDITORS[name].in_context
 ]
 EDITORS_ASKED = list(
