@@ -43,6 +43,11 @@ def measured(model: LanguageModel, prompt: Prompt, baseline: Any, **changes: Any
     return {(one.kind, one.layer): one for one in saliency(model, prompt, baseline, SETTINGS, **changes)}
 
 
+def left(model: LanguageModel) -> float:
+    """What the quadrature of so many nodes may leave: lines bend more in norms of queries and in caps."""
+    return 1e-9 if model.transformer.shape.family in ("gpt2", "llama") else 2e-6
+
+
 class Line:
     """A line of activations, run in the Hugging Face network."""
 
@@ -85,15 +90,15 @@ def test_sums_are_the_difference_between_clean_and_corrupted_activations(
         lines = [Line(model, prompt, kind, layer, noise) for noise in noises]
         change = float(np.mean([line.p(line.end) - line.p(line.start) for line in lines]))
         assert abs(change) > 1e-6
-        assert found[kind, layer].sums.sum() == pytest.approx(change, abs=1e-9)
-        assert abs(found[kind, layer].missing) < 1e-9
+        assert found[kind, layer].sums.sum() == pytest.approx(change, abs=left(model))
+        assert abs(found[kind, layer].missing) < left(model)
 
 
 def test_of_states_and_embeddings_the_sums_are_the_total_effect(model: LanguageModel, prompt: Prompt) -> None:
     total = trace_fact(model, prompt, SETTINGS).total
     for (kind, _), one in measured(model, prompt, "corrupted").items():
         if kind in ("embedding", "state"):
-            assert one.sums.sum() == pytest.approx(total, abs=1e-9)
+            assert one.sums.sum() == pytest.approx(total, abs=left(model))
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("embedding", -1), ("state", 1), ("mlp", 0), ("attention", 1)])

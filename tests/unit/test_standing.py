@@ -27,9 +27,7 @@ from knowcirc.job import Progress as Protocol
 from knowcirc.models.families import FAMILIES
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.transformer import Transformer
-from unit.tiny import family_of, random_network
-
-pytestmark = pytest.mark.many(1, one_in=4)
+from unit.tiny import FIRST, family_of, random_network
 
 Loader = Callable[..., LanguageModel]
 ROWS = [[0, 5, 17, 4], [0, 5, 18], [0, 6, 17, 4], [0, 5, 19]]
@@ -285,6 +283,7 @@ def planted(name: str) -> Transformer:
     return model
 
 
+@pytest.mark.parametrize("name", [*FIRST, "mistral", "gemma2"])  # in others attribution finds it, too
 def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:
     model = replace(load_tiny(name), transformer=planted(name))
     graph, settings = (
