@@ -37,6 +37,7 @@ from knowcirc.reading.ablation import Head
 from knowcirc.reading.heads import HeadReading, Thresholds, find_head, read_heads
 from knowcirc.reading.lens import curve_rows, token_curve
 from unit import reference
+from unit.tiny import FIRST
 
 Loader = Callable[..., LanguageModel]
 Keep = Callable[[LanguageModel], KeptCircuits]
@@ -98,7 +99,7 @@ def test_a_curve_reads_every_layers_stream_through_the_norm_and_the_vocabulary(
     for (rank, p), stream in zip(curve, streams, strict=True):
         with torch.no_grad():
             normed = reference.final_norm(reference.network(model))(stream[0, position])
-            expected = reference.network(model).get_output_embeddings()(normed).softmax(-1)
+            expected = model.transformer.cap(reference.network(model).get_output_embeddings()(normed)).softmax(-1)
         assert p == pytest.approx(float(expected[token]), rel=1e-9)
         assert rank == 1 + int((expected > expected[token]).sum())
 
@@ -471,6 +472,7 @@ class Spied:
         monkeypatch.setattr(in_context_study, "answers_without", answers_without)
 
 
+@pytest.mark.parametrize("name", [*FIRST, "qwen3", "olmo2", "gemma2"])  # in others no head is new
 def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
     model: LanguageModel, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -694,7 +696,9 @@ def test_views_are_read_under_the_weights_in_place_and_compared_with_the_origina
         mover, found = find_head(original.heads.values(), "mover", limits)
         assert (row["head"], row["is_mover"]) == (mover.name, found)
         assert json.loads(str(row["attention"])) == pytest.approx(view.heads[mover.name].attention)
-        assert json.loads(str(row["top_tokens"])) == [text.decode([t]) for t in view.heads[mover.name].top[:8]]
+        assert json.loads(str(row["top_tokens"])) == [
+            text.decode([t], skip_special_tokens=False) for t in view.heads[mover.name].top[:8]
+        ]
         assert json.loads(str(row["tokens"]))[0] == "<s>"
         assert (row["p_old"], row["p_new"], row["new_token"]) == (view.old.p, view.new.p, "Paris")
         assert row["answer_top"] == text.decode([view.old.top])

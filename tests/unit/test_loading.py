@@ -223,14 +223,17 @@ def test_weights_in_several_files_are_read(folders: dict[str, Path], tmp_path: P
 def test_the_familys_defaults_are_those_of_transformers(family: str) -> None:
     config = AutoConfig.for_model(family)
     known = config.to_dict()
-    known |= {"rope_theta": (known.get("rope_parameters") or {}).get("rope_theta")}
+    rotary = known.get("rope_parameters") or {}
+    known |= {"rope_theta": rotary.get("rope_theta"), "rotary_emb_base": rotary.get("rope_theta")}
+    known |= {"rotary_pct": rotary.get("partial_rotary_factor")}
+    if "sliding_window" in known:  # Qwen's is taken away where it is not used
+        known["sliding_window"] = type(config).sliding_window
+    derived = {known.get("num_attention_heads"), known.get("head_dim"), None}
     for name, value in FAMILIES[family].module.DEFAULTS.items():
-        expected = known[name]
-        if value is None:  # found from other sizes
-            expected = None if name in ("n_inner",) else expected
-            assert name == "n_inner" or expected in (config.num_attention_heads, config.head_dim)
+        if value is None:  # found from other sizes, or none
+            assert name in ("n_inner", "layer_types") or known[name] in derived, name
         else:
-            assert value == expected, name
+            assert value == known[name], name
 
 
 @pytest.mark.parametrize("scaling", [
@@ -403,7 +406,7 @@ def test_a_fetched_folder_is_whole_and_gives_the_same_logits(
         write(path, value)
 
     monkeypatch.setattr(fetching, "write_json", spy)
-    fetch(row("local", str(folders[name]), family=name.split("_")[0]), tmp_path, mirror=None, offline=True)
+    fetch(row("local", str(folders[name]), family=family_of(name)), tmp_path, mirror=None, offline=True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= present[0]  # provenance.json comes last
     assert "provenance.json" not in present[0]
     provenance = json.loads((tmp_path / "provenance.json").read_text("utf-8"))
