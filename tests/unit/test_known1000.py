@@ -30,7 +30,7 @@ from knowcirc.models.loading import LanguageModel, weights_digest
 from knowcirc.tracing.noise import embedding_deviation, subject_tokens, tokens_alone
 from knowcirc.tracing.selection import facts_to_trace
 from unit import reference
-from unit.tiny import words
+from unit.tiny import MODELS, words
 
 Loader = Callable[..., LanguageModel]
 SUBJECTS = ("France", "Italy", "Spain", "Peru", "Chile", "New Zealand")
@@ -154,6 +154,7 @@ def test_facts_whose_answer_ranks_first_are_usable(model: LanguageModel) -> None
         assert one.prompt.answer == (int(p.argmax()),)
 
 
+@pytest.mark.parametrize("name", [each for each in MODELS if each != "qwen3"])  # whose 57th token is a special one
 @pytest.mark.parametrize("place", [2, 57])
 def test_a_fact_that_is_not_known_is_left_out_with_its_rank(model: LanguageModel, place: int) -> None:
     facts = answered(model, place)
