@@ -284,6 +284,14 @@ def test_a_report_that_lacks_items_is_named(study: Path) -> None:
     assert problems(study) == {"report.html": f"items missing: {MODEL}-causal_trace, {MODEL}-editing_scores"}
 
 
+def test_a_report_may_show_the_explorer_beside_it_and_no_other_page(study: Path) -> None:
+    frame = f'<iframe title="x" src="{MODEL}/explorer.html" loading="lazy"></iframe>'
+    edit_report(study, "</html>", f"{frame}</html>")
+    assert problems(study) == {}
+    edit_report(study, f"{MODEL}/explorer.html", "https://example.org/explorer.html")
+    assert "outside itself" in problems(study)["report.html"]
+
+
 def test_a_report_that_only_links_to_an_item_lacks_it(study: Path) -> None:
     edit_report(study, f'<h3 id="{MODEL}-causal_trace">', f'<a href="#{MODEL}-causal_trace">')
     assert problems(study) == {"report.html": f"items missing: {MODEL}-causal_trace"}

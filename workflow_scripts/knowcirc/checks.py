@@ -21,7 +21,10 @@ CONTRACTS = {table.name: table for table in TABLES}
 MIN_PIXELS = 300
 KEYS = ("models", "figures", "figures_of_all", "tables", "methods", "compared", "editors")
 TOLERANCE = 1e-9
-OUTSIDE = re.compile(r"<(?:link|script|iframe)\b[^>]*(?:href|src)=|src=[\"']?https?:|url\(\s*[\"']?https?:|@import")
+OUTSIDE = re.compile(
+    r"<(?:link|script)\b[^>]*(?:href|src)=|src=[\"']?https?:|url\(\s*[\"']?https?:|@import"
+    r"|<iframe\b(?![^>]* src=\"[\w.+-]+/explorer\.html\")"  # the explorers lie beside the report
+)
 
 
 class ArtifactError(ValueError):
