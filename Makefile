@@ -222,6 +222,7 @@ endef
 # The stamp comes last, so a .venv without it is half-made and is made anew.
 $(STAMP): requirements.txt requirements.lock pyproject.toml
 	@if [[ ! -e $@ ]]; then
+	    echo "Setting up .venv: minutes, most of them for torch ..."
 	    $(FIND_PYTHON)
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear .venv
 	fi

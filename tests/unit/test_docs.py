@@ -97,7 +97,7 @@ def test_each_command_has_a_page_with_all_its_options() -> None:
             )
     lens = pages["reference/commands/lens.md"]
     assert "| `--out FILE.csv` | one row per position and layer<br>**Required.** |" in lens
-    assert "| `MODEL` | Hugging Face folder (GPT-2 or Llama family) |" in lens
+    assert "| `MODEL` | folder of a model that save_pretrained wrote |" in lens
     assert "| `--device DEVICE` | default: auto<br>One of: auto, cpu, cuda. |" in lens
     assert "| `--figure FILE.png|.pdf` |" in lens  # in code a bar ends no cell
 

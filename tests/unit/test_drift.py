@@ -63,7 +63,7 @@ BEYOND = {
     "a third more": ({"bits": [4.0, 5.4]}, "relation=language: bits is 5.4, the reference has 4 (1.4 apart, 0.65"),
     "a bound": ({"hit_low": [0.2, 0.75]}, "relation=language: hit_low is 0.75"),
     "no value": ({"hit": [np.nan, 0.5]}, "relation=capital: hit is empty, the reference has 0.5"),
-    "another row": ({"relation": ["capital", "food"]}, "relation=language: no such row"),
+    "another row": ({"relation": ["capital", "food"]}, "relation=language: this run lacks the row"),
     "many more": ({"n": [10, 14]}, "relation=language: n is 14"),
 }
 
@@ -98,7 +98,7 @@ def test_where_a_threshold_decides_some_rows_may_differ() -> None:
 
 def test_columns_that_one_side_lacks_are_told_apart() -> None:
     found = compare_tables(frame().drop(columns="bits"), frame().drop(columns="wording"), TABLE)
-    assert found.drifted == ["bits: no such column"]
+    assert found.drifted == ["bits: this run lacks the column"]
     assert found.unknown == ["wording: the reference does not have it"]
 
 

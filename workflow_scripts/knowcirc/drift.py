@@ -63,15 +63,15 @@ def compare_tables(found: pd.DataFrame, reference: pd.DataFrame, contract: Table
     rows, expected = _by_key(found, keys), _by_key(reference, keys)
     lost, new = [key for key in expected if key not in rows], [key for key in rows if key not in expected]
     allowed = contract.other_rows * len(expected)
-    drifted = [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: no such row" for key in lost]
-    drifted += [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: a new row" for key in new]
+    drifted = [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: this run lacks the row" for key in lost]
+    drifted += [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: the reference lacks the row" for key in new]
     values, unknown = 0, []
     for name in reference.columns:
         column = next((one for one in contract.columns if one.covers(name)), None)
         if column is None:
             unknown.append(f"{name}: no column of this version")
         elif name not in found:
-            drifted.append(f"{name}: no such column")
+            drifted.append(f"{name}: this run lacks the column")
         elif name not in keys and column.drift is not None:
             both = [key for key in expected if key in rows]
             values += len(both)

@@ -244,7 +244,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             editing.save(args, model, about)
     names = list(dict.fromkeys(matrix.name(model) for matrix in change.weights))
-    shown = [("editor", f"{args.editor}, {_effort(change.report)}"), ("edited", _edited(names, args.out))]
+    shown = [("editor", ", ".join(filter(None, [args.editor, _effort(change.report)]))), ("edited", _edited(names, args.out))]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
         probability = "(probability, geometric mean over the target's tokens)"
@@ -266,7 +266,9 @@ def _effort(report: Mapping[str, float]) -> str:
     for name in ("token", "demonstration"):
         if (count := report.get(f"{name}s")) is not None:
             return f"{count:.0f} {name}{'' if count == 1 else 's'}"
-    return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
+    if "neurons" in report:
+        return f"{report['neurons']:.0f} neurons of {report['layers']:.0f} layers"
+    return ""
 
 
 def _describe(one_request: Request, before: float, after: float) -> dict[str, object]:

@@ -24,7 +24,7 @@ def new_parser(commands: Subparsers, name: str, summary: str, *, text: str, exam
 
 def add_model(parser: argparse.ArgumentParser, dtypes: tuple[str, ...] = DTYPES) -> None:
     """Add the model folder and how it is computed."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="Hugging Face folder (GPT-2 or Llama family)")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model that save_pretrained wrote")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument("--dtype", choices=dtypes, default="float32", help="numbers to compute in (default: float32)")
 
