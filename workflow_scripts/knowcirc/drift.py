@@ -63,8 +63,10 @@ def compare_tables(found: pd.DataFrame, reference: pd.DataFrame, contract: Table
     rows, expected = _by_key(found, keys), _by_key(reference, keys)
     lost, new = [key for key in expected if key not in rows], [key for key in rows if key not in expected]
     allowed = contract.other_rows * len(expected)
-    drifted = [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: this run lacks the row" for key in lost]
-    drifted += [] if max(len(lost), len(new)) <= allowed else [f"{_named(keys, key)}: the reference lacks the row" for key in new]
+    drifted: list[str] = []
+    if max(len(lost), len(new)) > allowed:
+        drifted += [f"{_named(keys, key)}: this run lacks the row" for key in lost]
+        drifted += [f"{_named(keys, key)}: the reference lacks the row" for key in new]
     values, unknown = 0, []
     for name in reference.columns:
         column = next((one for one in contract.columns if one.covers(name)), None)

@@ -244,7 +244,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             editing.save(args, model, about)
     names = list(dict.fromkeys(matrix.name(model) for matrix in change.weights))
-    shown = [("editor", ", ".join(filter(None, [args.editor, _effort(change.report)]))), ("edited", _edited(names, args.out))]
+    how = ", ".join(filter(None, [args.editor, _effort(change.report)]))
+    shown = [("editor", how), ("edited", _edited(names, args.out))]
     for fact in facts:
         told = f"{fact['prompt']!r} -> {fact['target']!r}: " if len(facts) > 1 else ""
         probability = "(probability, geometric mean over the target's tokens)"
