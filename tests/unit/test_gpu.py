@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from knowcirc.circuits import discovery, evaluation
+from knowcirc.circuits import attribution, evaluation
 from knowcirc.circuits.acdc import Criterion, acdc
 from knowcirc.circuits.discovery import attribute
 from knowcirc.circuits.evaluation import circuit_logits
@@ -226,7 +226,7 @@ def test_scores_and_circuits_are_the_same_in_smaller_groups(load_tiny: Loader, m
     partners = [None] * len(prompts)
     before = attribute(model, graph, prompts, partners, "eap-ig-zero"), circuit_logits(model, graph, [circuit], prompts)
     nodes = lambda *args, **named: len(args[2].leaf_of)  # noqa: E731
-    sizes = scarce(monkeypatch, discovery, "score_edges", nodes, 1)
+    sizes = scarce(monkeypatch, attribution, "score_edges", nodes, 1)
     runs = scarce(monkeypatch, evaluation, "run_circuit", lambda *args, **named: len(args[3].leaf_of), 2)
     np.testing.assert_allclose(attribute(model, graph, prompts, partners, "eap-ig-zero"), before[0], atol=1e-8)
     torch.testing.assert_close(circuit_logits(model, graph, [circuit], prompts), before[1], rtol=0, atol=1e-10)

@@ -55,7 +55,7 @@ def test_the_metric_is_the_circuits_and_the_price_is_paid_back(
     assert (found.metric_start, found.metric_circuit) == pytest.approx((start, end), abs=1e-10)
     assert end + PRICE * found.edges.sum() < start + PRICE * graph.n_edges
     assert found.edges.sum() < graph.n_edges
-    assert found.edges.any() or name == "gemma2"  # which is more certain without any edge
+    assert found.edges.any() or end < start  # some are more certain without any edge
     decided = [(t.src, t.dst) for t in found.tests]
     assert len(set(decided)) == len(decided)
     kept = {(t.src, t.dst) for t in found.tests if t.kept}

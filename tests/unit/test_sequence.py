@@ -84,9 +84,11 @@ def test_each_edit_is_made_on_what_those_before_it_left_and_all_are_judged(
     rows = run(model, editor, tmp_path / "done.safetensors")
     asked = [request(model, one.template, one.subject, one.target_new) for one in RECORDS]
     weights: dict[Matrix, torch.Tensor] = {}
+    given = material(model)
     for one in asked:  # by hand: on the present weights, nothing undone
         with applied(model, Edit(weights, {})) as current:
-            weights |= make_edit(editor, current, one, SETTINGS[editor], material(model)).weights
+            edit = make_edit(editor, current, one, SETTINGS[editor], given)
+        weights, given = weights | edit.weights, given.after(edit)
     assert rows["edits"].tolist() == [1, 3, 3, 3]
     with applied(model, Edit(weights, {})) as edited:
         expected = [efficacy(edited, one) for one in RECORDS]
