@@ -443,7 +443,10 @@ def stability_of_study(wildcards) -> dict[str, list[str]]:
     asked = config["stability"]
     place = f"<results>/{wildcards.model}/circuits/{{method}}/stability/{{relation}}"
     relations = asked["relations"] or config["relations"]["names"]
-    named = {"method": asked["methods"], "relation": relations}
+    methods = config["circuits"]["methods"]
+    cheap = [name for name in methods if FINDERS[name].attribution]
+    chosen = asked["methods"] or [*cheap, *methods][:1]
+    named = {"method": chosen, "relation": relations}
     ends = {"rows": ".csv", "frequencies": "_frequencies.csv"}
     return {name: expand(place + end, **named) for name, end in ends.items()}
 

@@ -85,24 +85,8 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         for name in names
         if name not in relations
     ]
-    parts = ("tracing", "comparison", "editing", "icl", "reverse")
-    used = {f"{part}.relations": getattr(study, part).relations for part in parts}
-    if study.stability is not None:
-        used["stability.relations"] = study.stability.relations or []
-        lines += [
-            f"stability.methods: {name!r} is not in circuits.methods, whose circuits of all relations are compared with"
-            for name in study.stability.methods
-            if name not in study.circuits.methods
-        ]
-    used["hops.compositions"] = [
-        name for each in study.hops.compositions for name in (each.first, each.second, each.direct) if name
-    ]
-    pairs = [f"{each.first}+{each.second}" for each in study.hops.compositions]
-    lines += [
-        f"hops.compositions: {pair} stands twice; keep one"
-        for number, pair in enumerate(pairs)
-        if pair in pairs[:number]
-    ]
+    used, more = _named_relations(study)
+    lines += more
     for key, needed in used.items():
         missing = [name for name in dict.fromkeys(needed) if name not in names]
         if len(missing) == 1:
@@ -118,7 +102,37 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
+    lines += _sequence_errors(editing)
+    return lines
+
+
+def _named_relations(study: Study) -> tuple[dict[str, list[str]], list[str]]:
+    """The relations that parts of the study name, by place, and one line for each contradiction among them."""
+    lines: list[str] = []
+    parts = ("tracing", "comparison", "editing", "icl", "reverse")
+    used = {f"{part}.relations": getattr(study, part).relations for part in parts}
+    if study.stability is not None:
+        used["stability.relations"] = study.stability.relations or []
+        lines += [
+            f"stability.methods: {name!r} is not in circuits.methods, whose circuits of all relations are compared with"
+            for name in study.stability.methods or ()
+            if name not in study.circuits.methods
+        ]
+    used["hops.compositions"] = [
+        name for each in study.hops.compositions for name in (each.first, each.second, each.direct) if name
+    ]
+    pairs = [f"{each.first}+{each.second}" for each in study.hops.compositions]
     lines += [
+        f"hops.compositions: {pair} stands twice; keep one"
+        for number, pair in enumerate(pairs)
+        if pair in pairs[:number]
+    ]
+    return used, lines
+
+
+def _sequence_errors(editing: EditingBase) -> list[str]:
+    """One line for each editor that nothing adds up of in a sequence, and for a text that is not there."""
+    lines = [
         f"editing.sequential.editors: {name} leaves the weights alone, nothing adds up; leave it out"
         for name in (editing.sequential.editors if editing.sequential else None) or ()
         if EDITORS[name].in_context

@@ -103,8 +103,8 @@ class Stability(Section):
     """Circuits found again on prompts drawn anew and in other wordings."""
 
     relations: Names | None = setting(None, "the relations; none: all of relations.names")
-    methods: Annotated[list[Method], Field(min_length=1), Different] = setting(
-        ["eap-ig"], "what finds their circuits, of circuits.methods"
+    methods: Annotated[list[Method], Field(min_length=1), Different] | None = setting(
+        None, "what finds their circuits, of circuits.methods; none: the first of these that attributes, else the first"
     )
     resamples: Annotated[int, Field(ge=2)] = setting(5, "circuits of D_val drawn anew")
     resampling: Resampling = setting(
