@@ -32,9 +32,18 @@ ATTACHED = (
     "docs/tutorial.ipynb",
 )
 """Files that pages link to; they stand in the site below `files/`."""
-ELSEWHERE = {"config/README.md": "reference/settings.md", "CONTRIBUTING.md": "contributing.md"} | {
-    path: f"files/{path}" for path in ATTACHED
-}
+ELSEWHERE = (
+    {path: address for address, path in COPIED.items()}
+    | {path: f"files/{path}" for path in ATTACHED}
+    | {
+        "docs/tutorial.ipynb": "tutorial.md",
+        "workflow_scripts/knowcirc": "reference/library/index.md",
+        "workflow_scripts/knowcirc/commands": "reference/commands/index.md",
+        "workflow_scripts/knowcirc/items/figures.py": "reference/results/figures.md",
+        "workflow_scripts/knowcirc/items/tables.py": "reference/results/tables.md",
+    }
+)
+"""Where what lies in the project stands in the site; every module has a page besides (`in_site`)."""
 PICTURES = "results/reference"
 
 
@@ -80,6 +89,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+MODULE = re.compile(r"workflow_scripts/knowcirc/((\w+)/\w+)\.py")
+
+
+def in_site(path: str) -> str | None:
+    """The address of a file or folder of the project, where the site has a page of it or the file itself."""
+    module = MODULE.fullmatch(path)
+    if path in ELSEWHERE or module is None:
+        return ELSEWHERE.get(path)
+    return f"reference/{'' if module[2] == 'commands' else 'library/'}{module[1]}.md"
+
+
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
@@ -90,11 +110,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def led(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), found[1]))
-        if target not in ELSEWHERE:
+        address = in_site(target)
+        if address is None:
             if own in COPIED and target.startswith("docs/"):  # a link of a file in the root to a page
                 return posixpath.relpath(target.removeprefix("docs/"), posixpath.dirname(own) or ".")
             return found[1]
-        return posixpath.relpath(ELSEWHERE[target], posixpath.dirname(own) or ".")
+        if address == own:  # a notebook's page leads to the notebook
+            address = f"files/{target}"
+        return posixpath.relpath(address, posixpath.dirname(own) or ".")
 
     return LINK.sub(led, markdown)
 

@@ -27,7 +27,7 @@ def figures_page(captions: Path, pictures: dict[str, str]) -> str:
         "# Figures",
         "",
         "Every figure is written as PNG and PDF to `results/{model}/figures/`, with its data beside it as CSV or JSON. "
-        "Pictures are those of the reference run (`results/reference/`): SmolLM2-135M-Instruct, 26 relations.",
+        "Pictures are those of the reference run (`results/reference/`): the default study of SmolLM2-135M-Instruct.",
         "",
     ]
     for figure in FIGURES:

@@ -67,6 +67,16 @@ def test_a_command_that_does_not_parse_is_found() -> None:
     ]
 
 
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+
+
+def test_every_link_of_the_documentation_holds_in_the_repository() -> None:
+    pages = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "RESULTS.md", "config/README.md", "tests/README.md"))]
+    links = [(path, link) for path in pages for link in LINK.findall(path.read_text("utf-8"))]
+    assert [(path.name, link) for path, link in links if not (path.parent / link).exists()] == []
+    assert len(links) > 50
+
+
 def test_targets_of_make_and_configurations_in_the_documentation_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for where, line in calls("make"):
