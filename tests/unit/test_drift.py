@@ -78,14 +78,14 @@ def test_what_another_processor_may_change_is_no_drift(values: dict[str, object]
 @pytest.mark.parametrize(("values", "said"), BEYOND.values(), ids=BEYOND)
 def test_what_lies_further_apart_is_named(values: dict[str, object], said: str) -> None:
     drifted = compare_tables(frame(**values), frame(), TABLE).drifted
-    assert any(line.startswith(said) for line in drifted), drifted
+    assert any(each.line.startswith(said) for each in drifted), drifted
 
 
 def test_few_cases_allow_more_than_many() -> None:
     few = compare_tables(frame(n=4, hit=1.0), frame(n=4), TABLE)
     many = compare_tables(frame(n=400, hit=0.6), frame(n=400), TABLE)
-    assert not [line for line in few.drifted if "hit is" in line]
-    assert len([line for line in many.drifted if "hit is" in line]) == 2
+    assert not [each for each in few.drifted if "hit is" in each.line]
+    assert len([each for each in many.drifted if "hit is" in each.line]) == 2
 
 
 def test_where_a_threshold_decides_some_rows_may_differ() -> None:
@@ -98,8 +98,8 @@ def test_where_a_threshold_decides_some_rows_may_differ() -> None:
 
 def test_columns_that_one_side_lacks_are_told_apart() -> None:
     found = compare_tables(frame().drop(columns="bits"), frame().drop(columns="wording"), TABLE)
-    assert found.drifted == ["bits: this run lacks the column"]
-    assert found.unknown == ["wording: the reference does not have it"]
+    assert found.drifted == [("bits", "bits: this run lacks the column")]
+    assert found.unknown == [("wording", "the reference does not have it")]
 
 
 @pytest.fixture
@@ -118,10 +118,10 @@ def test_a_table_of_the_reference_that_is_missing_is_drift(folders: tuple[Path, 
     run, reference = folders
     assert compare_results(run, reference).drifted == []
     (run / "tiny/tables/saliency.csv").unlink()
-    assert compare_results(run, reference).drifted == ["tiny/tables/saliency.csv: missing"]
+    assert [each.line for each in compare_results(run, reference).drifted] == ["tiny/tables/saliency.csv: missing"]
     (reference / "tiny/tables/saliency.csv").unlink()
     write_table(run / "tiny/tables/hops.csv", pd.DataFrame({"composition": ["a"]}))
-    assert compare_results(run, reference).unknown == ["tiny/tables/hops.csv: the reference does not have it"]
+    assert compare_results(run, reference).unknown == [("tiny/tables/hops.csv", "the reference does not have it")]
 
 
 def test_a_total_in_a_row_without_a_layer_is_compared_with_its_own(folders: tuple[Path, Path]) -> None:
@@ -130,7 +130,8 @@ def test_a_total_in_a_row_without_a_layer_is_compared_with_its_own(folders: tupl
     table = read_table(path)
     table.loc[1, "effect"] = 0.9
     write_table(path, table)
-    (line,) = compare_results(run, reference).drifted
+    ((column, line),) = compare_results(run, reference).drifted
+    assert column == "tiny/tables/causal_effects.csv, effect"
     assert line.startswith("tiny/tables/causal_effects.csv: kind=total, role=, layer=: effect is 0.9, the reference")
 
 
@@ -159,3 +160,20 @@ def test_a_reference_without_tables_is_refused(
     assert "holds no tables" in capsys.readouterr().err
     assert main(["check", str(run), "--against", str(reference / "none")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_command_names_three_values_of_a_column_and_counts_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("knowcirc.checks.check_results", lambda _: [{"name": "all", "ok": True, "reason": ""}])
+    table = pd.DataFrame({"model": "tiny", "kind": "mlp", "role": list("abcde"), "layer": 0, "effect": 0.1})
+    write_table(tmp_path / "reference/tiny/tables/causal_effects.csv", table)
+    write_table(tmp_path / "run/tiny/tables/causal_effects.csv", table.assign(effect=0.8, old=1, older=2))
+    assert main(["check", str(tmp_path / "run"), "--against", str(tmp_path / "reference")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    named = [line for line in lines if "the reference has 0.1" in line]
+    assert len(named) == 3
+    assert "DRIFTED tiny/tables/causal_effects.csv, effect: 2 more" in lines
+    (unknown,) = [line for line in lines if line.startswith("not compared")]
+    assert unknown.startswith("not compared, the reference does not have it: 'tiny/tables/causal_effects.csv, old', ")
+    assert lines[-1].endswith("5 drifted")

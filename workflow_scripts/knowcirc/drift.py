@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,16 +18,24 @@ from knowcirc.items.contract import Column, Table
 
 SAMPLES = ("n", "n_val", "n_test")
 """Columns that say how many cases a row's shares are of."""
+NOT_THERE = "the reference does not have it"
 BOUNDS = 2.0  # what the bounds of an interval may move by, in tolerances of the value between them
+
+
+class Drift(NamedTuple):
+    """One value, row, column or table that lies further off than it may: its column (else "rows"), and a line."""
+
+    column: str
+    line: str
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How many values were compared, which drifted (a line each), and what the reference does not have."""
+    """How many values were compared, which drifted, and what one side does not have: (what, why), not compared."""
 
     values: int
-    drifted: Sequence[str]
-    unknown: Sequence[str]
+    drifted: Sequence[Drift]
+    unknown: Sequence[tuple[str, str]]
 
 
 def compare_results(results: Path, reference: Path) -> Compared:
@@ -42,18 +51,18 @@ def compare_results(results: Path, reference: Path) -> Compared:
     for path in paths:
         name = str(path.relative_to(reference))
         if path.stem not in CONTRACTS:
-            unknown.append(f"{name}: no table of this version")
+            unknown.append((name, "no table of this version"))
         elif not (results / name).is_file():
-            drifted.append(f"{name}: missing")
+            drifted.append(Drift(name, f"{name}: missing"))
         else:
             found = compare_tables(read_table(results / name), read_table(path), CONTRACTS[path.stem])
             values += found.values
-            drifted += [f"{name}: {line}" for line in found.drifted]
-            unknown += [f"{name}: {line}" for line in found.unknown]
+            drifted += [Drift(f"{name}, {each.column}", f"{name}: {each.line}") for each in found.drifted]
+            unknown += [(f"{name}, {column}", why) for column, why in found.unknown]
     for folder in {path.parent for path in paths}:
         here = results / folder.relative_to(reference)
         names = sorted(path.name for path in here.glob("*.csv") if not (folder / path.name).is_file())
-        unknown += [f"{(here / name).relative_to(results)}: the reference does not have it" for name in names]
+        unknown += [(str((here / name).relative_to(results)), NOT_THERE) for name in names]
     return Compared(values, drifted, unknown)
 
 
@@ -63,23 +72,24 @@ def compare_tables(found: pd.DataFrame, reference: pd.DataFrame, contract: Table
     rows, expected = _by_key(found, keys), _by_key(reference, keys)
     lost, new = [key for key in expected if key not in rows], [key for key in rows if key not in expected]
     allowed = contract.other_rows * len(expected)
-    drifted: list[str] = []
+    drifted: list[Drift] = []
     if max(len(lost), len(new)) > allowed:
-        drifted += [f"{_named(keys, key)}: this run lacks the row" for key in lost]
-        drifted += [f"{_named(keys, key)}: the reference lacks the row" for key in new]
+        drifted += [Drift("rows", f"{_named(keys, key)}: this run lacks the row") for key in lost]
+        drifted += [Drift("rows", f"{_named(keys, key)}: the reference lacks the row") for key in new]
     values, unknown = 0, []
     for name in reference.columns:
         column = next((one for one in contract.columns if one.covers(name)), None)
         if column is None:
-            unknown.append(f"{name}: no column of this version")
+            unknown.append((name, "no column of this version"))
         elif name not in found:
-            drifted.append(f"{name}: this run lacks the column")
+            drifted.append(Drift(name, f"{name}: this run lacks the column"))
         elif name not in keys and column.drift is not None:
             both = [key for key in expected if key in rows]
             values += len(both)
             lines = (_difference(name, column, rows[key], expected[key]) for key in both)
-            drifted += [f"{_named(keys, key)}: {line}" for key, line in zip(both, lines, strict=True) if line]
-    unknown += [f"{name}: the reference does not have it" for name in found.columns if name not in reference]
+            pairs = zip(both, lines, strict=True)
+            drifted += [Drift(name, f"{_named(keys, key)}: {line}") for key, line in pairs if line]
+    unknown += [(name, NOT_THERE) for name in found.columns if name not in reference]
     return Compared(values, drifted, unknown)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from knowcirc.commands.options import Subparsers, new_parser
 
+SHOWN = 3  # lines for each column of a table
+
 
 def add(commands: Subparsers) -> None:
     """Add the command and its options."""
@@ -17,7 +19,8 @@ def add(commands: Subparsers) -> None:
         "tables with those of a reference run besides, each column within its tolerance. These are made for the same "
         "version on another processor: shares may lie 5 pp and two cases apart, counts 2 and 10 %, other numbers "
         "0.05 and 15 %, what comes of a searched circuit 10 pp, 20 % and two cases; bounds of intervals twice that. "
-        "Seconds, texts that a model writes and verdicts are not compared.",
+        "Seconds, texts that a model writes and verdicts are not compared. Three values of each "
+        "column that drifted are named, the others counted.",
         example="knowcirc check results-test --against results/reference-test",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="the study's output folder")
@@ -52,13 +55,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _drifted(results: Path, reference: Path) -> bool:
-    """Whether tables lie further from the reference's than they may, after a line for each value that does."""
+    """Whether tables lie further from the reference's than they may, after lines that name the values that do."""
     from knowcirc.drift import compare_results
 
     found = compare_results(results, reference)
-    for line in found.drifted:
-        sys.stdout.write(f"DRIFTED {line}\n")
-    for line in found.unknown:
-        sys.stdout.write(f"not compared: {line}\n")
+    lines: dict[str, list[str]] = {}
+    for each in found.drifted:
+        lines.setdefault(each.column, []).append(each.line)
+    for column, of_column in lines.items():
+        for line in of_column[:SHOWN]:
+            sys.stdout.write(f"DRIFTED {line}\n")
+        if len(of_column) > SHOWN:
+            sys.stdout.write(f"DRIFTED {column}: {len(of_column) - SHOWN} more\n")
+    for why in dict.fromkeys(why for _, why in found.unknown):
+        names = ", ".join(f"'{what}'" for what, reason in found.unknown if reason == why)
+        sys.stdout.write(f"not compared, {why}: {names}\n")
     sys.stdout.write(f"{found.values} values against {reference}, {len(found.drifted)} drifted\n")
     return bool(found.drifted)
