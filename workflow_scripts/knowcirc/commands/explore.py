@@ -11,14 +11,10 @@ from knowcirc.commands.arguments import (
     check_circuits_stay,
     check_input_file,
     check_output_file,
-    real,
     show,
-    whole,
-    words,
 )
 from knowcirc.commands.cases import read_cases
-from knowcirc.commands.options import Subparsers, add_prompts, new_parser
-from knowcirc.configuration.study import default
+from knowcirc.commands.options import Subparsers, add_prompts, add_roles, new_parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,24 +53,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--traces", type=Path, metavar="FILE.parquet|.csv", help="a study's traces/facts.parquet")
     parser.add_argument("--heads", type=Path, metavar="FILE.csv", help="a study's components/heads.csv: named heads")
     add_prompts(parser, subject=True)
-    parser.add_argument(
-        "--relation-words", type=words, default=(), metavar="A,B", help="for roles, as in knowcirc heads"
-    )
-    parser.add_argument("--type-answers", type=words, default=(), metavar="A,B", help="for roles, as in knowcirc heads")
-    parser.add_argument(
-        "--attention",
-        type=real(zero=True),
-        default=default("heads/attention"),
-        metavar="X",
-        help="least share of attention of a role (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokens",
-        type=whole(1),
-        default=default("heads/tokens"),
-        metavar="N",
-        help="most raised tokens that count for a role (default: %(default)s)",
-    )
+    add_roles(parser)
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -12,14 +12,10 @@ from knowcirc.commands.arguments import (
     check_figure,
     check_input_file,
     check_output_file,
-    real,
     show,
-    whole,
-    words,
 )
 from knowcirc.commands.cases import Needs, read_cases
-from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
-from knowcirc.configuration.study import default
+from knowcirc.commands.options import Subparsers, add_model, add_prompts, add_roles, new_parser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,32 +42,9 @@ def add(commands: Subparsers) -> None:
     )
     add_model(parser)
     add_prompts(parser, subject=True)
-    parser.add_argument(
-        "--relation-words", type=words, default=(), metavar="A,B", help="words of the prompt that carry the relation"
-    )
-    parser.add_argument(
-        "--type-answers",
-        type=words,
-        default=(),
-        metavar="A,B",
-        help="other answers of the same type; for relation heads",
-    )
+    add_roles(parser)
     parser.add_argument(
         "--circuit", type=Path, metavar="FILE.json", help="a circuit: a column says which heads are in it"
-    )
-    parser.add_argument(
-        "--attention",
-        type=real(zero=True, high=1.0),
-        default=default("heads/attention"),
-        metavar="X",
-        help="least share of attention (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokens",
-        type=whole(1),
-        default=default("heads/tokens"),
-        metavar="N",
-        help="most raised tokens that count (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.csv", help="one row per head (.parquet works too)"

@@ -4,7 +4,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from knowcirc.commands.arguments import DTYPES, token_id, token_ids, token_span
+from knowcirc.commands.arguments import DTYPES, real, token_id, token_ids, token_span, whole, words
+from knowcirc.configuration.study import default
 
 Subparsers = argparse._SubParsersAction  # argparse gives it no public name
 
@@ -51,3 +52,31 @@ def add_prompts(
         group.add_argument("--subject-span", type=token_span, metavar="A:B", help="its token range, with --ids")
     columns = "prompt, answer (corrupted, wrong_answer, subject), or ids, answer_id (corrupted_ids, ...)"
     group.add_argument("--prompts", type=Path, metavar="FILE.csv", help=f"several prompts; columns {columns}")
+
+
+def add_roles(parser: argparse.ArgumentParser) -> None:
+    """Add what names a head's role: words and answers of the prompt's relation, and the thresholds."""
+    parser.add_argument(
+        "--relation-words", type=words, default=(), metavar="A,B", help="words of the prompt that carry the relation"
+    )
+    parser.add_argument(
+        "--type-answers",
+        type=words,
+        default=(),
+        metavar="A,B",
+        help="other answers of the same type; for relation heads",
+    )
+    parser.add_argument(
+        "--attention",
+        type=real(zero=True, high=1.0),
+        default=default("heads/attention"),
+        metavar="X",
+        help="least share of attention of a role (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens",
+        type=whole(1),
+        default=default("heads/tokens"),
+        metavar="N",
+        help="most raised tokens that count for a role (default: %(default)s)",
+    )
