@@ -7,7 +7,9 @@ import pytest
 
 from knowcirc.costs import COSTS, START_UP
 from knowcirc.plan import (
+    MARKS,
     ON_A_CLUSTER,
+    PAGE,
     check,
     describe,
     ends,
@@ -16,7 +18,9 @@ from knowcirc.plan import (
     on_gpus,
     parser,
     seconds_of,
+    stages_table,
     with_seconds,
+    with_stages,
 )
 from knowcirc.replay import Planned
 from unit.test_costs import costs
@@ -49,6 +53,26 @@ def test_what_a_done_study_took_becomes_the_table() -> None:
     assert len(text.splitlines()) == len(before.splitlines())
     assert with_seconds(before, {}) == before
     assert measured([replace(jobs[0], measured=False)], found) == {}
+
+
+def test_the_page_of_costs_lists_what_the_stages_took() -> None:
+    jobs = [
+        replace(job("discover_circuits", seconds, method="standing"), peak_mb=peak)
+        for seconds, peak in ((90.0, 2500.0), (110.0, 3210.0))
+    ]
+    jobs += [job("edit_facts", 700.0, part="0", editor="rome"), replace(job("plot_claims"), measured=False)]
+    table = stages_table(jobs, costs())
+    assert table.splitlines()[2:] == [
+        "| `edit_facts` |  | 1 | 700 | 0.0 GB |",
+        "| `discover_circuits` | standing | 2 | 200 | 3.2 GB |",
+        "| all | | 3 | 900 | |",
+    ]
+    page = (ROOT / PAGE).read_text("utf-8")
+    other = with_stages(page, table)
+    assert table in other
+    assert with_stages(other, "") == with_stages(page, "")
+    assert other.partition(MARKS[0])[0] == page.partition(MARKS[0])[0]
+    assert other.partition(MARKS[1])[2] == page.partition(MARKS[1])[2] != ""
 
 
 def test_a_plan_says_stages_sizes_and_downloads() -> None:

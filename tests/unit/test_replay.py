@@ -40,10 +40,18 @@ def test_jobs_are_read_from_a_dry_run_with_their_seconds(tmp_path: Path) -> None
     assert gather.inputs == ("r/a.csv", "r/b.csv")
     assert [each.local for each in (fetch, gather, search)] == [False, True, False]
     assert (search.outputs, search.seconds, search.priority) == (("r/a.csv", "r/a.json"), 12.5, 2)
+    assert (search.peak_mb, fetch.peak_mb) == (100.0, 0.0)
     assert needs_of([fetch, gather, search]) == [set(), {2}, {0}]
     assert behind([fetch, gather, search], needs_of([fetch, gather, search])) == [14.5, 1.0, 13.5]
     with pytest.raises(ValueError, match="no jobs: give the output"):
         read_plan("Nothing to be done.", tmp_path)
+
+
+def test_a_job_of_a_moment_has_no_reading_of_its_memory(tmp_path: Path) -> None:
+    (tmp_path / "r/benchmarks").mkdir(parents=True)
+    (tmp_path / "r/benchmarks/a.tsv").write_text("s\tmax_rss\n0.2\tNA\n0.3\t-\n", "utf-8")
+    search = read_plan(PLAN, tmp_path)[2]
+    assert (search.seconds, search.peak_mb, search.measured) == (0.3, 0.0, True)
 
 
 def job(name: str, seconds: float, *inputs: str, priority: int = 0) -> Planned:

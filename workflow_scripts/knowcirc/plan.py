@@ -9,8 +9,8 @@
 
 No times of a GPU are in `config/costs.tsv`: how many times as fast as one slow core it is, is yours to say.
 
-`--measure` writes the seconds of `config/costs.tsv` anew, from the default study once it is done here; `--check` sets
-a study that is done beside its plan.
+`--measure` writes the seconds of `config/costs.tsv` and the table of `docs/costs.md` anew, from the default study once
+it is done here; `--check` sets a study that is done beside its plan.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from knowcirc.replay import Planned, behind, needs_of, read_plan, replay
 from knowcirc.told import span
 
 MODELS = Path("config/models.tsv")
+PAGE = Path("docs/costs.md")
+MARKS = ("<!-- stages -->", "<!-- end of stages -->")
 OTHERS = "figures, tables, gathering"
 FETCHING = "fetch_model"  # the one rule with a row in costs.tsv that uses no GPU
 ON_A_CLUSTER = (
@@ -175,6 +177,27 @@ def with_seconds(text: str, seconds: Mapping[tuple[str, str], float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stages_table(jobs: Sequence[Planned], costs: Costs) -> str:
+    """What the timed jobs of a study that is done took: one line per row of the costs, the longest first."""
+    lines = ["| stage | of | jobs | seconds of a core | most memory |", "|---|---|---|---|---|"]
+    stages: dict[tuple[str, str], list[Planned]] = {}
+    done = [job for job in jobs if job.measured]
+    for job in done:
+        cost = costs.of(job.rule, job.wildcards)
+        stages.setdefault((job.rule, "" if cost is None else cost.of), []).append(job)
+    for (rule, of), own in sorted(stages.items(), key=lambda stage: -_seconds(stage[1])):
+        peak = max(job.peak_mb for job in own)
+        lines.append(f"| `{rule}` | {of} | {len(own)} | {_seconds(own):,.0f} | {peak / 1000:.1f} GB |")
+    return "\n".join([*lines, f"| all | | {len(done)} | {_seconds(done):,.0f} | |"])
+
+
+def with_stages(page: str, table: str) -> str:
+    """A page whose table of stages is another."""
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}"
+
+
 def check(jobs: Sequence[Planned], costs: Costs) -> str:
     """What each stage of a study that is done took, beside what was expected."""
     lines = [f"{'stage':<28}{'expected':>10}{'taken':>10}{'ratio':>8}"]
@@ -212,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--jobs", type=_count, nargs="+", default=[], metavar="N", help="jobs at once on a cluster")
     found.add_argument("--gpus", type=_count, nargs="+", default=[], metavar="N", help="GPUs for the jobs with a model")
     found.add_argument("--gpu-speedup", type=_ratio, metavar="X", help="how many times as fast as a core a GPU is")
-    found.add_argument("--measure", action="store_true", help=f"write {COSTS} from the default study, done here")
+    found.add_argument("--measure", action="store_true", help=f"write {COSTS} and {PAGE} from the study, done here")
     found.add_argument("--check", action="store_true", help="set a study that is done here beside its plan")
     return found
 
@@ -239,6 +262,7 @@ def main() -> None:
         sys.exit(f"plan: {error}")
     if args.measure:
         COSTS.write_text(with_seconds(COSTS.read_text("utf-8"), measured(jobs, costs)), "utf-8")
+        PAGE.write_text(with_stages(PAGE.read_text("utf-8"), stages_table(jobs, costs)), "utf-8")
     elif args.check:
         sys.stdout.write(check(jobs, costs) + "\n")
     else:

@@ -22,7 +22,7 @@ UNMEASURED = 1.0  # seconds of a job without a benchmark file: it gathers or dra
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job of a dry run; `seconds` is what it took, if it was `measured`, and `mem_mb` what it asks for."""
+    """A job of a dry run; `seconds` and `peak_mb` are what it took, if it was `measured`, `mem_mb` what it asks for."""
 
     rule: str
     inputs: tuple[str, ...]
@@ -34,6 +34,7 @@ class Planned:
     measured: bool = False
     local: bool = False  # runs where Snakemake runs, on a cluster, too
     gpu: bool = False  # needs a GPU, where the study uses one
+    peak_mb: float = 0.0
 
 
 def read_plan(text: str, root: Path) -> list[Planned]:
@@ -49,20 +50,23 @@ def read_plan(text: str, root: Path) -> list[Planned]:
         files = {kind: tuple(filter(None, said.get(kind, "").split(", "))) for kind in ("input", "output")}
         benchmark = root / said["benchmark"] if "benchmark" in said else None
         taken = _measured(benchmark) if benchmark is not None and benchmark.is_file() else None
-        seconds = UNMEASURED if taken is None else taken
+        seconds, peak = (UNMEASURED, 0.0) if taken is None else taken
         named = dict(pair.split("=", 1) for pair in said.get("wildcards", "").split(", ") if "=" in pair)
         memory = re.search(r"\bmem_mb=(\d+)", said.get("resources", ""))
         job = Planned(rule, files["input"], files["output"], int(said.get("priority", 0)), seconds, named)
         asked = int(memory[1]) if memory else 0
-        jobs.append(replace(job, mem_mb=asked, measured=taken is not None, local=bool(local)))
+        jobs.append(replace(job, mem_mb=asked, peak_mb=peak, measured=taken is not None, local=bool(local)))
     if not jobs:
         raise ValueError("no jobs: give the output of `snakemake -n --forceall`")
     return jobs
 
 
-def _measured(path: Path) -> float:
+def _measured(path: Path) -> tuple[float, float]:
+    """Seconds and most megabytes of a job; one of a moment has no reading of its memory."""
     with path.open(newline="", encoding="utf-8") as handle:
-        return max(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    peaks = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("-", "NA", "")]
+    return max(float(row["s"]) for row in rows), max(peaks, default=0.0)
 
 
 def needs_of(jobs: Sequence[Planned]) -> list[set[int]]:
