@@ -92,7 +92,7 @@ test-faults: $(STAMP) ## a small part of the study killed again and again, damag
 # Hours: small faults put into the engine one by one, on which its tests must fail; MUTATION_ARGS="--sites 5 --only graph".
 MUTATION_ARGS ?=
 .PHONY: test-mutation
-test-mutation: $(MUTATION) ## small faults put into the engine: do its tests see them? results-mutation/faults.json
+test-mutation: $(MUTATION) ## small faults put into the engine: do its tests see them? tests/mutation/found.json
 	PYTHONPATH=.mutation $(BIN)/python tests/mutation/mutate.py $(MUTATION_ARGS)
 
 $(MUTATION): tests/mutation/requirements.txt $(STAMP)
@@ -182,16 +182,16 @@ stand-ins: $(STAMP) ## the papers' study with few of everything on stand-ins of 
 	PYTHONPATH=$$PWD/workflow_scripts snakemake --configfile config/{lre,paper,stand-ins}.yaml $(SNAKEMAKE_ARGS)
 
 .PHONY: reference
-reference: full ## copy that study's tables and figures into results/reference/, and write RESULTS.md of them
-	@cd results-full
-	rm -rf ../results/reference/{$(MODEL),all}
+reference: study ## copy that study's tables and figures into results/reference/, and write RESULTS.md of them
+	@cd results
+	rm -rf reference/{$(MODEL),all}
 	for folder in {$(MODEL),all}/{tables,figures}; do
 	    [[ -d $$folder ]] || continue
-	    mkdir -p ../results/reference/$$folder
-	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} ../results/reference/$$folder/ \;
+	    mkdir -p reference/$$folder
+	    find $$folder -maxdepth 1 \( -path '*/tables/*.csv' -o -path '*/figures/*.png' \) -exec cp {} reference/$$folder/ \;
 	done
-	cp checks.json manifest.json ../results/reference/
-	cp $(MODEL)/findings.json ../results/reference/$(MODEL)/
+	cp checks.json manifest.json reference/
+	cp $(MODEL)/findings.json reference/$(MODEL)/
 	cd ..
 	$(BIN)/python -m knowcirc.report results/reference > RESULTS.md
 
