@@ -1,4 +1,4 @@
-"""Writes down what the whole suite of faults found: `tests/README.md` lists it (tests/inputs/table.py)."""
+"""Writes down what the suite of faults found: `tests/README.md` lists it (tests/inputs/table.py)."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def made(pytestconfig: pytest.Config) -> dict[str, int]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> object:
-    """Write the outcomes of a whole run (`--all-faults`) by test."""
+    """Write the outcomes of a run with `--all-faults`, beside those of tests that it left out."""
     yield
     config = terminalreporter.config
     if not config.getoption("all_faults"):
@@ -29,5 +29,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> object
         for report in terminalreporter.stats.get(outcome, [])
         if "tests/faults/" in report.nodeid
     }
-    text = json.dumps({"kills": config.stash.get(MADE, {}), "outcomes": dict(sorted(outcomes.items()))}, indent=1)
+    before = json.loads(FOUND.read_text("utf-8")) if FOUND.is_file() else {"kills": {}, "outcomes": {}}
+    outcomes = before["outcomes"] | outcomes
+    kills = config.stash.get(MADE, {}) or before["kills"]
+    text = json.dumps({"kills": kills, "outcomes": dict(sorted(outcomes.items()))}, indent=1)
     FOUND.write_text(text + "\n", "utf-8")
