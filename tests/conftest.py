@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-faults", action="store_true", help="tests/faults: every damage, and full disks; minutes each"
     )
     parser.addoption("--all-models", action="store_true", help="every test on every tiny model; half an hour")
+    parser.addoption("--cases", type=int, help="of each test so many cases at most, the first; default: all")
     parser.addoption("--kills", type=int, default=3, help="how often tests/faults kills a study (default: 3)")
     parser.addoption("--seed", type=int, default=0, help="of the moments at which it does (default: 0)")
 
@@ -47,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the longer faults to `make test-faults`, and cases to the first models where there are many."""
     leave_cases(config, items)
+    if (most := config.getoption("cases")) is not None:
+        leave_others(config, items, most)
     if not config.getoption("all_faults"):
         for item in items:
             if item.get_closest_marker("thorough"):
@@ -76,6 +79,18 @@ def leave_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
         gone = set(map(id, left))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left)
+
+
+def leave_others(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
+    """Run the first cases of each test alone, as many as `most` says."""
+    seen = Counter[str]()
+    kept, left = [], []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        seen[test] += 1
+        (kept if seen[test] <= most else left).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 def _group(item: pytest.Item) -> tuple[str, str]:
