@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from inputs.campaigns import campaigns, code
+
 CASES = Path(__file__).with_name("cases.yaml")
 SECTIONS = {
     "settings": "Settings, over `config/config.yaml`",
@@ -27,7 +30,8 @@ Each input ends in one line: what, where, what to do. `knowcirc` ends with exit 
 is written. Where a line is marked with *, the model's weights are read before it is found.
 
 `tests/inputs/cases.yaml` holds the cases, `tests/inputs/test_inputs.py` runs them, and `python tests/inputs/table.py >
-tests/README.md` writes this page.
+tests/README.md` writes this page. At its end: what becomes of a study in which something fails, and which small faults
+in the engine the tests see.
 """
 
 
@@ -40,9 +44,9 @@ def page() -> str:
     """The whole page."""
     parts = [ABOUT]
     for kind, cases in read_cases().items():
-        rows = [f"| {_code(_shown(kind, case['input']))} | {_line(case)} |" for case in cases]
+        rows = [f"| {code(_shown(kind, case['input']))} | {_line(case)} |" for case in cases]
         parts.append("\n".join([f"## {SECTIONS[kind]}", "", "| input | the line |", "|---|---|", *rows, ""]))
-    return "\n".join(parts)
+    return "\n".join(parts + campaigns())
 
 
 def _shown(kind: str, given: Any) -> str:
@@ -59,13 +63,7 @@ def _shown(kind: str, given: Any) -> str:
 
 
 def _line(case: dict[str, Any]) -> str:
-    return _code(case["says"]) + (" *" if case.get("loads") else "")
-
-
-def _code(text: str) -> str:
-    """Text as it is, in a cell of a table."""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{text}{fence}".replace("|", "\\|")
+    return code(case["says"]) + (" *" if case.get("loads") else "")
 
 
 if __name__ == "__main__":

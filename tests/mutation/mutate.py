@@ -35,7 +35,7 @@ SUBJECTS = {
     "circuits/group_search.py": ["test_group_search.py", "test_standing.py"],
     "editing/rome.py": ["test_editing.py", "test_rome_as_coded.py"],
     "editing/values.py": ["test_editing.py", "test_rome_as_coded.py"],
-    "tracing/causal.py": ["test_tracing.py", "test_tracing_controls.py"],
+    "tracing/causal.py": ["test_tracing.py", "test_tracing_controls.py", "test_head_traces.py"],
     "tracing/restored.py": ["test_tracing.py", "test_tracing_controls.py"],
 }
 """The modules, and the tests that are to see faults in them."""
@@ -57,17 +57,17 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=30, help="places per module (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the places that are drawn (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="MODULE", help="modules whose path holds one of these")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "results-mutation/faults.json", help="(default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "tests/mutation/found.json", help="(default: %(default)s)")
     args = parser.parse_args()
     warm_up()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, object]]] = json.loads(args.out.read_text()) if args.out.is_file() else {}
     for module, tests in SUBJECTS.items():
         if args.only is None or any(part in module for part in args.only):
-            found[module] = list(made(module, tests, args.sites, args.seed))
-            args.out.write_text(json.dumps(found, indent=1) + "\n")
+            found[module] = rows = []
+            for row in made(module, tests, args.sites, args.seed):
+                rows.append(row)
+                args.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def warm_up() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,6 +87,16 @@ def test_prompts_that_differ_elsewhere_are_refused(model: LanguageModel, prompt:
     ):
         with pytest.raises(ValueError, match=said):
             check_other(prompt, tokenise(model.text, text, "Tok"))
+
+
+def test_tokens_after_the_subject_are_asked_for_under_noise_alone(
+    model: LanguageModel, prompt: Prompt, other: Prompt
+) -> None:
+    settings = replace(SETTINGS, extra=5)
+    found, expected = (trace_heads(model, prompt, each, other=other) for each in (settings, SETTINGS))
+    np.testing.assert_array_equal(found.effects, expected.effects)
+    with pytest.raises(ValueError, match="has 1 tokens after its subject; 5 are to be corrupted"):
+        trace_heads(model, prompt, settings)
 
 
 def test_the_subject_alone_gives_way_where_it_stands(model: LanguageModel) -> None:
