@@ -48,8 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the longer faults to `make test-faults`, and cases to the first models where there are many."""
     leave_cases(config, items)
-    if (most := config.getoption("cases")) is not None:
-        leave_others(config, items, most)
+    leave_others(config, items)
     if not config.getoption("all_faults"):
         for item in items:
             if item.get_closest_marker("thorough"):
@@ -75,22 +74,28 @@ def leave_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
         another = (crc32(test.rpartition("::")[2].encode()) + turn) % mark.kwargs.get("one_in", 1)
         if another or place % stride != turn % stride:
             left.append(item)
+    leave(config, items, left)
+
+
+def leave_others(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the first cases of each test alone, as many as `--cases` says."""
+    if (most := config.getoption("cases")) is None:
+        return
+    left, seen = [], Counter[str]()
+    for item in items:
+        test, _ = _group(item)
+        seen[test] += 1
+        if seen[test] > most:
+            left.append(item)
+    leave(config, items, left)
+
+
+def leave(config: pytest.Config, items: list[pytest.Item], left: list[pytest.Item]) -> None:
+    """Take some of the tests out, and say so."""
     if left:
         gone = set(map(id, left))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left)
-
-
-def leave_others(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
-    """Run the first cases of each test alone, as many as `most` says."""
-    seen = Counter[str]()
-    kept, left = [], []
-    for item in items:
-        test = item.nodeid.partition("[")[0]
-        seen[test] += 1
-        (kept if seen[test] <= most else left).append(item)
-    items[:] = kept
-    config.hook.pytest_deselected(items=left)
 
 
 def _group(item: pytest.Item) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import griffe
 
-from builder.library import fenced
+from builder import library
 
 
 class Doctests(griffe.Extension):
@@ -13,4 +13,4 @@ class Doctests(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Fence the examples of one object."""
         if obj.docstring is not None:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = library.fenced(obj.docstring.value)

@@ -115,7 +115,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             if own in COPIED and target.startswith("docs/"):  # a link of a file in the root to a page
                 return posixpath.relpath(target.removeprefix("docs/"), posixpath.dirname(own) or ".")
             return found[1]
-        if address == own:  # a notebook's page leads to the notebook
+        if address == own and target in ATTACHED:  # a notebook's page leads to the notebook
             address = f"files/{target}"
         return posixpath.relpath(address, posixpath.dirname(own) or ".")
 
