@@ -365,10 +365,12 @@ def costs_of_method(wildcards) -> list[str]:
 
 
 def priority_of_discovery(wildcards) -> int:
-    """Above others the circuits that demonstrations wait for, whose own searches are long."""
-    first = config["circuits"]["methods"][0]
+    """Above others the circuits that long jobs wait for: demonstrations, and what compares methods."""
+    method, relation = wildcards.method, wildcards.relation
+    first, compared = config["circuits"]["methods"][0], config["comparison"]
     return int(
-        wildcards.method == first and wildcards.relation in config["icl"]["relations"]
+        (method == first and relation in config["icl"]["relations"])
+        or (method in compared["methods"] and relation in compared["relations"])
     )
 
 

@@ -190,6 +190,19 @@ def test_a_broken_search_file_is_refused(content: bytes, tmp_path: Path) -> None
         load_search(path)
 
 
+def test_scores_are_those_of_the_edges_that_were_tested() -> None:
+    model = exact("gpt2")
+    graph = Graph.of(model.shape, "per_head")
+    found = acdc(model, graph, task_of("nll", PROMPTS["one"]), Criterion(0.05))
+    edges = [test for test in found.tests if test.src != PROJECTION]
+    assert 0 < len(edges) < len(found.tests)
+    expected = np.full(graph.valid.shape, np.nan)
+    for test in edges:
+        expected[test.src, test.dst] = test.score
+    np.testing.assert_array_equal(found.scores(graph), expected)
+    assert len(edges) == np.isfinite(expected).sum() <= graph.n_edges  # each edge once
+
+
 def test_progress_ends_with_every_edge_decided() -> None:
     model = exact("llama")
     graph = Graph.of(model.shape, "grouped")

@@ -600,6 +600,20 @@ def test_every_editor_is_told_and_saved(editor: str, speaking: Path, capsys: pyt
         assert _changed(speaking, Path("edited"))
 
 
+@pytest.mark.parametrize("editor", [name for name, entry in EDITORS.items() if entry.contexts])
+def test_what_nothing_reads_is_not_written(
+    editor: str, speaking: Path, refuse: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_weights(monkeypatch)
+    command = ["edit", speaking, "--prompt", "a city of {} is", *REQUEST[2:], "--editor", editor, "--out", "edited"]
+    spans = "span" in EDITORS[editor].chosen
+    said = refuse(*command, "--layer", "1", *(["--span", "2"] if spans else []))
+    assert "layer 1 is the last, and what is written there at the subject is not read" in said
+    assert ("a smaller --span" in said) == spans
+    if spans:
+        assert "--span 3 is more layers than this model has (2)" in refuse(*command, "--layer", "1", "--span", "3")
+
+
 @pytest.mark.parametrize("editor", [name for name, entry in EDITORS.items() if entry.texts])
 def test_an_editor_that_samples_contexts_needs_texts(
     editor: str, refuse: Errors, monkeypatch: pytest.MonkeyPatch

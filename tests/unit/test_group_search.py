@@ -8,7 +8,7 @@ import pytest
 
 from knowcirc.circuits.acdc import PROJECTION, Criterion, Progress, Search, acdc, begin
 from knowcirc.circuits.graph import Graph
-from knowcirc.circuits.group_search import GroupSettings, group_search
+from knowcirc.circuits.group_search import GroupSettings, _GroupRun, group_search
 from knowcirc.circuits.metrics import make_task
 from knowcirc.circuits.patched import record
 from knowcirc.circuits.random_circuits import random_circuit
@@ -89,6 +89,31 @@ def test_each_group_loses_its_best_prefix(load_tiny: Loader) -> None:
         for test in group[:best]:
             edges[test.src, test.dst] = False
     assert measure(model.transformer, graph, TASK, edges) == pytest.approx(found.metric_circuit, abs=1e-10)
+
+
+@pytest.mark.parametrize("kv", ["grouped", "per_head"])
+def test_a_group_is_a_receiver_or_a_kind_of_a_layer(
+    load_tiny: Loader, kv: KvView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = load_tiny("llama"), []
+    graph = graph_of(model, kv)
+    plain = _GroupRun._decide_group
+
+    def spy(run: _GroupRun, layer: int, group: list[tuple[int, int]]) -> None:
+        seen.append({dst for _, dst in group})
+        plain(run, layer, group)
+
+    monkeypatch.setattr(_GroupRun, "_decide_group", spy)
+    group_search(model.transformer, graph, TASK, GroupSettings(-1e9, "kind"))  # a price that no edge is worth: all stay
+    of_layers = [
+        places
+        for layer in range(graph.n_layers - 1, -1, -1)
+        for places in ({graph.mlp_in(layer)}, *(set(range(graph.n_dst)[graph.reads(layer, kind)]) for kind in "vkq"))
+    ]
+    assert sorted(map(sorted, seen)) == sorted(map(sorted, [{graph.final}, *of_layers]))
+    seen.clear()
+    group_search(model.transformer, graph, TASK, GroupSettings(-1e9, "receiver"))
+    assert sorted(seen, key=min) == [{receiver} for receiver in range(graph.n_dst)]
 
 
 def test_a_search_of_some_edges_leaves_the_others_absent(load_tiny: Loader) -> None:

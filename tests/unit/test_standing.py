@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from knowcirc.circuits.discovery import Circuit, NoCircuitError, Scoring, attrib
 from knowcirc.circuits.evaluation import sized_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.kept import KeptCircuits
+from knowcirc.circuits.masked import MaskedModel
 from knowcirc.circuits.random_circuits import random_circuit
 from knowcirc.circuits.searching import absent_outputs, task_of
 from knowcirc.circuits.standing import Standing, StandingSearch, StandingSettings, begin_standing
@@ -256,6 +258,59 @@ def test_steps_try_less_after_several_in_a_row_were_taken_back_and_more_again_la
     careful.caution = 0.25
     tried = [sum(map(len, Standing(model.transformer, graph, task, settings, at)._weakest())) for at in (careful, bold)]
     assert tried == [int(190 * 0.1 * 0.25) + 4, int(190 * 0.1) + 4]
+
+
+@pytest.mark.parametrize(
+    ("present", "low", "expected"),
+    [
+        (190, False, 76 + 4),  # int(0.4 x 190) and one per group; 2 x (152 too many + 19 that may return) are more
+        (96, False, 38 + 4),
+        (95, False, 28 + 4),  # half of the edges: from here on 0.3 of them
+        (95, True, 38 + 4),
+        (42, False, 12 + 4),  # 2 x (4 + 4) are more
+        (40, False, 12 + 4),  # 2 x (2 + 4)
+        (39, False, 8 + 4),  # 2 x (1 + 3)
+        (38, False, 6 + 4),  # as many as asked for: 2 x 3
+        (30, False, 6 + 4),
+    ],
+)
+def test_as_many_edges_may_go_as_the_size_and_what_returns_leave(
+    model: LanguageModel, graph: Graph, present: int, low: bool, expected: int
+) -> None:
+    task = task_of(model, PROMPTS, PARTNERS, "nll", "zero")
+    shares = {"size": 0.2, "first": 0.4, "later": 0.3, "returned": 0.1, "turn": 0.5, "ease": 0.5}
+    settings = SETTINGS.model_copy(update=shares)
+    standing = Standing(model.transformer, graph, task, settings, begin_standing(graph, graph.valid.astype(float)))
+    assert (graph.n_edges, standing.limit) == (190, 38)
+    standing.search.level = standing.whole + (0.5 if low else 0.6)
+    standing.search.edges.ravel()[np.flatnonzero(graph.valid)[present:]] = False
+    groups = standing._weakest()
+    assert sum(map(len, groups)) == expected
+    assert not any(change.present for change in groups)
+
+
+def test_passes_are_those_of_the_network(model: LanguageModel, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = []
+
+    def counted(name: str, prompts: Callable[..., int]) -> None:
+        plain = getattr(MaskedModel, name)
+
+        def call(*args: Any, **how: Any) -> object:
+            passed.append(prompts(*args))
+            return plain(*args, **how)
+
+        monkeypatch.setattr(MaskedModel, name, call)
+
+    counted("run", lambda _, edges, part: len(part.ends))
+    counted("gradient", lambda _, run, loss: len(run.part.ends))
+    counted("measure", lambda _, run, changes, part: len(changes) * len(part.ends))
+    task = task_of(model, PROMPTS, PARTNERS, "nll", "zero")
+    search = begin_standing(graph, graph.valid.astype(float), 5.0)
+    standing = Standing(model.transformer, graph, task, SETTINGS, search)
+    passed.clear()  # the whole model's metric, which is not the search's
+    while not standing.finished:
+        standing.step()
+    assert search.passes == pytest.approx(5.0 + sum(passed) / len(PROMPTS))
 
 
 def test_a_metric_that_overflows_ends_the_search(model: LanguageModel, graph: Graph) -> None:

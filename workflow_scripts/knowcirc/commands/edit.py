@@ -217,7 +217,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         tokenizer, ahead = load_tokenizer(args.model), editing.longest_prefix(args.editor)
         for texts in args.requests:
-            check_tokens(outline, fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]), before=ahead)
+            prompt = fill(tokenizer, texts["prompt"], texts["subject"], texts["target"])
+            check_tokens(outline, prompt, before=ahead)
+            if EDITORS[args.editor].contexts:
+                editing.check_read(prompt, settings, outline.shape.n_layers)
     if EDITORS[args.editor].samples:
         start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
     layers = editing.layers_with_moments(args.editor, settings)

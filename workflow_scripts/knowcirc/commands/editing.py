@@ -18,6 +18,7 @@ from knowcirc.editing.making import make_edits
 from knowcirc.editing.memit import layers_below
 from knowcirc.editing.moments import Moment
 from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.editing.values import TOKENS, position_of
 from knowcirc.facts.prompts import Prompt
 from knowcirc.facts.ranking import token_ranks
 from knowcirc.facts.records import Record
@@ -77,6 +78,26 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
         return []
     layer = int(str(settings["layer"]))
     return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
+
+
+def check_read(prompt: Prompt, settings: dict[str, object], n_layers: int) -> None:
+    """Make sure that the answer reads what an editor writes at the subject's token: above the last layer nothing does.
+
+    Raises:
+        ValueError: if the editor's highest layer is the last one, and the token not the prompt's last; or if it spans
+            more layers than there are.
+    """
+    layer, token = int(str(settings["layer"])), str(settings.get("token", "subject_last"))
+    span = int(str(settings.get("span", 1)))
+    top = layers_below(layer, span)[-1]
+    if top >= n_layers:
+        raise ValueError(f"--span {span} is more layers than this model has ({n_layers}); give a smaller one")
+    at = next(at for at in TOKENS if at == token)
+    if top == n_layers - 1 and position_of(prompt, at) < len(prompt.ids) - 1:
+        raise ValueError(
+            f"layer {top} is the last, and what is written there at the subject is not read at the end of "
+            f"{prompt.text!r}; give a lower --layer{' or a smaller --span' if span > 1 else ''}"
+        )
 
 
 @torch.no_grad()
