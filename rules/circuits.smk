@@ -66,8 +66,7 @@ rule evaluate_circuits:
     params:
         load_options=load_options,
         kv=kv_view,
-        methods=lookup(within=config, dpath="circuits/methods"),
-        taus=taus_of_methods,
+        circuits=settings_of_methods,
         hits=lookup(within=config, dpath="facts/hits"),
         random_seeds=lookup(within=config, dpath="circuits/random_seeds"),
         seed=lookup(within=config, dpath="seed"),

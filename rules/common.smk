@@ -379,13 +379,9 @@ def method_settings(wildcards) -> dict[str, object]:
     return circuit_settings(wildcards.method)
 
 
-def taus_of_methods(wildcards) -> dict[str, float | None]:
-    """The threshold of each method of Table 1 that has one."""
-    found = {name: circuit_settings(name) for name in config["circuits"]["methods"]}
-    return {
-        name: each["criterion"]["tau"] if "criterion" in each else None
-        for name, each in found.items()
-    }
+def settings_of_methods(wildcards) -> list[dict[str, object]]:
+    """How each method of Table 1 finds circuits."""
+    return [circuit_settings(name) for name in config["circuits"]["methods"]]
 
 
 def circuit_settings(method: str) -> dict[str, object]:

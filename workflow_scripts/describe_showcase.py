@@ -42,8 +42,8 @@ def main(job: Job) -> None:
     test = prompts_of(model, test[test.subject != showcase["subject"]].assign(wording=showcase["template"]))
     seeds = [derive(params.seed, "random", "showcase", i) % 2**32 for i in range(params.random_seeds)]
     questions, name = Questions([prompt], test, object_tokens(model, survey, relation)), f"{settings.method}, one fact"
-    of, taus, on = {name: circuit}, {name: settings.tau}, ("zero",)  # a mean over one prompt would be its own run
-    scores = score_relation(model, graph, of, questions, hits=params.hits, seeds=seeds, taus=taus, ablations=on)
+    of, ways, on = {name: circuit}, {name: settings}, ("zero",)  # a mean over one prompt would be its own run
+    scores = score_relation(model, graph, of, questions, hits=params.hits, seeds=seeds, settings=ways, ablations=on)
     write_table(job.output.scores, pd.DataFrame(scores).assign(category=row["category"].iloc[0], relation=relation))
     shape, extra = model.transformer.shape, {"model": job.wildcards.model, **about}
     write_circuit(Path(job.output.circuit), graph, shape, circuit, extra)

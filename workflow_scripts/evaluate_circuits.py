@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.export import load_circuits
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.relation_scores import Questions, score_relation
@@ -24,11 +25,12 @@ def main(job: Job) -> None:
         return
     model = load(Path(job.input.model).parent, **params.load_options, fast=True)
     graph = Graph.of(model.transformer.shape, params.kv)
-    paths = dict(zip(params.methods, map(Path, job.input.circuits), strict=True))
+    ways = {way["method"]: CircuitSettings(**way) for way in params.circuits}
+    paths = dict(zip(ways, map(Path, job.input.circuits), strict=True))
     circuits = {method: load_circuits(path, method)[relation] for method, path in paths.items()}
     questions = Questions(prompts_of(model, val), prompts_of(model, test), object_tokens(model, survey, relation))
     seeds = [derive(params.seed, "random", relation, i) % 2**32 for i in range(params.random_seeds)]
-    rows = score_relation(model, graph, circuits, questions, hits=params.hits, seeds=seeds, taus=dict(params.taus))
+    rows = score_relation(model, graph, circuits, questions, hits=params.hits, seeds=seeds, settings=ways)
     scores = pd.DataFrame({"category": val["category"].iloc[0], "relation": relation, **row} for row in rows)
     write_table(job.output.scores, scores)
 

@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 def main(job: Job) -> None:
     """Write the circuits, without their scores; none for a relation without D_val. What is found is kept."""
-    params, relation, method = job.params, job.wildcards.relation, job.wildcards.method
+    params, relation = job.params, job.wildcards.relation
     val = split_rows(read_table(job.input.facts), relation, "val")
     circuits: dict[str, Circuit] = {}
     if len(val):
         finder = KeptCircuits.of(job, job.output.circuits)
         templates = read_relations(params.source, [job.input.relation])[relation].templates
         prompts, asked, seed = prompts_of(finder.model, val), params.stability, params.seed
-        runs = resampled_runs(prompts, method, relation, asked["resamples"], asked["resampling"], seed)
-        runs += reworded_runs(finder.model, val, templates, method, asked["wordings"], seed)
+        runs = resampled_runs(prompts, finder.settings, relation, asked["resamples"], asked["resampling"], seed)
+        runs += reworded_runs(finder.model, val, templates, finder.settings, asked["wordings"], seed)
         for one in progress(runs, f"{relation}: circuits found again"):
             try:
                 found = finder.find(one.name, one.prompts, one.partners, seed=derive(seed, "partners", relation))

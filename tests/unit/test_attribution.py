@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits.attribution import Targets, interpolation, score_edges
-from knowcirc.circuits.discovery import Scoring, attribute, choose_partners, discover, n_scored
+from knowcirc.circuits.circuit_settings import CircuitSettings
+from knowcirc.circuits.discovery import Scoring, attribute, choose_partners, discover, n_scored, places_used
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.methods import METHODS
 from knowcirc.circuits.patched import record, run_circuit
@@ -222,9 +223,19 @@ def test_the_prompts_that_a_method_scores_are_counted() -> None:
         return Prompt("text", tuple(range(length)), None, "answer", (answer,))
 
     mixed, alone = [prompt(3, 1), prompt(3, 2), prompt(4, 3)], [prompt(3, 1), prompt(4, 2)]
-    for method, expected in (("eap", 2), ("eap-ig", 2), ("eap-ig-zero", 3), ("acdc", 3), ("acdc, one fact", 3)):
-        assert n_scored(method, mixed) == expected
-        assert n_scored(method, alone) == 2  # where none has a partner, all are scored against nothing
+    patched, zero = {"tau": 0.1, "ablation": "patch"}, {"tau": 0.1, "ablation": "zero"}
+    for settings, expected, of_alone in (
+        *((CircuitSettings(method), 2, 2) for method in ("eap", "eap-ig", "relp", "eap-ig-activations", "ugs")),
+        *((CircuitSettings(method), 3, 2) for method in ("eap-ig-zero", "information-flow", "standing", "random")),
+        (CircuitSettings("ugs", options={"ablation": "zero"}), 3, 2),
+        (CircuitSettings("eap-ig-activations", options={"prompts": 1}), 1, 1),
+        (CircuitSettings("acdc", zero), 3, 2),
+        (CircuitSettings("acdc", zero, prompts=1), 1, 1),
+        (CircuitSettings("eap-ig+acdc", patched, prompts=3), 2, 2),
+    ):
+        assert n_scored(settings, mixed) == expected
+        assert n_scored(settings, alone) == of_alone  # where none has a partner, all are scored against nothing
+    assert places_used(CircuitSettings("eap-ig+acdc", patched, prompts=2), [False, True, False, True, True]) == [1, 3]
 
 
 def test_what_is_measured_goes_by_the_prompt_or_as_asked() -> None:

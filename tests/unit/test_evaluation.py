@@ -10,6 +10,7 @@ import torch
 
 from knowcirc.circuits.ablations import AlignedMeans
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit
 from knowcirc.circuits.evaluation import (
     SIZES,
@@ -38,6 +39,7 @@ from knowcirc.models.loading import LanguageModel
 from knowcirc.statistics import wilson
 
 Loader = Callable[..., LanguageModel]
+WAYS = {"eap": CircuitSettings("eap"), "acdc": CircuitSettings("acdc", {"tau": 0.1}, prompts=2)}
 SMALL = Graph(3, 4, 2, "grouped")
 FACTS = (
     ("the capital of France is", "Paris"),
@@ -326,7 +328,7 @@ def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_ti
     objects = sorted({one.answer[0] for one in prompts})
     questions = Questions(prompts[:3], prompts[3:], objects)
     circuits = {"eap": Circuit("eap", some_edges(graph, 0.4), None), "acdc": Circuit("acdc", graph.valid, None)}
-    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5, 6], taus={"acdc": 0.1})
+    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5, 6], settings=WAYS)
     assert [(row["method"], row["ablation"], row["tau"]) for row in rows] == [
         *(("eap", "zero", None), ("acdc", "zero", 0.1), ("eap", "mean", None), ("acdc", "mean", 0.1)),
     ]
@@ -337,6 +339,7 @@ def test_a_relations_rows_hold_what_each_method_says_under_each_ablation(load_ti
     assert table["faithfulness"][0] == pytest.approx(found[0].mean())
     assert table["faithfulness_random"][0] == pytest.approx(found[1].mean())
     assert (table["n_val"][0], table["n_test"][0], table["n_pairs"][0]) == (3, 4, len(pairs))
+    assert table["n_scored"][1] == 2  # as many as ACDC takes
     means = AlignedMeans.of(model, graph, prompts[:3])
     for row, absent in ((0, None), (2, means)):
         answers = circuit_answers(model, graph, circuits["eap"].edges, prompts[3:], absent=absent)
@@ -358,7 +361,7 @@ def test_a_search_that_has_left_nothing_has_a_row_of_nothing(load_tiny: Loader) 
     prompts = with_subjects(model)
     questions = Questions(prompts[:3], prompts[3:], sorted({one.answer[0] for one in prompts}))
     circuits = {"acdc": Circuit("acdc", edges_of(graph), None)}
-    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5], taus={"acdc": 0.1})
+    rows = score_relation(model, graph, circuits, questions, hits=20, seeds=[5], settings=WAYS)
     for row in rows:
         assert (row["n_edges"], row["constant"]) == (0, 1)
         assert (row["d_val_circuit"], row["d_test_circuit"], row["d_test_random"]) == (0, 0, 0)

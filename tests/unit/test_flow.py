@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from knowcirc.circuits import flow
+from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.discovery import attribute
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import Run, record
+from knowcirc.facts.prompts import Prompt
 from knowcirc.models.loading import LanguageModel
 from knowcirc.models.token_tree import grow
 from knowcirc.models.transformer import Transformer
@@ -67,7 +70,9 @@ def sources(network: Transformer, graph: Graph, run: Run, sender: int, position:
     block = network.blocks[layer]
     pattern, _ = network.mix(layer, run.before_attention[layer])
     values = network.expand(block.attention.read_all("v", block.norm1(run.before_attention[layer])))[0, :, head]
-    weight = block.attention.w_o[head]
+    weight = (
+        block.attention.w_o[head] if block.post1 is None else block.post1.weight[:, None] * block.attention.w_o[head]
+    )
     parts = [pattern[0, head, position, source] * (weight @ values[source]) for source in range(position + 1)]
     return shares(parts, torch.stack(parts).sum(0))
 
@@ -114,3 +119,27 @@ def test_only_what_the_answer_reads_is_on_the_route(model: LanguageModel, graph:
 def test_rows_are_refused(model: LanguageModel, graph: Graph) -> None:
     with pytest.raises(ValueError, match="on a tree of prompts"):
         flow.score_edges(model.transformer, graph, torch.tensor([IDS]))
+
+
+def test_the_strongest_edges_of_any_size_are_a_route(model: LanguageModel, graph: Graph) -> None:
+    prompts = [Prompt("", (0, 5, i, 4), None, "", (9,)) for i in (17, 33, 40)]
+    for given in (prompts[:1], prompts):
+        scores = attribute(model, graph, given, [None] * len(given), "information-flow")
+        order = np.lexsort((-np.broadcast_to(np.arange(graph.n_dst), scores.shape).ravel(), -scores.ravel()))
+        for size in (5, 20, 60):
+            edges = np.zeros(scores.size, dtype=bool)
+            edges[order[:size]] = True
+            edges = edges.reshape(scores.shape)
+            on = (graph.owners & edges.any(1)[None]).any(1)
+            on[graph.final] = True
+            assert not (edges & ~on[None]).any()  # each goes on to the output
+            assert (top_edges(graph, scores, size) == graph.connected(edges)).all()
+
+
+def test_a_mean_of_routes_is_held_to_one(model: LanguageModel, graph: Graph) -> None:
+    scores = np.random.default_rng(0).random(graph.valid.shape) * graph.valid
+    found = flow.as_route(graph, scores)
+    for receiver in range(graph.n_dst):
+        on = found[graph.owners[receiver]].max(initial=0.0) if receiver != graph.final else 1.0
+        np.testing.assert_array_equal(found[:, receiver], np.minimum(scores[:, receiver], on))
+    np.testing.assert_array_equal(flow.as_route(graph, found), found)

@@ -1,10 +1,13 @@
 """Circuits that a job keeps: found once, with partners drawn among the prompts."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from knowcirc.circuits import kept
+from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import choose_partners
 from knowcirc.circuits.finding import find_circuit
@@ -41,3 +44,31 @@ def test_a_circuit_is_found_once_and_with_partners(
     assert finder.costs["languages"]["passes"] == 4  # two runs, and a pass back through a third
     with pytest.raises(AssertionError, match="searched again"):
         later.find_with_partners("languages", prompts[:2], 3)  # other prompts are another circuit
+
+
+def test_seconds_of_an_interrupted_search_are_added(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph.of(model.transformer.shape, "grouped")
+    prompts = [fill(model.text, "people in {} speak", subject, answer) for subject, answer in FACTS]
+    settings, plain = CircuitSettings("eap", share=0.2), kept.find_circuit
+
+    def finder() -> KeptCircuits:
+        return KeptCircuits(model, graph, settings, Parts(tmp_path / "table.csv", "one"))
+
+    def interrupted(*arguments: object, state: Path, report: Callable[[Progress], None], **_: object) -> None:
+        state.write_bytes(b"a search that is not finished")
+        report(Progress(1, 1, 2, 1, 0.5))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, "NOTED", 0.0)
+    monkeypatch.setattr(kept, "find_circuit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finder().find("languages", prompts)
+    (noted,) = (tmp_path / "table.csv.parts").glob("*.json")
+    assert 0 < json.loads(noted.read_text()) < 60
+    noted.write_text("1000.0")
+    monkeypatch.setattr(kept, "find_circuit", plain)
+    again = finder()
+    again.find("languages", prompts)
+    assert 1000 < again.costs["languages"]["seconds"] < 1060

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from knowcirc.circuits import activations, attribution, relevance
 from knowcirc.circuits.activations import places
 from knowcirc.circuits.attribution import Targets
 from knowcirc.circuits.discovery import Scoring, attribute, passes_of
+from knowcirc.circuits.flow import as_route
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.patched import record
 from knowcirc.facts.prompts import Prompt
@@ -77,6 +79,22 @@ def test_the_rules_leave_the_values_as_they_are(model: LanguageModel) -> None:
     torch.testing.assert_close(norm.vjp(x.detach(), weights.expand(2, -1)), passed)
 
 
+@pytest.mark.parametrize("name", ["qwen3", "olmo2", "gemma2"])
+@pytest.mark.parametrize("kind", ["q", "k"])
+def test_norms_of_queries_and_keys_pass_back_by_the_rule(load_tiny: Loader, name: str, kind: Any) -> None:
+    attention = relevance.relevant(load_tiny(name).transformer).blocks[1].attention
+    heads = range(len(attention.w_q if kind == "q" else attention.w_k))
+    rng = torch.Generator().manual_seed(0)
+    grad = torch.randn(5, len(heads), attention.w_q.shape[1], generator=rng, dtype=torch.float64)
+    x = torch.randn(5, 32, generator=rng, dtype=torch.float64)
+    found = attention.back(kind, heads, x, grad)
+    for head in heads:
+        own = x.clone().requires_grad_()
+        read = attention.read_all(kind, own)[:, head]
+        (expected,) = torch.autograd.grad((read * grad[:, head]).sum(), [own])
+        torch.testing.assert_close(found[head], expected)
+
+
 def test_relevance_is_conserved_from_the_logits_down(load_tiny: Loader) -> None:
     """By the half rule a gated network without biases hands down all it gets: AttnLRP's property."""
     network = load_tiny("llama").transformer
@@ -117,7 +135,9 @@ def test_a_tree_gives_the_sum_over_its_prompts(load_tiny: Loader, method: str) -
     partners = [replace(prompts[i]) for i in (1, 0, 1)]
     together = attribute(model, graph, prompts, partners, method)
     alone = [attribute(model, graph, [one], [other], method) for one, other in zip(prompts, partners, strict=True)]
-    np.testing.assert_allclose(together, np.mean(alone, 0), atol=1e-6 * float(np.abs(together).max()))
+    mean = np.mean(alone, 0)
+    expected = as_route(graph, mean) if method == "information-flow" else mean
+    np.testing.assert_allclose(together, expected, atol=1e-6 * float(np.abs(together).max()))
 
 
 def test_options_are_read(load_tiny: Loader) -> None:

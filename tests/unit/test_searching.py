@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from knowcirc.circuits.attribution import top_edges
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import attribute
+from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.searching import AcdcSettings, candidates, refine, search_circuit
 from knowcirc.facts.prompts import Prompt
@@ -68,14 +70,29 @@ def test_a_search_that_is_kept_is_not_ranked_again(
     assert (again.edges == found.edges).all()
 
 
+@pytest.mark.parametrize("method", ["acdc", "eap-ig+acdc"])
 def test_patching_leaves_out_prompts_without_a_partner_and_says_so(
-    llama: LanguageModel, graph: Graph, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    method: str, llama: LanguageModel, graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = AcdcSettings(tau=0.01, ablation="patch")
+    criterion = {"tau": 0.01, "ablation": "patch"}
+    settings = CircuitSettings(method, criterion, N_EDGES / graph.n_edges, prompts=2)
+    prompts, partners = PROMPTS[::-1], PARTNERS[::-1]  # the first has no partner
     with caplog.at_level(logging.WARNING):
-        found, _ = refine(llama, graph, PROMPTS, PARTNERS, settings, n_edges=N_EDGES, state=tmp_path / "a.npz")
+        found, about = find_circuit(llama, graph, prompts, partners, settings)
     assert "1 of 3 prompts have no partner and are left out" in caplog.text
-    paired, _ = refine(llama, graph, PROMPTS[:2], PARTNERS[:2], settings, n_edges=N_EDGES, state=tmp_path / "b.npz")
+    paired, alone = find_circuit(llama, graph, prompts[1:], partners[1:], settings)
     assert (found.edges == paired.edges).all()
+    assert about["prompt_passes"] == pytest.approx(float(str(alone["prompt_passes"])) * 2 / 3)  # of all three
     with pytest.raises(ValueError, match="no prompt has a partner"):
-        refine(llama, graph, PROMPTS, [None] * 3, settings, n_edges=N_EDGES, state=tmp_path / "c.npz")
+        find_circuit(llama, graph, prompts, [None] * 3, settings)
+
+
+def test_passes_are_of_all_prompts_in_the_mean(llama: LanguageModel, graph: Graph) -> None:
+    settings = CircuitSettings("acdc", {"tau": 0.01, "metric": "kl"}, prompts=1)
+    _, about = find_circuit(llama, graph, PROMPTS, [None] * 3, settings)
+    assert about["prompt_passes"] == pytest.approx((float(str(about["rows"])) + 1) / 3)  # and the whole model
+    _, about = find_circuit(llama, graph, PROMPTS, PARTNERS, CircuitSettings("eap", share=0.5))
+    assert about["prompt_passes"] == pytest.approx(4 * 2 / 3)
+    settings = CircuitSettings("eap-ig-activations", share=0.5, options={"prompts": 1, "steps": 1})
+    _, about = find_circuit(llama, graph, PROMPTS, PARTNERS, settings)
+    assert about["prompt_passes"] == pytest.approx((2 + 2 * 7) / 3)

@@ -17,6 +17,7 @@ import yaml
 import compare_resamples
 import resample_circuits
 from knowcirc.circuits.circuit import Circuit
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.evaluation import circuit_answers, faithfulness, pairs_of
 from knowcirc.circuits.export import load_circuits, save_circuits
 from knowcirc.circuits.graph import Graph
@@ -60,11 +61,14 @@ def test_a_bootstrap_draws_with_replacement_and_halves_are_disjoint() -> None:
     for one, other in zip(halves[::2], halves[1::2], strict=True):
         assert not set(one) & set(other)
     assert draw(9, 6, "bootstrap", 3) == found != draw(9, 6, "bootstrap", 4)
+    for how in ("bootstrap", "halves"):  # the first three, which some methods take, are drawn as well
+        firsts = [place for places in draw(20, 400, how, 0) for place in places[:3]]
+        assert np.mean(firsts) == pytest.approx(9.5, abs=0.6)
 
 
 def test_runs_keep_each_prompts_partner_and_draw_from_those_that_have_one(model: LanguageModel) -> None:
     prompts = ask(model, ["France", "Italy", "Peru", "New Zealand"])  # none is as long as the last
-    runs = resampled_runs(prompts, "eap-ig", "language", 4, "bootstrap", 0)
+    runs = resampled_runs(prompts, CircuitSettings("eap-ig"), "language", 4, "bootstrap", 0)
     assert [len(run.prompts) for run in runs] == [3] * 4
     partner = {}
     for run in runs:
@@ -72,8 +76,17 @@ def test_runs_keep_each_prompts_partner_and_draw_from_those_that_have_one(model:
             assert other is not None
             assert other.answer[0] != prompt.answer[0]
             assert partner.setdefault(prompt.text, other.text) == other.text
-    everything = resampled_runs(prompts, "eap-ig-zero", "language", 2, "bootstrap", 0)
+    everything = resampled_runs(prompts, CircuitSettings("eap-ig-zero"), "language", 2, "bootstrap", 0)
     assert [len(run.prompts) for run in everything] == [4, 4]
+    for settings, expected in (
+        (CircuitSettings("edge-pruning"), 3),
+        (CircuitSettings("ugs", options={"ablation": "zero"}), 4),
+        (CircuitSettings("eap-ig+acdc", {"ablation": "patch"}), 3),
+        (CircuitSettings("acdc", {"ablation": "zero"}), 4),
+    ):
+        assert {len(run.prompts) for run in resampled_runs(prompts, settings, "language", 2, "bootstrap", 0)} == {
+            expected
+        }
 
 
 def test_halves_have_partners_of_their_own_and_one_without_any_is_named(
@@ -81,7 +94,7 @@ def test_halves_have_partners_of_their_own_and_one_without_any_is_named(
 ) -> None:
     names = ["France", "Italy", "Peru", "Chile"]
     with caplog.at_level(logging.WARNING):
-        runs = resampled_runs(ask(model, names), "eap-ig", "language", 12, "halves", 1)
+        runs = resampled_runs(ask(model, names), CircuitSettings("eap-ig"), "language", 12, "halves", 1)
     for run in runs:
         texts = {prompt.text for prompt in run.prompts}
         assert len(texts) == 2
@@ -102,10 +115,10 @@ def test_other_wordings_ask_the_same_facts(model: LanguageModel) -> None:
     val = pd.DataFrame(
         [{"relation": "language", "subject": name, "object": FACTS[name], "wording": TEMPLATES[0]} for name in names]
     )
-    runs = reworded_runs(model, val, TEMPLATES, "eap-ig", 3, 0)
+    runs = reworded_runs(model, val, TEMPLATES, CircuitSettings("eap-ig"), 3, 0)
     assert [run.name for run in runs] == ["reworded 1", "reworded 2"]
     assert [prompt.text for prompt in runs[0].prompts] == [f"the language of {name} is" for name in names]
-    assert len(reworded_runs(model, val, TEMPLATES, "eap-ig", 1, 0)) == 1
+    assert len(reworded_runs(model, val, TEMPLATES, CircuitSettings("eap-ig"), 1, 0)) == 1
 
 
 @pytest.mark.parametrize(("total", "one", "other"), [(7, 3, 4), (6, 6, 2), (5, 0, 3), (8, 5, 5)])

@@ -338,12 +338,12 @@ def planted(name: str) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("name", [*FIRST, "mistral", "gemma2"])  # in others attribution finds it, too
+@pytest.mark.parametrize("name", [*FIRST, "mistral", "olmo2", "gemma2"])  # in others attribution finds it, too
 def test_what_is_planted_is_found_where_attribution_fails(load_tiny: Loader, name: str) -> None:
     model = replace(load_tiny(name), transformer=planted(name))
     graph, settings = (
         Graph.of(model.transformer.shape, "grouped"),
-        SETTINGS.model_copy(update={"size": 0.15, "steps": 100}),
+        SETTINGS.model_copy(update={"size": 0.15, "steps": 100, "prompts": 4, "probes": 4}),
     )
     circuit, details = find(model, graph, settings, metric="kl")
     task = task_of(model, PROMPTS, PARTNERS, "kl", "zero")

@@ -371,11 +371,17 @@ def test_the_scores_of_all_relations_are_a_sound_table(tmp_path: Path, folders: 
 
     def job(relation: str) -> Any:
         params = SimpleNamespace(
-            **{"load_options": {"dtype": "float32", "processing": "none"}, "kv": "grouped", "methods": ["eap", "acdc"]},
-            **{"taus": {"acdc": 0.1}, "hits": 10, "random_seeds": 2, "seed": 0, "code": "code"},
+            **{"load_options": {"dtype": "float32", "processing": "none"}, "kv": "grouped"},
+            **{
+                "circuits": [{"method": "eap"}, {"method": "acdc", "criterion": {"tau": 0.1}}],
+                "hits": 10,
+                "random_seeds": 2,
+                "seed": 0,
+                "code": "code",
+            },
         )
         given = SimpleNamespace(model=str(provenance), facts=str(tmp_path / f"{relation}.parquet"))
-        given.circuits = [str(tmp_path / f"{method}.npz") for method in params.methods]
+        given.circuits = [str(tmp_path / f"{method}.npz") for method in ("eap", "acdc")]
         output = SimpleNamespace(scores=str(tmp_path / f"{relation}.csv"))
         return SimpleNamespace(input=given, output=output, params=params, wildcards=SimpleNamespace(relation=relation))
 

@@ -271,7 +271,8 @@ def _projections(
 def top_edges(graph: Graph, scores: Scores, n_edges: int, *, signed: bool = False) -> ndarray:
     """The circuit of the `n_edges` strongest edges by absolute score, disconnected parts dropped.
 
-    `signed`: those of the highest scores, so that an edge that works against the answer comes last.
+    `signed`: those of the highest scores, so that an edge that works against the answer comes last. Of equal scores the
+    edge nearer to the output comes first: without it the others lead nowhere.
 
     Raises:
         ValueError: if `n_edges` is below one or above the graph's number of edges.
@@ -279,6 +280,7 @@ def top_edges(graph: Graph, scores: Scores, n_edges: int, *, signed: bool = Fals
     if not 1 <= n_edges <= graph.n_edges:
         raise ValueError(f"edges: {n_edges} is outside 1 ... {graph.n_edges}, the size of this model's graph")
     strength = np.where(graph.valid, scores if signed else np.abs(scores), -np.inf).ravel()
+    receivers = np.broadcast_to(np.arange(graph.n_dst), graph.valid.shape).ravel()
     chosen = np.zeros(graph.valid.size, dtype=bool)
-    chosen[np.argsort(-strength, kind="stable")[:n_edges]] = True
+    chosen[np.lexsort((-receivers, -strength))[:n_edges]] = True
     return graph.connected(chosen.reshape(graph.valid.shape))

@@ -112,6 +112,7 @@ def attribute(
     """
     attribution = attribution_of(method)
     own = options_of(method, options or {})
+    most = own.pop("prompts", None)
     if scoring.metric == "kl" and attribution.on_clean:
         raise ValueError(
             f"metric kl has no slope on the clean prompt, where {method} takes its gradient; take method eap-ig"
@@ -119,7 +120,7 @@ def attribute(
     total = np.zeros((graph.n_src, graph.n_dst))
     read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
     metric, ablation = one_reading(read, prompts)
-    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)][: own.pop("prompts", None)]
+    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)][:most]
     score = partial(function_of(attribution.scorer), **({"steps": attribution.steps} if attribution.stepped else own))
     rows = [prompts[i].ids for i in chosen]
     others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
@@ -140,16 +141,25 @@ def attribute(
 
     for _, scores in in_parts(groups(rows, BATCH, beside=others), scored):
         total += scores
-    return total / len(chosen)
+    mean = total / len(chosen)
+    if attribution.finish is None:
+        return mean
+    finished: Scores = function_of(attribution.finish)(graph, mean)
+    return finished
 
 
 def one_reading(read: Sequence[tuple[Metric, Baseline]], prompts: Sequence[Prompt]) -> tuple[Metric, Baseline]:
     """The metric and the baseline of the prompts with a partner, of all where none has one; the others are named."""
-    found = max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
+    found = usual_reading(read)
     out = [prompt.text for prompt, one in zip(prompts, read, strict=True) if one != found]
     if out:
         log.warning("attribution: %d of %d prompts have no fit partner and are left out: %s", len(out), len(read), out)
     return found
+
+
+def usual_reading(read: Sequence[tuple[Metric, Baseline]]) -> tuple[Metric, Baseline]:
+    """The same, and nothing is said of the others."""
+    return max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
 
 
 def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,12 +168,39 @@ def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {} if kind is None else kind.model_validate(dict(given)).model_dump()
 
 
-def n_scored(method: str, prompts: Sequence[Prompt]) -> int:
-    """How many prompts of a relation a method's circuit is found on: attribution leaves out those without a partner."""
-    entry = METHODS.get(method)  # the showcase's circuit has a name of its own
-    partners = sum(index is not None for index in choose_partners(prompts, 0))
-    paired = entry is not None and (entry.learned or (entry.attribution and not entry.attribution.from_nothing))
-    return (partners or len(prompts)) if paired else len(prompts)
+def needs_partners(settings: CircuitSettings) -> bool:
+    """Whether a method with these settings leaves out prompts without a partner, where some have one."""
+    entry = METHODS[settings.method]
+    if entry.attribution is not None:
+        return not entry.attribution.from_nothing
+    if entry.learned:
+        return bool(options_of(settings.method, settings.options)["ablation"] == "patch")
+    return settings.criterion is not None and settings.criterion.get("ablation") == "patch"
+
+
+def places_used(settings: CircuitSettings, paired: Sequence[bool]) -> list[int]:
+    """Of a relation's prompts the places of those that its circuit is found on; `paired` says which have a partner.
+
+    Prompts without a partner are left out where the method needs one and any has one; then it takes the first, as many
+    as its settings say.
+    """
+    places = list(range(len(paired)))
+    if needs_partners(settings) and any(paired):
+        places = [place for place in places if paired[place]]
+    most = settings.prompts if METHODS[settings.method].tests else _most(settings)
+    return places[:most]
+
+
+def _most(settings: CircuitSettings) -> int | None:
+    """How many prompts an attribution scores at most."""
+    attributed = METHODS[settings.method].attribution is not None
+    found: int | None = options_of(settings.method, settings.options).get("prompts") if attributed else None
+    return found
+
+
+def n_scored(settings: CircuitSettings, prompts: Sequence[Prompt]) -> int:
+    """How many prompts of a relation a method's circuit is found on."""
+    return len(places_used(settings, [index is not None for index in choose_partners(prompts, 0)]))
 
 
 def find_attributed(
@@ -181,7 +218,12 @@ def find_attributed(
     """The strongest edges by attribution, or random ones; too fast to be kept on the way."""
     method, n_edges = settings.method, settings.n_edges(graph.n_edges)
     ways: dict[str, Any] = {"method": method, "scoring": scoring, "options": settings.options}
-    passes = passes_of(graph, partners, **ways)
+    passes = 0.0
+    if method != RANDOM:
+        read = [scoring.read(method, *pair) for pair in zip(prompts, partners, strict=True)]
+        scored = read.count(usual_reading(read))
+        most = _most(settings)
+        passes = passes_of(graph, partners, **ways) * (scored if most is None else min(most, scored)) / len(prompts)
     return discover(model, graph, prompts, partners, n_edges=n_edges, seed=seed, **ways), {"prompt_passes": passes}
 
 
@@ -194,8 +236,6 @@ def passes_of(
     options: Mapping[str, Any] | None = None,
 ) -> float:
     """How often each prompt that is scored passes the network, forward or back."""
-    if method == RANDOM:
-        return 0.0
     attribution = attribution_of(method)
     if attribution.blind:
         return 1.0

@@ -9,7 +9,8 @@
 2. A threshold goes down. At each threshold the route begins at the output, at the last position, and takes from every
    receiver on it the senders that are at least as important: so do a head's positions. What is on the route brings in
    its own inputs.
-3. The score of an edge is the threshold at which it enters the route at some position, the mean over prompts.
+3. The score of an edge is the threshold at which it enters the route at some position, the mean over prompts. A mean of
+   routes is none, so an edge scores at most as much as the best one that goes on from its receiver (`as_route`).
 
 The paper's routes go through the residual stream layer by layer; here, as in the whole library, a receiver reads every
 earlier sender directly. Attention is taken as given: a head's queries are as important as what it writes, and its keys
@@ -20,6 +21,7 @@ Source: Ferrando and Voita 2024, arXiv 2403.00824.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -72,15 +74,18 @@ def measure(model: Transformer, graph: Graph, layout: Layout, run: Run) -> Impor
 def _sources(
     model: Transformer, layer: int, layout: Layout, stream: Float[Tensor, "1 node d_model"]
 ) -> Float[Tensor, "head node node"]:
-    """How important each node that a head attends to (last axis) is for what its output matrix gives at a node."""
-    att = model.blocks[layer].attention
+    """How important each node that a head attends to (last axis) is for what the head adds to the stream at a node.
+
+    The scale of a norm behind attention is left out: all parts share it.
+    """
+    att, after = model.blocks[layer].attention, model.blocks[layer].post1
     normed = model.blocks[layer].norm1(stream)
     q, k = (layout.turn(model, att.read_all(kind, normed)) for kind in ("q", "k"))
     pattern = layout.pattern(model, layer, q, model.expand(k))[0]
     values = att.write(range(len(pattern)), model.expand(att.read_all("v", normed))[0].transpose(0, 1))
     found = []
     for weights, value in zip(pattern, values, strict=True):
-        parts = weights.T[..., None] * value[:, None]
+        parts = weights.T[..., None] * (value if after is None else value * after.weight)[:, None]
         found.append(importances(parts, parts.sum(0)).T)
     return torch.stack(found)
 
@@ -109,6 +114,16 @@ def route(graph: Graph, found: Importances, path: Int[Tensor, " pos"]) -> Float[
             for place, each in enumerate(entered):
                 enter(before, graph.reads(layer, kind).start + place, importance, each)  # type: ignore[arg-type]
     return scores
+
+
+def as_route(graph: Graph, scores: Scores) -> Scores:
+    """Scores of which the strongest edges of any size are a route: none is above the best one out of its receiver."""
+    found = scores.copy()
+    for receiver in range(graph.n_dst - 1, -1, -1):
+        if receiver != graph.final:
+            on = found[graph.owners[receiver]]
+            found[:, receiver] = np.minimum(found[:, receiver], on.max(initial=0.0))
+    return found
 
 
 @torch.no_grad()

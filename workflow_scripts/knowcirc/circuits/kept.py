@@ -14,19 +14,20 @@ from knowcirc.circuits.finding import find_circuit
 from knowcirc.circuits.graph import Graph
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import Parts, fingerprint
-from knowcirc.job import Ticker, release_pages
+from knowcirc.job import Progress, Ticker, release_pages
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.resume import parts_of
 from knowcirc.seeding import derive
 
+NOTED = 10.0  # seconds between two notes of how long a search has taken
 log = logging.getLogger(__name__)
 
 
 class KeptCircuits:
     """Finds circuits by one method for one job.
 
-    `costs` says what each took, whenever it was found: seconds, and `passes`, how often each prompt passed the network,
-    forward or back, in the mean.
+    `costs` says what each took, whenever it was found: seconds (of an interrupted search to within ten), and `passes`,
+    how often each prompt passed the network, forward or back, in the mean over all that are given.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class KeptCircuits:
     ) -> None:
         self.model, self.graph, self.settings, self.parts, self.sizes = model, graph, settings, parts, sizes
         self.costs: dict[str, dict[str, float]] = {}
+        self._noted = 0.0
 
     @classmethod
     def of(cls, job: Any, output: str, sizes: Sequence[float] = ()) -> "KeptCircuits":
@@ -61,7 +63,16 @@ class KeptCircuits:
         key = fingerprint(name, [(prompt.text, prompt.answer_text) for prompt in prompts])
         done, state = self.parts.path(key, ".npz"), self.parts.path(f"{key} search", ".npz")
         if not done.is_file():
+            spent_before = self._spent(key) if state.is_file() else 0.0
             begun = time.perf_counter()
+            ticker = Ticker(f"{name}: {self.settings.method}")
+
+            def report(progress: Progress) -> None:
+                ticker(progress)
+                if time.perf_counter() - self._noted >= NOTED:
+                    self._noted = time.perf_counter()
+                    self.parts.put(f"{key} seconds", spent_before + self._noted - begun)
+
             given = [None] * len(prompts) if partners is None else partners
             found, about = find_circuit(
                 self.model,
@@ -73,15 +84,20 @@ class KeptCircuits:
                 sizes=self.sizes,
                 state=state,
                 start=start,
-                report=Ticker(f"{name}: {self.settings.method}"),
+                report=report,
             )
             passes = float(str(about["prompt_passes"]))
-            self.parts.put(key, {"seconds": time.perf_counter() - begun, "passes": passes})
+            self.parts.put(key, {"seconds": spent_before + time.perf_counter() - begun, "passes": passes})
             save_circuits(done, {name: found})
             release_pages()
         spent: Any = self.parts.get(key)
         self.costs[name] = spent
         return load_circuits(done, self.settings.method)[name]
+
+    def _spent(self, key: str) -> float:
+        """The seconds of a search that was interrupted, as last noted."""
+        found = self.parts.get(f"{key} seconds")
+        return float(found) if isinstance(found, float) else 0.0
 
     def find_with_partners(self, name: str, prompts: Sequence[Prompt], seed: int) -> Circuit:
         """The circuit of the prompts together; partners are drawn among them, by the seed and the name."""

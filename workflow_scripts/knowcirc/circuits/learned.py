@@ -45,7 +45,7 @@ from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.masked import MaskedModel
 from knowcirc.circuits.methods import INTEGRATED, METHODS
 from knowcirc.circuits.metrics import Task
-from knowcirc.circuits.searching import absent_outputs, task_of
+from knowcirc.circuits.searching import absent_outputs, passes_before, task_of
 from knowcirc.circuits.settings import MaskSection, PruningSection, SamplingSection
 from knowcirc.facts.prompts import Prompt
 from knowcirc.files import atomic
@@ -275,7 +275,7 @@ def find_learned(
     about |= {"expected_edges": float(mask.kept.sum()), "loss": losses[-1] if losses else None}
     return Circuit(settings.method, top_edges(graph, scores, n_edges), scores), {
         **about,
-        "prompt_passes": scored + training.passes,
+        "prompt_passes": (scored + passes_before(metric, ablation) + training.passes) * len(kept) / len(prompts),
     }
 
 

@@ -22,6 +22,7 @@ class Attribution:
     `from_nothing`: the baseline is zero and the metric `nll` whatever partners there are. `scorer` ("module:function"
     below `knowcirc`) gives the scores of some prompts, like `attribution.score_edges`. `blind`: it reads the clean run
     alone, no answer, no metric and no baseline. `everywhere`: it takes its steps for every layer's heads and MLP.
+    `finish` ("module:function") makes the final scores of the mean over prompts, where they are not that mean.
     """
 
     steps: int = 1
@@ -29,6 +30,7 @@ class Attribution:
     scorer: str = GRADIENTS
     blind: bool = False
     everywhere: bool = False
+    finish: str | None = None
 
     @property
     def stepped(self) -> bool:
@@ -133,7 +135,9 @@ METHODS = {
             SHARE,
             *("YELLOW", (0, (2, 1)), "h"),
             scored=True,
-            attribution=Attribution(from_nothing=True, scorer="circuits.flow:score_edges", blind=True),
+            attribution=Attribution(
+                from_nothing=True, scorer="circuits.flow:score_edges", blind=True, finish="circuits.flow:as_route"
+            ),
         ),
         Method(
             "edge-pruning",

@@ -21,6 +21,9 @@ from knowcirc.circuits.choices import METRICS, Metric
 from knowcirc.models.token_tree import TokenTree, grow, next_logits
 from knowcirc.models.transformer import Transformer
 
+ANCHORED: tuple[Metric, ...] = ("kc-nll", "kl", "nll+kl")
+"""Metrics that are measured from what the whole model says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -42,7 +45,7 @@ class Task:
     @torch.no_grad()
     def anchored(self, model: Transformer) -> "Task":
         """The same task, measured from the whole model where the metric needs it."""
-        if self.metric not in ("kc-nll", "kl", "nll+kl"):
+        if self.metric not in ANCHORED:
             return self
         return replace(self, clean=next_logits(model, self.tree).log_softmax(-1))
 

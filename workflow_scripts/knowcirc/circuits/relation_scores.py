@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from knowcirc.circuits.ablations import Absent, AlignedMeans
+from knowcirc.circuits.circuit_settings import CircuitSettings
 from knowcirc.circuits.discovery import Circuit, n_scored
 from knowcirc.circuits.evaluation import circuit_logits, faithfulness, live_part, model_logits, pairs_of
 from knowcirc.circuits.graph import EdgeMatrix, Graph
@@ -48,15 +49,15 @@ def score_relation(
     *,
     hits: int,
     seeds: Sequence[int],
-    taus: Mapping[str, float | None],
+    settings: Mapping[str, CircuitSettings],
     ablations: Sequence[str] = ABLATIONS,
 ) -> list[dict[str, object]]:
     """One row per method and ablation, of one relation: what its circuits, the model and random circuits say.
 
     The model and the random circuits are measured once for all methods: random circuits have the size of the first
     method's circuit, each of the `seeds` is asked its share of the prompts. Means are those over D_val. Faithfulness
-    (patching) does not depend on the row's ablation; of the random circuits it is the first's. `taus` are ACDC's
-    thresholds, where it found a method's circuit.
+    (patching) does not depend on the row's ablation; of the random circuits it is the first's. `settings` are
+    those by which each method found its circuit.
     """
     randoms = [random_circuit(graph, next(iter(circuits.values())).n_edges, seed) for seed in seeds]
     live = {method: live_part(graph, circuit.edges) for method, circuit in circuits.items()}
@@ -77,7 +78,7 @@ def score_relation(
         ]
         chance = questions.split(random_hits(model, graph, randoms, questions.prompts, means, hits))
         for number, (method, circuit) in enumerate(circuits.items()):
-            row: dict[str, object] = {"method": method, "ablation": ablation, "tau": taus.get(method)}
+            row: dict[str, object] = {"method": method, "ablation": ablation, "tau": settings[method].tau}
             row |= _size(graph, circuit) | {"n_dropped": live[method].dropped, "constant": int(live[method].constant)}
             for split in SPLITS:
                 row |= _split(split, original[split], read[number][split], chance[split])
@@ -87,7 +88,7 @@ def score_relation(
             }
             row |= columns("faithfulness_random", bootstrap(kept[-1].tolist()))
             row |= {"n_val": len(questions.val), "n_test": len(questions.test), "n_pairs": len(pairs), "n_relations": 1}
-            row |= {"n_scored": n_scored(method, questions.val)}
+            row |= {"n_scored": n_scored(settings[method], questions.val)}
             rows.append(row)
     return rows
 

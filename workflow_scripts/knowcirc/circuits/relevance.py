@@ -51,6 +51,10 @@ class FrozenNorm(Norm):
         """What passes back to `x` from `grad` at its output."""
         return self._centred(grad * self.weight * self._scale(x))
 
+    def drawn(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
+        """Nothing: the scale is a constant."""
+        return torch.zeros_like(x[..., :1])
+
     def _centred(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.centred else x
 

@@ -23,10 +23,10 @@ from knowcirc.circuits.acdc import Criterion, EdgeTest, Progress, Search, acdc, 
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.choices import Ablation, Metric
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import Baseline, Circuit, Scoring, attribute, passes_of
+from knowcirc.circuits.discovery import Baseline, Circuit, Scoring, attribute, needs_partners, passes_of, places_used
 from knowcirc.circuits.graph import EdgeMatrix, Graph
 from knowcirc.circuits.methods import EXACT, INTEGRATED, REFINED
-from knowcirc.circuits.metrics import Task, make_task
+from knowcirc.circuits.metrics import ANCHORED, Task, make_task
 from knowcirc.circuits.patched import Outputs, record
 from knowcirc.circuits.settings import AcdcSettings
 from knowcirc.facts.prompts import Prompt
@@ -132,9 +132,36 @@ def find_exact(
 ) -> tuple[Circuit, dict[str, object]]:
     """The circuit of method `acdc` on the first prompts, and what is said of its search; nothing in it is drawn."""
     criterion = _criterion(settings)
-    first, beside = prompts[: settings.prompts], partners[: settings.prompts]
+    first, beside = _first(prompts, partners, settings)
     search, task = search_circuit(model, graph, first, beside, criterion, **kept)
-    return Circuit(EXACT, search.edges, search.scores(graph)), describe_search(search, task, criterion)
+    about = describe_search(search, task, criterion)
+    rows = search.rows + passes_before(criterion.metric, criterion.ablation)
+    about["prompt_passes"] = rows * len(first) / len(prompts)
+    return Circuit(EXACT, search.edges, search.scores(graph)), about
+
+
+def _first(
+    prompts: Sequence[Prompt], partners: Sequence[Prompt | None], settings: CircuitSettings
+) -> tuple[list[Prompt], list[Prompt | None]]:
+    """The prompts that a search takes, with their partners; under patch ablation none without a partner.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    paired = [partner is not None for partner in partners]
+    if needs_partners(settings):
+        if not any(paired):
+            raise ValueError("no prompt has a partner of equal length to patch from; set circuits.acdc.ablation: zero")
+        if not all(paired):
+            out = len(paired) - sum(paired)
+            log.warning("patching: %d of %d prompts have no partner and are left out", out, len(paired))
+    places = places_used(settings, paired)
+    return [prompts[place] for place in places], [partners[place] for place in places]
+
+
+def passes_before(metric: Metric, ablation: Ablation) -> float:
+    """How often each prompt passes the network for what absent edges deliver, and for what the whole model says."""
+    return float((ablation != "zero") + (metric in ANCHORED))
 
 
 def find_refined(
@@ -150,10 +177,11 @@ def find_refined(
 ) -> tuple[Circuit, dict[str, object]]:
     """The circuit of method `eap-ig+acdc` on the first prompts; nothing in it is drawn."""
     criterion, n_edges = _criterion(settings), settings.n_edges(graph.n_edges)
-    first, beside = prompts[: settings.prompts], partners[: settings.prompts]
+    first, beside = _first(prompts, partners, settings)
     circuit, rows = refine(model, graph, first, beside, criterion, n_edges=n_edges, **kept)
     scored = passes_of(graph, beside, method=INTEGRATED, scoring=Scoring(ablation=_baseline(criterion.ablation)))
-    return circuit, {"prompt_passes": rows + scored}
+    passes = rows + scored + passes_before(criterion.metric, criterion.ablation)
+    return circuit, {"prompt_passes": passes * len(first) / len(prompts)}
 
 
 def _baseline(ablation: str) -> Baseline | None:
@@ -181,20 +209,9 @@ def refine(
 
     Then how many changed circuits were run, each on all prompts.
 
-    Under patch ablation prompts without a partner are left out; the log says how many.
-
     Raises:
-        ValueError: if none is left, or as `candidates` does.
+        ValueError: as `candidates` and `search_circuit` do.
     """
-    if settings.ablation == "patch":
-        pairs = [(prompt, partner) for prompt, partner in zip(prompts, partners, strict=True) if partner is not None]
-        if not pairs:
-            raise ValueError("no prompt has a partner of equal length to patch from; set circuits.acdc.ablation: zero")
-        if len(pairs) < len(prompts):
-            log.warning(
-                "patching: %d of %d prompts have no partner and are left out", len(prompts) - len(pairs), len(prompts)
-            )
-        prompts, partners = map(list, zip(*pairs, strict=True))
     edges = None
     if state is None or not state.is_file():
         edges = candidates(model, graph, prompts, partners, settings.ablation, n_edges)

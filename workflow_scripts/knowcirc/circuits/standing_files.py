@@ -26,7 +26,7 @@ from knowcirc.circuits.masked import Change
 from knowcirc.circuits.methods import FROM_NOTHING, INTEGRATED, STANDING
 from knowcirc.circuits.metrics import Task
 from knowcirc.circuits.patched import Outputs, run_circuit
-from knowcirc.circuits.searching import absent_outputs, task_of
+from knowcirc.circuits.searching import absent_outputs, passes_before, task_of
 from knowcirc.circuits.settings import StandingSettings, StandingSteps
 from knowcirc.circuits.standing import Standing, StandingSearch, begin_below, begin_standing
 from knowcirc.facts.prompts import Prompt
@@ -117,7 +117,7 @@ def search_standing(
         "metric_circuit": measure_afresh(model, graph, task, best, absent),
         "steps": search.step,
         "rows": search.rows,
-        "prompt_passes": search.passes,
+        "prompt_passes": search.passes + passes_before(metric, ablation) + 1,  # the whole model's metric
         "size": settings.size,
         "edges_limit": standing.limit,
         "settings": settings.model_dump(),

@@ -71,7 +71,10 @@ TABLES = (
             ),
             number("faithfulness_random", "the same of random circuits", "of the model's", empty=True),
             *(count("n_val", "prompts of D_val"), count("n_test", "prompts of D_test")),
-            count("n_scored", "prompts of D_val that the method scored: attribution needs a partner"),
+            count(
+                "n_scored",
+                "prompts of D_val that the circuit was found on: some methods need a partner, some take the first few",
+            ),
             *(count("n_pairs", "patched prompts"), count("n_relations", "relations in the row")),
             word("hit_at_10_beats_random", "hit@10 on D_test above random circuits', by intervals apart", steady=False),
             word("faithfulness_beats_random", "faithfulness above random circuits', by intervals apart", steady=False),

@@ -59,6 +59,10 @@ class Norm:
         """What an RMSNorm multiplies `x` by before its weight."""
         return (x.pow(2).mean(-1, keepdim=True) + self.eps).rsqrt()
 
+    def drawn(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
+        """How strongly an RMSNorm's scale answers: d scale(x) / d x is -drawn(x) * scale(x) * x."""
+        return self.scale(x).square() / x.shape[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class NoNorm(Norm):
@@ -168,7 +172,7 @@ class Attention:
         inner = grad * norm.weight.view(-1, grad.shape[-1])[list(heads)]
         own = (projected[..., list(heads), :] * inner).sum(-1).movedim(-1, 0)[..., None]
         scale = norm.scale(whole)
-        drawn = (whole @ self._maps(kind)[0].flatten(0, 1)) * scale.square() / whole.shape[-1]
+        drawn = (whole @ self._maps(kind)[0].flatten(0, 1)) * norm.drawn(whole)
         return (torch.einsum("...ne,ned->n...d", inner, weight) - drawn * own) * scale
 
     def scores(self, products: Float[Tensor, "*rows pos key"]) -> Float[Tensor, "*rows pos key"]:
