@@ -24,7 +24,7 @@ from knowcirc.fields import Section
 from knowcirc.models.loading import LanguageModel, load
 from knowcirc.models.table import read_models
 from unit import reference
-from unit.tiny import words
+from unit.tiny import SPECIAL, network_of, word_tokenizer, words
 
 pytestmark = pytest.mark.many(3, one_in=4)
 
@@ -605,3 +605,16 @@ def test_prefixes_stand_behind_what_the_tokenizer_puts_in_front_and_before_added
     contexts = _contexts(model, made, "subject_last", [(40, 41)])
     assert contexts.ids[1].tolist()[:4] == [0, 40, 41, made.prompt.ids[1]]
     assert contexts.at.tolist()[1] == 3
+
+
+def test_every_layer_above_the_edited_one_is_passed(tmp_path: Path, exact_networks: None) -> None:
+    special = {**SPECIAL["llama"], "num_hidden_layers": 6}
+    torch.manual_seed(0)
+    network_of("llama", **special).save_pretrained(tmp_path / "deep")
+    word_tokenizer().save_pretrained(tmp_path / "deep")
+    model = load(tmp_path / "deep", device="cpu", dtype="float64")
+    made = request_for(model)
+    bos, body = made.prompt.ids[:1], made.prompt.ids[1:]
+    expected = sum(target_nll(model, bos + prefix + body, made.target) for prefix in [(), *PREFIXES]) / 4
+    at_once = rome.edit(model, made, other(ROME, layer=1, stop_loss=1e9), some_moment(model), PREFIXES)
+    assert at_once.report["nll"] == pytest.approx(expected, abs=1e-9)
