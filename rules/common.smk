@@ -33,6 +33,7 @@ from knowcirc.editing.editors import (
     UNEDITED,
     depth_layers,
     read_editors,
+    settings_before_sweep,
     settings_of as settings_of_editor,
 )
 from knowcirc.facts.benchmarks import BENCHMARKS
@@ -721,8 +722,11 @@ def digest_of_benchmark(wildcards) -> str:
 
 
 def settings_of_model(editor: str, model: str) -> dict[str, object]:
-    """An editor's settings for one model: the configuration's, else the model's own, else the defaults."""
-    return settings_of_editor(
+    """An editor's settings for one model: the configuration's, else the model's own, else the defaults.
+
+    A clamp that the sweep chooses is left out.
+    """
+    return settings_before_sweep(
         editor, OF_MODELS.get(model, {}), config["editing"][editor]
     )
 
@@ -766,7 +770,9 @@ def clamp_of_sweep(wildcards) -> float:
 
 def rome_settings(wildcards) -> dict[str, object]:
     """The settings of ROME for one model, which the sweep varies."""
-    return settings_of_model(ROME_ITSELF, wildcards.model)
+    return settings_of_editor(
+        ROME_ITSELF, OF_MODELS.get(wildcards.model, {}), config["editing"][ROME_ITSELF]
+    )
 
 
 def layer_of_rome(wildcards) -> int | None:
@@ -774,9 +780,9 @@ def layer_of_rome(wildcards) -> int | None:
     return OF_MODELS.get(wildcards.model, {}).get(ROME_ITSELF, {}).get("layer")
 
 
-def clamp_of_rome(wildcards) -> float:
-    """The clamp of ROME's edits."""
-    return rome_settings(wildcards)["clamp"]
+def clamp_of_rome(wildcards) -> float | None:
+    """The clamp of ROME's edits, or None where the sweep chooses it."""
+    return settings_of_model(ROME_ITSELF, wildcards.model).get("clamp")
 
 
 def sweep_of_new_model(wildcards) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from knowcirc.editing.sampling import sample_prefixes
+from knowcirc.editing.sampling import sample_prefixes, unseen_prefixes
 from knowcirc.facts.counterfact import choose_cases, read_counterfact, read_snippets
 from knowcirc.facts.prompts import alike_objects
 from knowcirc.facts.records import choose_records
@@ -11,7 +11,6 @@ from knowcirc.facts.survey import read_facts
 from knowcirc.files import write_json
 from knowcirc.job import Job, run
 from knowcirc.models.loading import load
-from knowcirc.models.tokens import token_text
 
 
 def main(job: Job) -> None:
@@ -34,7 +33,7 @@ def main(job: Job) -> None:
             read_counterfact(cases), snippets=read_snippets(snippets), order=params.order, **requested
         )
     else:
-        texts = [token_text(model.text, prefix).strip() for prefix in prefixes]
+        texts = unseen_prefixes(model, counts, params.seed, params.prefix_top_k, prefixes)
         chosen = [relations[name] for name in params.relations if name in known]
         alike = {relation.name: alike_objects(model.text, relation) for relation in chosen}
         records = choose_records(chosen, known, **requested, prefixes=texts, alike=alike)

@@ -1,4 +1,7 @@
-"""Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there."""
+"""Where the study edits: ROME's layer and clamp from editors.tsv, or the sweep's best where no layer stands there.
+
+A clamp that the configuration gives goes before both.
+"""
 
 from knowcirc.editing.editors import SWEEP
 from knowcirc.editing.sweep import best
@@ -11,7 +14,8 @@ def main(job: Job) -> None:
     layer, clamp, source = job.params.layer, job.params.clamp, "editors.tsv"
     if layer is None:
         cell = best(read_table(job.input.sweep[0]))
-        layer, clamp, source = cell.layer, cell.clamp, SWEEP
+        layer, source = cell.layer, SWEEP
+        clamp = cell.clamp if clamp is None else clamp
     write_json(job.output.edit_layer, {"layer": layer, "clamp": clamp, "from": source})
 
 

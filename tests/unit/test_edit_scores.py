@@ -1,15 +1,20 @@
 """What judges an edit: probabilities of objects, scores by hand, fluency and consistency; and sampled text."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+import build_records
 from knowcirc.editing.evaluation import (
     Pair,
     consistency,
@@ -33,11 +38,13 @@ from knowcirc.editing.moments import (
     second_moments,
     text_corpus,
 )
-from knowcirc.editing.sampling import sample, sample_prefixes, start_token
+from knowcirc.editing.sampling import sample, sample_prefixes, start_token, unseen_prefixes
+from knowcirc.editing.scoring import read_records
 from knowcirc.facts.records import Record
 from knowcirc.files import write_json
-from knowcirc.models.loading import LanguageModel
-from knowcirc.models.tokens import special_ids
+from knowcirc.models.loading import LanguageModel, load
+from knowcirc.models.tokens import special_ids, token_text
+from knowcirc.seeding import derive
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -243,6 +250,46 @@ def test_prefixes_have_the_lengths_asked_for(load_tiny: Loader) -> None:
     assert [len(prefix) for prefix in prefixes] == [5, 5, 5, 8, 8]
     assert len(set(prefixes)) == 5
     assert not {0, 1} & {token for prefix in prefixes for token in prefix}
+
+
+def test_paraphrases_stand_behind_texts_that_hold_no_training_context(load_tiny: Loader) -> None:
+    model, counts = load_tiny("llama"), [(3, 4), (6, 3)]
+    contexts = sample_prefixes(model, counts, seed=0)
+    drawn = unseen_prefixes(model, counts, 0, 50, contexts)
+    assert len(drawn) == 7
+    assert drawn == unseen_prefixes(model, counts, 0, 50, contexts)
+    assert drawn != unseen_prefixes(model, counts, 1, 50, contexts)
+    again = sample_prefixes(model, counts, derive(0, "paraphrase"), 50)
+    assert [token_text(model.text, prefix).strip() for prefix in again] == drawn
+    assert unseen_prefixes(model, counts, 0, 50, [*contexts, again[0], again[5][1:4]]) == [*drawn[1:5], drawn[6]]
+
+
+def test_no_judged_text_contains_a_training_context(folders: dict[str, Path], tmp_path: Path) -> None:
+    facts = [["Peru", "Lima"], ["Chile", "Lima"], ["Spain", "Rome"], ["Italy", "Rome"]]
+    relation: dict[str, object] = {"name": "capital", "category": "factual", "subject_type": "a", "answer_type": "b"}
+    relation |= {"templates": ["the capital of {} is", "{} has", "the city of {} is"], "question_template": None}
+    (tmp_path / "capital.json").write_text(json.dumps({**relation, "facts": facts}), "utf-8")
+    rows = [{"relation": "capital", "template": 0, "rank": 0, "subject": subject} for subject, _ in facts]
+    pd.DataFrame(rows).to_csv(tmp_path / "facts.csv", index=False)
+    files = {"facts": [str(tmp_path / "facts.csv")], "relations": [str(tmp_path / "capital.json")]}
+    params = SimpleNamespace(
+        load_options={}, prefixes=[[3, 4], [5, 4]], seed=0, prefix_top_k=50, source="builtin", records=4, order="drawn"
+    )
+    for name, value in (("sweep_records", 0), ("more_records", 0), ("neighbours", 1), ("records_from", "builtin")):
+        setattr(params, name, value)
+    given = SimpleNamespace(**files, model=str(folders["llama"] / "provenance.json"))
+    params.relations, made = ["capital"], SimpleNamespace(records=str(tmp_path / "records.json"))
+    job: Any = SimpleNamespace(input=given, output=made, params=params)
+    build_records.main(job)
+    records, prefixes = read_records(tmp_path / "records.json")
+    text = load(folders["llama"], device="cpu").text
+    contexts = [token_text(text, prefix).strip() for prefix in prefixes]
+    assert (len(records), len(contexts)) == (4, 8)
+    for record in records:
+        (behind,) = [each for each in record.paraphrases if each.endswith(record.prompt)]
+        assert len(behind) > len(record.prompt) + 1
+        judged = (record.prompt, *record.paraphrases, *record.neighbours, *record.generation)
+        assert not [(context, each) for context in contexts for each in judged if context in each]
 
 
 def test_second_moments_are_the_mean_outer_products_of_the_keys(model: LanguageModel) -> None:

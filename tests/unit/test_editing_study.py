@@ -11,7 +11,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
-from knowcirc.editing.editors import UNEDITED
+from knowcirc.editing.editors import UNEDITED, OfModel, settings_before_sweep
 from knowcirc.editing.edits import Material, applied, request
 from knowcirc.editing.evaluation import fit_vectorizer, fluency_and_consistency, judge, question_scores, scores
 from knowcirc.editing.making import make_edit
@@ -144,14 +144,34 @@ def test_the_sweeps_records_stand_beside_the_others(tmp_path: Path) -> None:
 
 def test_editors_are_placed_at_romes_layer_but_for_attention() -> None:
     chosen = {"layer": 3, "clamp": 2.0, "from": "sweep"}
-    assert placed("rome", {"steps": 2, "clamp": 4.0}, chosen, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
+    assert placed("rome", {"steps": 2}, chosen, 30) == {"steps": 2, "clamp": 2.0, "layer": 3}
     table = {**chosen, "from": "editors.tsv"}
-    assert placed("r-rome", {"clamp": 3.0}, chosen, 30)["clamp"] == 2.0  # what the sweep of ROME found
+    assert placed("r-rome", {}, chosen, 30)["clamp"] == 2.0  # what the sweep of ROME found
+    assert placed("r-rome", {"clamp": 3.0}, chosen, 30)["clamp"] == 3.0  # given
     assert placed("r-rome", {"clamp": 3.0}, table, 30) == {"clamp": 3.0, "layer": 3}
     assert placed("memit", {"clamp": 0.75}, chosen, 30) == {"clamp": 0.75, "layer": 3}
     assert placed("attn-edit", {}, chosen, 30) == {"layer": 20}
     assert placed("ft-l", {"layer": 0}, chosen, 30) == {"layer": 0}  # the model's own
     assert placed(UNEDITED, {}, chosen, 30) == {}
+
+
+@pytest.mark.parametrize("editor", ["rome", "r-rome", "rome-easyedit", "memit"])
+def test_a_given_clamp_goes_before_the_sweeps_and_that_before_the_table_and_the_defaults(editor: str) -> None:
+    swept, chosen = editor != "memit", {"layer": 3, "clamp": 2.0, "from": "sweep"}
+
+    def clamp(of_model: OfModel, given: float | None, chosen: dict[str, object]) -> object:
+        return placed(editor, settings_before_sweep(editor, of_model, {"clamp": given}), chosen, 30)["clamp"]
+
+    own: OfModel = {editor: {"clamp": 1.5}}
+    assert clamp({}, 3.0, chosen) == clamp(own, 3.0, chosen) == 3.0
+    assert clamp({}, None, chosen) == (2.0 if swept else 0.75)
+    assert clamp(own, None, chosen) == (2.0 if swept else 1.5)
+    table: OfModel = {**own, "rome": {"layer": 3, **own.get("rome", {})}}
+    found: dict[str, object] = {"layer": 3, "clamp": 4.0, "from": "editors.tsv"}
+    assert clamp(table, None, found) == 1.5
+    assert clamp(table, 3.0, found) == 3.0
+    default = {"rome": {"layer": 3}}
+    assert clamp(default, None, found) == (4.0 if swept else 0.75)
 
 
 def test_scores_on_questions_are_means_of_records_that_have_one() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from knowcirc.configuration.checks import reference_errors
 from knowcirc.configuration.study import Study
+from knowcirc.edited.asking import continuations
 from knowcirc.editing.edits import Edit, Material, Request, applied, request
 from knowcirc.editing.evaluation import fit_vectorizer, generate, read_said
 from knowcirc.editing.in_context import KINDS, demonstrations
@@ -14,6 +15,7 @@ from knowcirc.editing.making import make_edit, make_edits
 from knowcirc.editing.scoring import edit_record
 from knowcirc.facts.records import Record
 from knowcirc.models.loading import LanguageModel
+from knowcirc.reading.heads import observe
 from unit import reference
 
 Loader = Callable[..., LanguageModel]
@@ -96,6 +98,29 @@ def test_nothing_that_a_record_is_judged_by_is_demonstrated(load_tiny: Loader, n
     assert not [(text, line) for text in judged for line in said if line.startswith(f"{text} ")]
     assert not [line for line in said if one.subject in line]
     assert texts or one.relation == "capital"  # the capitals are each other's neighbours
+
+
+def test_no_demonstration_is_of_a_fact_that_a_neighbour_asks_for_in_other_words(load_tiny: Loader) -> None:
+    one = replace(RECORDS[0], neighbours=("people in Chile say that their capital is", "Italians live in"))
+    texts = demonstrations([asked(load_tiny("llama"), one)], [one, *RECORDS[1:]], 100)
+    facts = {text.splitlines()[0] for text in texts}
+    assert facts == {
+        *(f"New Fact: the capital of {name} is Paris" for name in ("Spain", "Italy")),
+        "New Fact: the language of New Zealand is Tok Pisin",
+    }
+
+
+def test_what_a_model_writes_on_by_itself_stands_behind_the_text_and_its_heads_are_not_read(
+    load_tiny: Loader,
+) -> None:
+    model = load_tiny("llama")
+    edit, text = made(model, RECORDS[0], []), "people in Peru"
+    with applied(model, edit) as edited:
+        said = continuations(edited, [text], 3)
+        with pytest.raises(ValueError, match="text stands before what this model is asked"):
+            observe(edited, asked(model, RECORDS[0]).prompt)
+    assert said == continuations(model, [edit.before + text], 3)
+    assert said != continuations(model, [text], 3)
 
 
 def test_evaluation_and_generation_ask_behind_the_text(name: str, load_tiny: Loader) -> None:

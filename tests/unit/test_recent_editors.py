@@ -91,14 +91,16 @@ def test_memit_is_the_papers_formula(past: np.ndarray | None) -> None:
 
 
 def test_ultraedit_is_the_papers_formula() -> None:
-    asked, sampled, eta = RNG.normal(size=(3, 15)), 2 * RNG.normal(size=(5, 15)) + 1, 1e-3
-    known = np.concatenate((sampled, asked))
-    normed = (asked - known.mean(0)) / known.std(0, ddof=1)
-    v = [-eta * np.sum(h**2) * g for h, g in zip(normed[:, :9], normed[:, 9:], strict=True)]
-    h = asked[:, :9]
-    expected = W + (np.linalg.inv(h.T @ h + RIDGE * np.eye(9)) @ h.T @ np.stack(v)).T
-    found = ultraedit.regress(torch.from_numpy(W), torch.from_numpy(asked), torch.from_numpy(known), eta, RIDGE)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)  # the deviations have a small number added
+    layers = [(RNG.normal(size=(3, 15)), 2 * RNG.normal(size=(5, 15)) + shift) for shift in (1, -3)]
+    known, eta = np.concatenate([rows for layer in layers for rows in layer]), 1e-3
+    scale = ultraedit.normaliser([torch.from_numpy(rows) for layer in layers for rows in layer])
+    for asked, _ in layers:  # one mean and deviation for both layers' matrices
+        normed = (asked - known.mean(0)) / known.std(0, ddof=1)
+        v = [-eta * np.sum(h**2) * g for h, g in zip(normed[:, :9], normed[:, 9:], strict=True)]
+        h = asked[:, :9]
+        expected = W + (np.linalg.inv(h.T @ h + RIDGE * np.eye(9)) @ h.T @ np.stack(v)).T
+        found = ultraedit.regress(torch.from_numpy(W), torch.from_numpy(asked), scale, eta, RIDGE)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)  # the deviations have a small number added
 
 
 def test_alphaedit_leaves_what_the_corpus_uses_and_writes_within_the_rest(editable: LanguageModel) -> None:
@@ -155,11 +157,26 @@ def test_memit_merge_gives_facts_of_one_subject_one_value_and_others_what_memit_
     at_once = make_edits("memit-merge", editable, alike, {**settings, "stop_loss": 1e9}, bare)
     assert at_once.report["nll"] == pytest.approx(sum(before) / 2, abs=1e-9)  # the mean of both losses
     found = {name: make_edits(name, editable, alike, settings, bare) for name in names}
-    assert [len(found[name].left[LAYER]) for name in names] == [2, 1]
+    assert [len(found[name].left[LAYER]) for name in names] == [2, 2]
     with applied(editable, found["memit-merge"]):
         assert sum(nll(editable, each) for each in alike) < sum(before)
     off = [found[name].report["state_error"] for name in names]
     assert off[1] < 1e-4 < 0.1 < off[0]  # one key cannot have two values
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_memit_merge_weighs_n_facts_of_a_subject_as_n_keys(load_tiny: Loader, n: int) -> None:
+    model = load_tiny("llama", dtype="float64")
+    texts = (("{} speak", "Lima"), ("{} is in", "Tok Pisin"), ("{} has", "Rome"))
+    alike = [request(model, text, "New Zealand", to) for text, to in texts[:n]]
+    key = keys_of(model, alike[0], LAYER, "subject_last", [])[0]
+    x = float(key @ torch.linalg.solve(moment_of(model, LAYER), key))
+    settings = {**VALUE, "moment_weight": 2 * x}  # a key alone is worth half of what the corpus is
+    edit = make_edits("memit-merge", model, alike, settings, Material(material(model).moment, list))
+    torch.testing.assert_close(edit.left[LAYER], key.expand(n, -1))
+    z = state_of(model, alike[0], LAYER, "subject_last")
+    share = n * 0.5 / (1 + n * 0.5)
+    assert float((change(model, edit) @ key).norm()) == pytest.approx(share * edit.report["change"] * float(z.norm()))
 
 
 @pytest.mark.parametrize("editor", ["alphaedit", "emmet", "memit"])
@@ -207,12 +224,16 @@ def test_ultraedits_features_are_the_networks_inputs_and_gradients(editable: Lan
     assert set(edit.weights) == {Matrix(1), Matrix(2)}
     assert edit.report == {"tokens": 2.0, "nll": pytest.approx(nll(editable, asked), abs=1e-9)}
     sampled = [(0, *prefix) for prefix in PREFIXES]
+    mine = {layer: torch.cat(gradients(editable, asked.prompt.ids + asked.target, 2, layer), 1) for layer in (1, 2)}
+    known: dict[int, Tensor] = {}
     for layer in (1, 2):
-        mine = torch.cat(gradients(editable, asked.prompt.ids + asked.target, 2, layer), 1)
         drawn = [torch.cat(gradients(editable, ids, len(ids) - 1, layer), 1) for ids in sampled]
-        known = torch.cat((*drawn, mine))
-        torch.testing.assert_close(edit.left[layer], known, rtol=1e-9, atol=1e-12)
-        expected = ultraedit.regress(Matrix(layer).view(editable.own), mine, known, 1e-6, 1.0)
+        known[layer] = torch.cat((*drawn, mine[layer]))
+        torch.testing.assert_close(edit.left[layer], known[layer], rtol=1e-9, atol=1e-12)
+    pooled = torch.cat((known[1], known[2]))
+    for layer in (1, 2):
+        scale = pooled.mean(0), pooled.std(0)
+        expected = ultraedit.regress(Matrix(layer).view(editable.own), mine[layer], scale, 1e-6, 1.0)
         torch.testing.assert_close(edit.weights[Matrix(layer)], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -224,13 +245,15 @@ def test_ultraedit_makes_its_requests_likelier_and_needs_a_spread(editable: Lang
         assert sum(nll(editable, each) for each in requests) < sum(before)
     lone, bare = request_for(editable, "Lima"), Material(lambda layer: moment_of(editable), list)
     with pytest.raises(ValueError, match="one token has no spread"):
-        make_edit("ultraedit", editable, lone, settings, bare)
+        make_edit("ultraedit", editable, lone, {**settings, "span": 1}, bare)
     earlier = make_edits("ultraedit", editable, requests, settings, bare)
     later = make_edit("ultraedit", editable, lone, settings, bare.after(earlier))
-    known = torch.cat((earlier.left[2], later.left[2]))
+    known = torch.cat([each.left[layer] for each in (earlier, later) for layer in (0, 1, 2)])
     assert [len(each.left[2]) for each in (earlier, later)] == [3, 1]
-    expected = ultraedit.regress(Matrix(2).view(editable.own), later.left[2], known, 1e-3, 1.0)
-    torch.testing.assert_close(later.weights[Matrix(2)], expected)
+    for layer in (0, 1, 2):
+        scale = known.mean(0), known.std(0)
+        expected = ultraedit.regress(Matrix(layer).view(editable.own), later.left[layer], scale, 1e-3, 1.0)
+        torch.testing.assert_close(later.weights[Matrix(layer)], expected)
     begun = make_edits("ultraedit", editable, requests, settings, material(editable))
     after = make_edit("ultraedit", editable, lone, settings, material(editable).after(begun))
     assert [len(each.left[2]) for each in (begun, after)] == [3 + sum(map(len, PREFIXES)), 1]

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from knowcirc.editing.moments import sampled_corpus
 from knowcirc.editing.perplexity import choose_text, perplexity
 from knowcirc.editing.sampling import greedy, special_tokens
 from knowcirc.editing.sequence import Done, edit_in_sequence, judge_again, moved, sequential_edits, shuffled
-from knowcirc.facts.records import Record
+from knowcirc.facts.records import Record, unedited_neighbours
 from knowcirc.models.loading import LanguageModel
 
 Loader = Callable[..., LanguageModel]
@@ -181,6 +182,20 @@ def test_a_neighbour_that_was_edited_is_not_asked(load_tiny: Loader) -> None:
     assert with_chile["NS"] == float(pairs[1].true > pairs[1].new)  # Italy's alone
     assert judge_again(model, RECORDS[1], RECORDS)["NS"] is None  # Spain has been edited
     assert judge_again(model, RECORDS[2], RECORDS)["NS"] is None  # none to begin with
+
+
+def test_a_neighbour_in_other_words_that_names_an_edited_subject_is_not_asked(load_tiny: Loader) -> None:
+    model = load_tiny("gpt2")
+    texts = ("people in Chile live in", "Chilean people speak", "the city of Italy is", "New Spain is")
+    one = replace(RECORDS[0], neighbours=texts)  # as CounterFact words them
+    others = [RECORDS[1], record("Spain", "Paris"), replace(record("Italy", "Rome"), relation="language")]
+    assert unedited_neighbours(one, [one]) == texts
+    assert unedited_neighbours(one, others[:1]) == texts[1:]
+    assert unedited_neighbours(one, [one, *others]) == texts[1:3]  # a part of a longer name, too
+    pairs = judge(model, one)["neighbourhood"][1:3]
+    assert judge_again(model, one, [one, *others])["NS"] == np.mean([pair.true > pair.new for pair in pairs])
+    same = record("Peru", "Rome", "Chile", "New Spain")  # in the request's own words the text decides
+    assert unedited_neighbours(same, others) == ("the capital of New Spain is",)
 
 
 def test_an_order_goes_by_the_seed_and_too_few_records_are_refused() -> None:

@@ -1,5 +1,7 @@
 """Wordings: sentences with one place, `{}`, for a subject or object. All else in them is text, other braces too."""
 
+import re
+
 PLACE = "{}"
 
 
@@ -29,3 +31,26 @@ def fill_in(wording: str, subject: str) -> str:
     """
     start = place_in(wording)
     return wording[:start] + subject + wording[start + len(PLACE) :]
+
+
+def fits(wording: str, text: str) -> bool:
+    """Whether a text is the wording with something in its place.
+
+    >>> fits("The capital of {} is", "The capital of Peru is"), fits("The capital of {} is", "Peru is")
+    (True, False)
+
+    Raises:
+        ValueError: as `place_in` does.
+    """
+    start = place_in(wording)
+    head, tail = wording[:start], wording[start + len(PLACE) :]
+    return len(text) > len(head) + len(tail) and text.startswith(head) and text.endswith(tail)
+
+
+def names(text: str, subject: str) -> bool:
+    """Whether a text names a subject, letter by letter and as whole words.
+
+    >>> names("Rome is in", "Rome"), names("Romeo is in", "Rome"), names("New Rome is in", "Rome")
+    (True, False, True)
+    """
+    return subject in text and re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", text) is not None

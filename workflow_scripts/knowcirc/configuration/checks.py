@@ -102,7 +102,7 @@ def reference_errors(study: Study, models: Mapping[str, int], relations: Collect
         lines.append(f"mirror: folder {mirror!r} does not exist; correct the path or set it to null")
     if corpus is not None and not Path(corpus).is_file():
         lines.append(f"moments.corpus: file {corpus!r} does not exist; correct the path or set it to null")
-    lines += _sequence_errors(editing)
+    lines += _sequence_errors(editing, corpus)
     return lines
 
 
@@ -130,8 +130,11 @@ def _named_relations(study: Study) -> tuple[dict[str, list[str]], list[str]]:
     return used, lines
 
 
-def _sequence_errors(editing: EditingBase) -> list[str]:
-    """One line for each editor that nothing adds up of in a sequence, and for a text that is not there."""
+def _sequence_errors(editing: EditingBase, corpus: str | None) -> list[str]:
+    """One line for each editor that nothing adds up of in a sequence, and for a text that is not there or not unseen.
+
+    `corpus` is the file of the second moments: both take the beginning of theirs.
+    """
     lines = [
         f"editing.sequential.editors: {name} leaves the weights alone, nothing adds up; leave it out"
         for name in (editing.sequential.editors if editing.sequential else None) or ()
@@ -140,6 +143,11 @@ def _sequence_errors(editing: EditingBase) -> list[str]:
     text = None if editing.sequential is None else editing.sequential.text_file
     if text is not None and not Path(text).is_file():
         lines.append(f"editing.sequential.text_file: file {text!r} does not exist; correct the path or set it to null")
+    elif text is not None and corpus is not None and Path(text).resolve() == Path(corpus).resolve():
+        lines.append(
+            f"editing.sequential.text_file: {text!r} is moments.corpus, too, and editors draw on it; give a text that "
+            "no edit has seen, or set it to null"
+        )
     return lines
 
 

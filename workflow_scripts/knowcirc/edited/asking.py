@@ -29,7 +29,7 @@ MakeEdit = Callable[[Sequence[Request]], Edit]
 
 def continuations(model: LanguageModel, texts: Sequence[str], tokens: int) -> list[str]:
     """What the model writes after each text: its `tokens` likeliest tokens, one after the other."""
-    rows = [tuple(model.text.encode(text).ids) for text in texts]
+    rows = [model.ids_of(text) for text in texts]
     return [token_text(model.text, row) for row in greedy(model, rows, tokens)] if rows else []
 
 

@@ -14,8 +14,8 @@ from knowcirc.models.loading import LanguageModel
 
 def makers_of(job: Any, model: LanguageModel) -> dict[str, MakeEdit]:
     """By each editor of the job's settings: what takes requests and gives the edit that makes all of them true."""
-    _, prefixes = read_records(Path(job.input.records))
-    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes)
+    records, prefixes = read_records(Path(job.input.records))
+    material = read_material(model, Path(job.input.moments).parent / "layers", prefixes, records)
     return {
         editor: partial(_make, model, editor, settings, material)
         for editor, settings in placed_editors(job, model).items()

@@ -11,7 +11,7 @@ from knowcirc.editing.editors import UNEDITED
 from knowcirc.facts.knowledge import Answer, read_answers
 from knowcirc.facts.prompts import Prompt, token_texts
 from knowcirc.models.loading import LanguageModel
-from knowcirc.reading.heads import HeadReading, Thresholds, find_head, observe, read_outputs
+from knowcirc.reading.heads import HeadReading, Thresholds, check_bare, find_head, observe, read_outputs
 
 SHOWN_TOKENS = 8
 
@@ -44,7 +44,12 @@ def said_by(model: LanguageModel, prompt: Prompt) -> Prompt:
 def read_view(
     model: LanguageModel, find: Find, name: str, weights: str, prompt: Prompt, new: int, *, heads: bool = True
 ) -> EditedView:
-    """The prompt's circuit (of its likeliest token), heads (if asked for) and answers under the weights in place."""
+    """The prompt's circuit (of its likeliest token), heads (if asked for) and answers under the weights in place.
+
+    Raises:
+        ValueError: after an edit in context, as `check_bare` does.
+    """
+    check_bare(model)
     logits = model.transformer.logits(model.batch([prompt.ids]))
     old_answer, new_answer = (read_answers(logits, [one])[0] for one in (prompt, replace(prompt, answer=(new,))))
     said = said_by(model, prompt)

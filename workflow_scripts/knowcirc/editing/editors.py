@@ -272,6 +272,20 @@ def settings_of(editor: str, of_model: OfModel, given: Mapping[str, object]) -> 
     return found | {name: value for name, value in given.items() if value is not None}
 
 
+def settings_before_sweep(editor: str, of_model: OfModel, given: Mapping[str, object]) -> dict[str, object]:
+    """The same in a study, without a clamp that its sweep of ROME is to choose.
+
+    It is to where the model has no layer of ROME's own, and the configuration does not give the editor's clamp.
+
+    >>> [settings_before_sweep("rome", {}, {"clamp": clamp}).get("clamp") for clamp in (None, 3.0)]
+    [None, 3.0]
+    """
+    found = settings_of(editor, of_model, given)
+    if EDITORS[editor].swept and "layer" not in of_model.get(ROME_ITSELF, {}) and given.get("clamp") is None:
+        del found["clamp"]
+    return found
+
+
 def section_of(editor: Editor) -> type[Section]:
     """The editor's section of a study: each setting is the model's own unless it is given."""
     fields: dict[str, Any] = {}

@@ -1,13 +1,14 @@
 """EMMET, an equality-constrained mass model editing algorithm for transformers (Gupta et al. 2024, arXiv 2403.14236).
 
-What ROME does for one fact, for many at once: W' gives every key of the batch exactly its new value, and of all
-matrices that do so disturbs the values of other keys, with second moments C, least.
+What ROME does for one fact, for many at once: W' moves the value of every key of the batch by exactly what is asked,
+and of all matrices that do so disturbs the values of other keys, with second moments C, least.
 
     W' = W + R (K^T C^-1 K + a I)^-1 K^T C^-1
 
 K (d_mlp x facts) are the batch's keys and R (d_model x facts) what their values lack: MEMIT's (`memit.py`), over as
-many layers. `ridge`, a, keeps K^T C^-1 K invertible where keys are alike; without it the values are met exactly. Of one
-fact, one layer and no ridge, this is R-ROME's formula.
+many layers. `ridge`, a, keeps K^T C^-1 K invertible where keys are alike; without it W' K = W K + R. R is what the bare
+prompt's value lacks, K a mean over contexts: only where no context stands before the prompt are these one place, whose
+value then is exactly the new one. Of one fact, one layer and no ridge, this is R-ROME's formula with MEMIT's R.
 
 Keys of earlier edits K_p are spared, too: C is replaced by C + K_p K_p^T / w, of w tokens that C stands for
 (`moment_weight`). The paper edits once, in one batch.

@@ -16,7 +16,8 @@ Whatever the edited model is asked stands behind demonstrations and the new fact
 
 Demonstrations are of the study's other records, those with the likest words (TF-IDF, cosine) last, next to the request;
 the paper compares sentences by an encoder. No demonstration says a fact of the request's subject, nor asks or answers a
-text by which the request's own record is judged. They fill at most half of what the model reads.
+text by which the request's own record is judged, nor is of a record whose fact one of that record's neighbours asks
+for, in whatever words. They fill at most half of what the model reads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from knowcirc.editing.edits import Edit, Material, Request
 from knowcirc.editing.settings import InContextSettings
-from knowcirc.facts.records import Record
+from knowcirc.facts.records import Record, unedited_neighbours
 from knowcirc.models.loading import LanguageModel
 
 KINDS = ("copy", "retain", "update", "retain", "update", "retain", "update", "retain")
@@ -49,8 +50,10 @@ def edit_requests(
 def demonstrations(requests: Sequence[Request], records: Sequence[Record], most: int) -> list[str]:
     """At most so many demonstrations for the requests, those of the likest records last."""
     prompts, subjects = {request.prompt.text for request in requests}, {request.subject for request in requests}
-    judged = prompts.union(*(judging(record) for record in records if record.prompt in prompts))
+    own = [record for record in records if record.prompt in prompts]
+    judged = prompts.union(*map(judging, own))
     others = [record for record in records if record.subject not in subjects and record.prompt not in judged]
+    others = [record for record in others if all(unedited_neighbours(one, [record]) == one.neighbours for one in own)]
     shown: list[str] = []
     for record in by_likeness(" ".join(sorted(prompts)), others):
         texts = {kind: asks(record, kind, judged, subjects) for kind in KINDS}

@@ -2,10 +2,12 @@
 
     W' = W + (alpha / rank) B A,     A: rank x d_in, B: d_out x rank
 
-in the query and value matrices of every layer, as in the paper and in EasyEdit, which has it as a baseline. A is drawn
-(from a seed, as PyTorch draws linear maps), B starts at zero, so that training starts from the model as it is. The loss
-is FT-M's: the target's tokens, each after those before it; Adam, without dropout and weight decay. EasyEdit trains
-AdaLoRA, which also shifts rank between matrices.
+in the query and value matrices of every layer, as in the paper, each with a B and an A of its own. A is drawn (from a
+seed, as PyTorch draws linear maps), B starts at zero, so that training starts from the model as it is. The loss is
+FT-M's: the target's tokens, each after those before it; Adam, without dropout and weight decay.
+
+EasyEdit, which has LoRA as a baseline, adapts GPT-2 XL's `c_attn`: queries, keys and values in one matrix, with one A
+for the three. It trains AdaLoRA, which also shifts rank between matrices, with a dropout of 0.1.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ edits, where there are any, are spared like C: K_p K_p^T is added to lambda C.
 
 MEMIT-Merge (Dong et al. 2025, arXiv 2502.07322): facts of one subject have the same key, and a matrix gives it one
 value alone. Those of a batch share one: delta is found on the mean of their losses, and is added to the mean of their
-streams; the key is the mean of theirs.
+streams; the key is the mean of theirs. In MEMIT's objective they stay as many (equal) columns of K and R.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +91,7 @@ def edit_layers(
     check_layer(model, top)
     groups = by_subject(requests) if settings.merged else [[request] for request in requests]
     requested, reports = zip(*(_find_state(model, group, settings, prefixes) for group in groups), strict=True)
+    sizes = torch.tensor([len(group) for group in groups], device=model.device)
     weights: dict[Matrix, Tensor] = {}
     left: dict[int, Left] = {}
     for remaining, layer in zip(range(len(layers), 0, -1), layers, strict=True):
@@ -100,6 +101,7 @@ def edit_layers(
             missing = (torch.stack(requested) - states) / remaining
             block = current.transformer.blocks[layer]
             change = block.mlp_change(block.mlp.read_out(bare), missing)
+            keys, change = keys.repeat_interleave(sizes, 0), change.repeat_interleave(sizes, 0)  # a row for each fact
             weights[Matrix(layer)] = write(layer, block.mlp.w_out, keys, change)
         left[layer] = keys  # they depend on the layers below alone, which are not written to again
     with applied(model, Edit(weights, {})) as current:
@@ -129,8 +131,8 @@ def _keys(
     layer: int,
     settings: SpreadSettings,
     prefixes: list[tuple[int, ...]],
-) -> tuple[Float[Tensor, "fact d_mlp"], Float[Tensor, "fact d_mlp"]]:
-    """Each fact's key, and that of its bare prompt.
+) -> tuple[Float[Tensor, "group d_mlp"], Float[Tensor, "group d_mlp"]]:
+    """Each group's key, and that of its bare prompt.
 
     The key is the mean over its contexts, or of the bare prompt's and the mean of the others; of facts that share one,
     the mean of theirs.

@@ -9,7 +9,7 @@ from torch import Tensor
 from knowcirc.facts.prompts import batches
 from knowcirc.facts.ranking import check_finite
 from knowcirc.models.loading import LanguageModel, start_token_of
-from knowcirc.models.tokens import special_ids
+from knowcirc.models.tokens import special_ids, token_text
 from knowcirc.models.transformer import KeyValue
 from knowcirc.seeding import derive
 
@@ -137,3 +137,21 @@ def sample_prefixes(
         rows = sample(model, begin, length, seed=derive(seed, "prefix", length), top_k=top_k)
         prefixes += [tuple(row) for row in rows.tolist()]
     return prefixes
+
+
+def unseen_prefixes(
+    model: LanguageModel,
+    counts: list[tuple[int, int]],
+    seed: int,
+    top_k: int,
+    contexts: Sequence[tuple[int, ...]],
+) -> list[str]:
+    """Texts to stand before requests as paraphrases, sampled as `sample_prefixes` does but by a seed of their own.
+
+    `contexts` are what editors average over and optimise on; a text that holds one of them is left out, so that no edit
+    is judged behind a text that made it.
+    """
+    seen = {text for each in contexts if (text := token_text(model.text, each).strip())}
+    drawn = sample_prefixes(model, counts, derive(seed, "paraphrase"), top_k)
+    texts = [token_text(model.text, prefix).strip() for prefix in drawn]
+    return [text for text in texts if not any(context in text for context in seen)]

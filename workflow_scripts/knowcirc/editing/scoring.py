@@ -41,17 +41,17 @@ def read_material(
 
 
 def placed(editor: str, settings: dict[str, object], chosen: dict[str, Any], n_layers: int) -> dict[str, object]:
-    """The settings with the editor's layer, if it has one, and ROME's clamp; none for the unedited model.
+    """The settings with the editor's layer, if it has one, and the sweep's clamp; none for the unedited model.
 
-    `chosen` is where ROME edits: its `layer` and `clamp`, and what they are from. Settings that have a layer keep
-    theirs.
+    `chosen` is where ROME edits: its `layer` and `clamp`, and what they are from. Settings that have a layer or a clamp
+    keep theirs: the model's own, or what the configuration gives (`settings_before_sweep` leaves out the others).
     """
     if editor == UNEDITED:
         return {}
     swept = EDITORS[editor].swept and chosen["from"] == SWEEP
     clamp = {"clamp": chosen["clamp"]} if swept else {}
     layer = {"layer": default_layer(editor, int(chosen["layer"]), n_layers)} if EDITORS[editor].layered else {}
-    return {**layer, **settings, **clamp}
+    return {**layer, **clamp, **settings}
 
 
 def placed_editors(job: Any, model: LanguageModel) -> dict[str, dict[str, object]]:

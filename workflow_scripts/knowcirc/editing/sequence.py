@@ -4,7 +4,7 @@
    as it is then. What the edits before it left for it (`Edit.left`) stands in `Material.past`.
 2. Right after it its request is asked (`made`). After as many edits as are asked for, all so far are judged: requests,
    paraphrases and neighbours (ES, PS, NS of `evaluation.py`), perplexity, and how far the weights have moved.
-3. A neighbour whose own fact has been edited is not asked.
+3. A neighbour whose own fact has been edited is not asked (`unedited_neighbours` of `facts/records.py`).
 
 What has been done is one file, weights and scores together, so that a job that was stopped goes on after its last edit.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from knowcirc.editing.edits import Edit, Material, Matrix, Request, applied, request
 from knowcirc.editing.evaluation import Pair, harmonic, judge, read_said
 from knowcirc.editing.perplexity import Row, perplexity
-from knowcirc.facts.records import Record
+from knowcirc.facts.records import Record, unedited_neighbours
 from knowcirc.files import atomic
 from knowcirc.models.loading import LanguageModel
 from knowcirc.seeding import derive
@@ -141,9 +141,7 @@ def _pair(model: LanguageModel, record: Record) -> Pair:
 
 def judge_again(model: LanguageModel, record: Record, sofar: Sequence[Record]) -> dict[str, float | None]:
     """ES, PS and NS of one record; neighbours that have been edited are left out, and NS is None if none is left."""
-    edited = {one.prompt for one in sofar}
-    kept = tuple(text for text in record.neighbours if text not in edited)
-    pairs = judge(model, replace(record, neighbours=kept))
+    pairs = judge(model, replace(record, neighbours=unedited_neighbours(record, sofar)))
     return {
         "ES": _share(pairs["request"], 1),
         "PS": _share(pairs["paraphrase"], 1),

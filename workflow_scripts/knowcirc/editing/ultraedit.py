@@ -4,17 +4,18 @@ Nothing is trained, and no subject is needed. For each token of the target, at t
 edited matrix:
 
 1. h is the matrix's input there (ROME's key), g the gradient of the target's negative log-likelihood at its output.
-2. z = [h, g] is normalised entry by entry with mean and standard deviation over all edits so far: h^, g^.
+2. z = [h, g] is normalised entry by entry with mean and standard deviation over all edits so far, and over all edited
+   matrices together, which are of one shape (as UltraEdit's code pools those of equal shape): h^, g^.
 3. The output shall change by v = -eta |h^|^2 g^.
 4. W' = W + V^T H (H^T H + a I)^-1, ridge regression of V (tokens x d_model) on H (tokens x d_mlp).
 
-The paper edits 100 requests at a time, over which z has a spread. One request alone has none: so the statistics begin
-with tokens of the sampled prefixes, each with the gradient of its text's own likelihood. Likelihoods are summed over a
-text's tokens, so that a token weighs the same in a short text and in a long one.
+The paper edits 100 requests at a time, over which z has a spread. One request alone has hardly any: so the statistics
+begin with tokens of the sampled prefixes, each with the gradient of its text's own likelihood. Likelihoods are summed
+over a text's tokens, so that a token weighs the same in a short text and in a long one.
 
-The edited matrices are the MLP output matrices of `span` layers near the top, as the paper chooses for GPT-J; for gated
-MLPs it takes gate and up matrices. With V and H as wide as here, the same is V^T (H H^T + a I)^-1 H, a system as large
-as there are tokens.
+The edited matrices are the MLP output matrices of `span` layers near the top, as UltraEdit's code chooses for GPT-J,
+Mistral-7B (layers 29 and 30) and Phi-4 (30 to 38); for Llama-3, Qwen2.5 and Gemma-3 it takes gate and up matrices. With
+V and H as wide as here, the same is V^T (H H^T + a I)^-1 H, a system as large as there are tokens.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from knowcirc.models.loading import LanguageModel
 
 Features = dict[int, Left]
 """h and g side by side, by layer: one row for each token."""
+Scale = tuple[Float[Tensor, " width"], Float[Tensor, " width"]]
+"""Mean and standard deviation of each of their entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def edit_requests(
     """The edit of all requests, as the registry of editors calls for it; it leaves the features that are new.
 
     Raises:
-        ValueError: if the layer does not exist, or there are fewer than two tokens to take statistics of.
+        ValueError: if the layer does not exist, or there are fewer than two rows to take statistics of.
     """
     check_layer(model, settings.layer)
     layers = range(max(0, settings.layer - settings.span + 1), settings.layer + 1)
@@ -63,13 +66,12 @@ def edit_requests(
     begun = all(layer in material.past for layer in layers)  # then what was sampled stands there, too
     what = ("sampled features", layers)
     sampled: Features = {} if begun else material.once(what, lambda: _of_prefixes(model, material, layers))
-    weights: dict[Matrix, Tensor] = {}
-    left: Features = {}
-    for layer in layers:
-        matrix, found = Matrix(layer), asked[layer]
-        left[layer] = torch.cat((sampled[layer], found)) if layer in sampled else found
-        known = torch.cat((material.past[layer], left[layer])) if begun else left[layer]
-        weights[matrix] = regress(matrix.view(model.own), found, known, settings.step_size, settings.ridge)
+    left = {layer: torch.cat((sampled[layer], rows)) if layer in sampled else rows for layer, rows in asked.items()}
+    scale = normaliser([*([material.past[layer] for layer in layers] if begun else []), *left.values()])
+    weights = {
+        Matrix(layer): regress(Matrix(layer).view(model.own), rows, scale, settings.step_size, settings.ridge)
+        for layer, rows in asked.items()
+    }
     return Edit(weights, {"tokens": float(len(asked[layers[0]])), "nll": nll}, left)
 
 
@@ -111,23 +113,32 @@ def _fields(mlp: Mlp) -> dict[str, Any]:
     return {name: getattr(mlp, name) for name in Mlp.__dataclass_fields__}
 
 
+def normaliser(known: Sequence[Tensor]) -> Scale:
+    """Mean and standard deviation of each entry of z over all rows of all layers and edits, in double precision.
+
+    `known`: features of token x width, of as many tokens as may be.
+
+    Raises:
+        ValueError: if there are fewer than two rows.
+    """
+    if (count := sum(map(len, known))) < 2:
+        raise ValueError("ultraedit: one token has no spread to normalise by; sample prefixes, or give more requests")
+    mean = torch.stack([rows.double().sum(0) for rows in known]).sum(0) / count
+    squares = torch.stack([(rows.double() - mean).square().sum(0) for rows in known]).sum(0)
+    return mean, (squares / (count - 1)).sqrt()
+
+
 def regress(
     weight: Float[Tensor, "d_model d_mlp"],
     asked: Float[Tensor, "token width"],
-    statistics_of: Float[Tensor, "known width"],
+    scale: Scale,
     step_size: float,
     ridge: float,
 ) -> Float[Tensor, "d_model d_mlp"]:
-    """The matrix that best changes its output by v for each token's input, with features normalised over a set.
-
-    Raises:
-        ValueError: if fewer than two tokens are in the set.
-    """
-    if len(statistics_of) < 2:
-        raise ValueError("ultraedit: one token has no spread to normalise by; sample prefixes, or give more requests")
-    known, split = statistics_of.double(), weight.shape[1]
-    spread = known.std(0) + torch.finfo(torch.float32).eps
-    h_hat, g_hat = ((asked.double() - known.mean(0)) / spread).split([split, len(weight)], 1)
+    """The matrix that best changes its output by v for each token's input, with features normalised by `normaliser`."""
+    (mean, spread), split = scale, weight.shape[1]
+    normed = (asked.double() - mean) / (spread + torch.finfo(torch.float32).eps)
+    h_hat, g_hat = normed.split([split, len(weight)], 1)
     v = -step_size * h_hat.square().sum(1, keepdim=True) * g_hat
     h = asked[:, :split].double()
     inner = h @ h.T + ridge * torch.eye(len(h), device=h.device, dtype=h.dtype)

@@ -1,12 +1,12 @@
 """Editing records in the manner of CounterFact, built from any relation table.
 
 A record asks for a counterfactual: the subject with another object of its relation. Beside the request it holds
-paraphrases (other templates; the request behind sampled text), its neighbourhood (other subjects with the same
-true object, whose answers must not move), prompts to generate from, reference texts about the new object, a question
-about the subject, and questions about unrelated facts.
+paraphrases (other templates; the request behind sampled text that no editor reads), its neighbourhood (other subjects
+with the same true object, whose answers must not move), prompts to generate from, reference texts about the new object,
+a question about the subject, and questions about unrelated facts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from knowcirc.facts.relations import Relation
 from knowcirc.seeding import derive
-from knowcirc.wording import fill_in
+from knowcirc.wording import fill_in, fits, names
 
 UNRELATED = 2
 
@@ -70,7 +70,8 @@ def build_record(
     """The record of one fact, or None where the relation cannot give it a neighbour or another object.
 
     `alike` are groups of objects that begin with the same token: one is not put in the place of another. `prefixes` are
-    texts that the model sampled; one, chosen by seed, stands before the request as a paraphrase.
+    texts that the model sampled, none of them a context that editors optimise on (`editing/sampling.py`:
+    `unseen_prefixes`); one, chosen by seed, stands before the request as a paraphrase.
     """
     fact = relation.facts[index]
     rng = np.random.default_rng(derive(seed, relation.name, fact.subject))
@@ -99,6 +100,22 @@ def build_record(
         references=tuple(f"{fill_in(text, s)} {new}." for s in sharing for text in relation.templates),
         question=None if relation.question_template is None else fill_in(relation.question_template, fact.subject),
     )
+
+
+def unedited_neighbours(record: Record, edited: Iterable[Record]) -> tuple[str, ...]:
+    """The record's neighbours but those whose own fact another record edits.
+
+    Where all neighbours are in the request's wording, as those of relation tables are, the text decides. CounterFact's
+    are in other wordings: one goes, too, if it names the subject of an edited record of the same relation as whole
+    words. That may be a part of a longer name, which is then not asked though nobody edited it.
+    """
+    edited = list(edited)
+    prompts = {one.prompt for one in edited}
+    kept = tuple(text for text in record.neighbours if text not in prompts)
+    if all(fits(record.template, text) for text in record.neighbours):
+        return kept
+    subjects = {one.subject for one in edited if one.relation == record.relation}
+    return tuple(text for text in kept if not any(names(text, subject) for subject in subjects))
 
 
 def choose_records(

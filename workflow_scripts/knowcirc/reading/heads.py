@@ -96,9 +96,24 @@ class Observation:
     final: Float[Tensor, " d_model"]
 
 
+def check_bare(model: LanguageModel) -> None:
+    """Refuse a model that text stands before: a prompt's own tokens are read without it.
+
+    Raises:
+        ValueError: if it has such a text.
+    """
+    if model.before:
+        raise ValueError("text stands before what this model is asked, a prompt's tokens lack it; edit its weights")
+
+
 @torch.no_grad()
 def observe(model: LanguageModel, prompt: Prompt) -> Observation:
-    """What all heads of a prompt attend to from the last position, and what they add to the residual stream there."""
+    """What all heads of a prompt attend to from the last position, and what they add to the residual stream there.
+
+    Raises:
+        ValueError: after an edit in context, whose text does not stand in the prompt's tokens.
+    """
+    check_bare(model)
     network = model.transformer
     streams = list(network.stream(model.batch([prompt.ids])))
     attention, written = [], []
