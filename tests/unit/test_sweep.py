@@ -102,10 +102,16 @@ def test_the_layer_with_the_best_harmonic_mean_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [(7, (7, 3.0, "editors.tsv")), (0, (0, 3.0, "editors.tsv")), (None, (2, 1.0, "sweep"))]
+    ("layer", "clamp", "expected"),
+    [
+        (7, 3.0, (7, 3.0, "editors.tsv")),
+        (0, 3.0, (0, 3.0, "editors.tsv")),
+        (None, None, (2, 1.0, "sweep")),
+        (None, 3.0, (2, 3.0, "sweep")),  # a clamp that is given is kept
+    ],
 )
 def test_the_study_edits_where_the_table_says_or_else_where_the_sweep_is_best(
-    layer: int | None, expected: tuple[object, ...], tmp_path: Path
+    layer: int | None, clamp: float | None, expected: tuple[object, ...], tmp_path: Path
 ) -> None:
     rows = {"token": "subject_last", "layer": [0, 2, 2], "clamp": [4.0, 4.0, 1.0], "score": [0.5, 0.6, 0.7]}
     write_table(tmp_path / "sweep.csv", pd.DataFrame(rows))
@@ -114,7 +120,7 @@ def test_the_study_edits_where_the_table_says_or_else_where_the_sweep_is_best(
         SimpleNamespace(
             input=SimpleNamespace(sweep=sweep),
             output=SimpleNamespace(edit_layer=tmp_path / "edit_layer.json"),
-            params=SimpleNamespace(layer=layer, clamp=3.0),
+            params=SimpleNamespace(layer=layer, clamp=clamp),
         )
     )
     chosen = read_json(tmp_path / "edit_layer.json")
