@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowcirc.behaviours.wrong_answers import case_rows, draw_cases, main_mover
+from knowcirc.behaviours.wrong_answers import case_rows, draw_cases, first_tokens, main_mover
 from knowcirc.files import read_table, write_table
 from knowcirc.job import Job, progress, run
 from knowcirc.models.loading import load
@@ -21,7 +21,8 @@ def main(job: Job) -> None:
         cases = draw_cases(model, survey, str(name), params.cases, params.seed)
         if cases:
             mover = main_mover(named, str(name))
-            frames.append(case_rows(model, str(name), str(group["category"].iloc[0]), cases, mover, limits))
+            objects = first_tokens(model, group["object"].unique())
+            frames.append(case_rows(model, str(name), str(group["category"].iloc[0]), cases, objects, mover, limits))
     if not frames:
         raise ValueError("hallucination: the model gives no wrong answer of the right type; add relations to the study")
     write_table(job.output.cases, pd.concat(frames, ignore_index=True))

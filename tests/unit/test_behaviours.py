@@ -1,5 +1,6 @@
 """Wrong answers beside right ones, facts in two hops, facts both ways."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor
 
 from knowcirc.behaviours.hops import Chains, Composition, chains, hops_rows, study_chains
 from knowcirc.behaviours.reuse import hops_reuse, reused, reverse_reuse
@@ -101,13 +103,15 @@ def test_a_case_is_read_at_the_last_position_and_at_the_mover(model: LanguageMod
     prompt = fill(model.text, "the capital of {} is", "Spain", "Madrid")
     rival = answer_tokens(model.text, "Rome")[0]
     cases = [Case("wrong", "Spain", prompt, prompt.answer[0], rival)]
-    table = case_rows(model, "capital", "factual", cases, (1, 2), LIMITS)
+    objects = {answer_tokens(model.text, text)[0] for text in ("Madrid", "Rome", "Lima", "Paris")}
+    table = case_rows(model, "capital", "factual", cases, objects, (1, 2), LIMITS)
     place = {"last": len(prompt.ids) - 1}
     (ranks,) = step_ranks(model, [prompt], [{"right": prompt.answer[0], "rival": rival}], [place])
     right, wrong = ranks["right", "last"][::2], ranks["rival", "last"][::2]
     row = table.iloc[0]
     assert row["leads_from"] == pytest.approx(_leads_from(wrong, right) / 3)
-    assert (row["ever_on_top"], row["ever_in_first"]) == ((right == 1).any(), (right <= 10).any())
+    assert (row["ever_on_top"], row["ever_in_first"]) == ((right == 1).any(), (right[:-1] <= 10).any())
+    assert np.isnan(row["gathers"])  # no other question
     assert row["ever_led"] == (right < wrong).any()
     mine = next(one for one in read_heads(model, prompt) if one.name == "a1.h2")
     theirs = next(one for one in read_heads(model, replace(prompt, answer=(rival,))) if one.name == "a1.h2")
@@ -117,10 +121,10 @@ def test_a_case_is_read_at_the_last_position_and_at_the_mover(model: LanguageMod
     said = max(read_heads(model, replace(prompt, answer=(rival,))), key=lambda one: one.attribution).name
     own = max(read_heads(model, prompt), key=lambda one: one.attribution).name
     assert (row["said_by"], row["right_by"], row["same_head"]) == (said, own, said == own)
-    (plain,) = case_rows(model, "capital", "factual", cases, None, LIMITS).to_dict("records")
+    (plain,) = case_rows(model, "capital", "factual", cases, objects, None, LIMITS).to_dict("records")
     assert plain["said_by"] == said
     assert "head" not in plain
-    right = case_rows(model, "capital", "factual", [replace(cases[0], kind="right")], (1, 2), LIMITS).iloc[0]
+    right = case_rows(model, "capital", "factual", [replace(cases[0], kind="right")], objects, (1, 2), LIMITS).iloc[0]
     assert (right["said_by"], right["right_by"]) == (own, own)
 
 
@@ -138,13 +142,35 @@ def test_the_main_mover_adds_most() -> None:
     assert main_mover(named, "b") is None
 
 
+def test_what_gathers_is_set_against_right_answers_to_other_questions(model: LanguageModel) -> None:
+    facts = (("Spain", "Madrid", "Rome"), ("Peru", "Lima", "Paris"), ("France", "Paris", "Rome"))
+    token = {text: answer_tokens(model.text, text)[0] for text in ("Madrid", "Rome", "Lima", "Paris", "Santiago")}
+    prompts = [fill(model.text, "the capital of {} is", subject, right) for subject, right, _ in facts]
+    drawn = [
+        Case("wrong", subject, prompt, token[right], token[rival])
+        for prompt, (subject, right, rival) in zip(prompts, facts, strict=True)
+    ]
+    table = case_rows(model, "capital", "factual", drawn, set(token.values()), None, LIMITS)
+    for case, found in zip(drawn, table.to_dict("records"), strict=True):
+        at = max(0, round(found["leads_from"] * model.transformer.shape.n_layers) - 1)
+        *_, stream = itertools.islice(model.transformer.stream(model.batch([case.prompt.ids])), at + 1)
+        logits = model.transformer.unembed(stream[0, -1])
+
+        def led(one: int, case: Case = case, logits: Tensor = logits) -> float:
+            others = set(token.values()) - {one, case.rival}
+            return sum(float(logits[other] < logits[one]) for other in others) / len(others)
+
+        right = {each.right for each in drawn} - {case.right, case.rival}
+        assert found["gathers"] == pytest.approx(led(case.right) - sum(map(led, right)) / len(right))
+
+
 def cases() -> pd.DataFrame:
     rows = [
         {"relation": relation, "kind": kind, "leads_from": 0.5 + 0.1 * i, "ever_on_top": i == 0, "attends": attends}
         for relation, kind, n, attends in (("a", "wrong", 4, True), ("a", "right", 4, False), ("b", "wrong", 1, None))
         for i in range(n)
     ]
-    frame = pd.DataFrame(rows).assign(ever_in_first=True, ever_led=False, to_subject=0.3, category="x")
+    frame = pd.DataFrame(rows).assign(gathers=0.25, ever_in_first=True, ever_led=False, to_subject=0.3, category="x")
     frame["head"] = np.where(frame["relation"] == "a", "a3.h1", None)
     for name in ("writes_right", "writes_rival", "prefers_rival"):
         frame[name] = frame["attends"]

@@ -21,7 +21,7 @@ def results(**changes: Any) -> dict[str, Any]:
     alone = {"d_val_circuit": 0.9, "d_test_circuit": 0.4, "d_test_random": 0.0, "n_edges_merged": 573.0}
     alone |= {"d_val_original": 0.8, "d_val_original_low": 0.6, "d_val_original_high": 1.0, "d_test_original": 0.5}
     circuits = pd.DataFrame(
-        {"relation": ["adj_antonym", "work_location"] * 2, "method": ["standing"] * 2 + ["acdc"] * 2}
+        {"relation": ["adj_antonym", "work_location", *"abc"] * 2, "method": ["standing"] * 5 + ["acdc"] * 5}
     ).assign(ablation="zero", n_val=20, n_test=20, **alone)
     effects = pd.DataFrame(
         [("total", np.nan, np.nan, 0.4, 0.3, 0.5)]
@@ -34,13 +34,13 @@ def results(**changes: Any) -> dict[str, Any]:
     ).assign(n=20)
     frame = {
         name: pd.DataFrame(
-            {"case": list("abcd"), "ES": es, "PS": ps, "NS": ns, "question_efficacy": es, "question_paraphrase": ps}
+            {"case": list("abcde"), "ES": es, "PS": ps, "NS": ns, "question_efficacy": es, "question_paraphrase": ps}
         )
         for name, es, ps, ns in (
             *(
                 ("none", 0.1, 0.1, 0.9),
-                ("rome", 1.0, [0.9, 0.8, 1.0, 0.7], 0.8),
-                ("ft-l", 1.0, 0.5, [0.9, 0.8, 0.7, 0.9]),
+                ("rome", 1.0, [0.9, 0.8, 1.0, 0.7, 0.8], 0.8),
+                ("ft-l", 1.0, 0.5, [0.9, 0.8, 0.7, 0.9, 0.8]),
             ),
         )
     }
@@ -149,6 +149,9 @@ def test_in_kind_a_difference_is_judged_by_its_sign(published: pd.DataFrame) -> 
     turned = shown["edits"] | {"rome": shown["edits"]["rome"].assign(PS=0.1)}
     again = rows(paper_comparison("mine", published, **results(edits=turned)), comparison="in kind")
     assert rows(again, measure="PS_gap")["verdict"].item() == "opposite sign"
+    few = shown["edits"] | {name: frame.iloc[:4] for name, frame in shown["edits"].items()}
+    again = rows(paper_comparison("mine", published, **results(edits=few)), comparison="in kind")
+    assert rows(again, measure="PS_gap")["verdict"].item() == "unclear"  # of four records
 
 
 def test_in_kind_a_level_is_higher_lower_or_no_different(published: pd.DataFrame) -> None:

@@ -22,6 +22,7 @@ import pandas as pd
 from knowcirc.behaviours.hops import Chains
 from knowcirc.behaviours.reverse import BothWays
 from knowcirc.circuits.graph import EdgeMatrix, Graph
+from knowcirc.statistics import bootstrap, columns
 
 SETS = ("nodes", "edges")
 
@@ -58,8 +59,15 @@ def hops_reuse(
         singles = {"first": [edges["first"]], "second": [edges["second"]], "unrelated": unrelated}
         singles["direct"] = list(direct.get(study.composition.name, ()))
         row = reuse_columns(graph, {name: (circuits, edges["integrated"]) for name, circuits in singles.items()})
+        row |= columns("left_out_gap", bootstrap(_gaps(study)))
         rows.append({"composition": study.composition.name, **row})
     return pd.DataFrame(rows)
+
+
+def _gaps(study: Chains) -> list[float]:
+    """Of each chain of known hops: whether it ranks first with the first hop left out, less with it (1, 0, -1)."""
+    ways = [study.answers["left_out"], study.answers["integrated"]]
+    return [float((out[i].rank == 0) - (both[i].rank == 0)) for out, both in [ways] for i in study.known]
 
 
 def reverse_reuse(graph: Graph, studies: Sequence[BothWays]) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 1. Of every relation the wrong answers whose top token begins another object of the relation, and as many right ones.
 2. At the last position, layer by layer: from which layer on the wrong answer leads the right one for good, and whether
-   the right one was ever on top on the way (known but lost) or never.
+   the right one was ever on top on the way (known but lost) or never; and where the wrong one is about to lead, which
+   share of the relation's other objects the right one leads, less the same of right answers to other questions.
 3. Which head adds most to what the model says, and which to the right answer (direct logit attribution).
 4. The relation's main mover head (`components.py`; of its movers and mixtures the one of the largest attribution):
    whether it attends to the subject, and which of the two answers it writes.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +25,7 @@ from knowcirc.facts.survey import prompts_of
 from knowcirc.models.loading import LanguageModel
 from knowcirc.reading.ablation import Head, head_name, head_of
 from knowcirc.reading.heads import Thresholds, attributions, observe
-from knowcirc.reading.lens import by_layer, step_ranks
+from knowcirc.reading.lens import by_layer, last_logits, step_ranks
 from knowcirc.seeding import derive
 
 FIRST = 10
@@ -72,17 +74,24 @@ def runner_up(model: LanguageModel, prompt: Prompt, objects: set[int]) -> int:
 
 
 def case_rows(
-    model: LanguageModel, relation: str, category: str, cases: Sequence[Case], mover: Head | None, limits: Thresholds
+    model: LanguageModel,
+    relation: str,
+    category: str,
+    cases: Sequence[Case],
+    objects: set[int],
+    mover: Head | None,
+    limits: Thresholds,
 ) -> pd.DataFrame:
     """One row per case; what the mover does is missing where the relation has none.
 
-    `said_by` and `right_by` are the heads that add most to what the model says and to the right answer: in a right
-    answer one and the same.
+    `objects` are the first tokens of the relation's objects. `said_by` and `right_by` are the heads that add most to
+    what the model says and to the right answer: in a right answer one and the same.
     """
     tokens = [{"right": case.right, "rival": case.rival} for case in cases]
     places = [{"last": len(case.prompt.ids) - 1} for case in cases]
     rows = []
-    for case, ranks in zip(cases, step_ranks(model, [case.prompt for case in cases], tokens, places), strict=True):
+    found = step_ranks(model, [case.prompt for case in cases], tokens, places)
+    for case, ranks, gathers in zip(cases, found, _gathered(model, cases, objects, found), strict=True):
         right, rival = (by_layer(ranks[name, "last"]) for name in ("right", "rival"))
         row: dict[str, object] = {
             "relation": relation,
@@ -91,11 +100,41 @@ def case_rows(
             "subject": case.subject,
             "leads_from": _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival))) / (len(right) - 1),
             "ever_on_top": bool((right == 1).any()),
-            "ever_in_first": bool((right <= FIRST).any()),
+            "ever_in_first": bool((right[:-1] <= FIRST).any()),  # at the output it would be hit@10
+            "gathers": gathers,
             "ever_led": bool((right < rival).any()),
         }
         rows.append(row | _heads_row(model, case, mover, limits))
     return pd.DataFrame(rows)
+
+
+def _gathered(
+    model: LanguageModel,
+    cases: Sequence[Case],
+    objects: set[int],
+    found: Sequence[dict[tuple[str, str], Int[ndarray, " step"]]],
+) -> list[float]:
+    """What share of the relation's other objects each case's right answer leads, less the mean of other right answers.
+
+    At the last position, before the layer from which the rival leads for good (in a right answer: the right one). The
+    rival is no other object here. NaN where there is no other object or no other right answer.
+    """
+    prompts = [case.prompt for case in cases]
+    gathered = []
+    for case, ranks, logits in zip(cases, found, last_logits(model, prompts, sorted(objects)), strict=True):
+        right, rival = (by_layer(ranks[name, "last"]) for name in ("right", "rival"))
+        leads = _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival)))
+        at = dict(zip(sorted(objects), by_layer(logits)[max(0, leads - 1)].tolist(), strict=True))
+        others = {one.right for one in cases if one.kind == case.kind} - {case.right, case.rival}
+        led = {token: _leads(at, token, case.rival) for token in (case.right, *others)}
+        gathered.append(led[case.right] - float(np.mean([led[token] for token in others])) if others else math.nan)
+    return gathered
+
+
+def _leads(logits: dict[int, float], token: int, rival: int) -> float:
+    """The share of the objects, but a token and its rival, whose logit is lower than the token's."""
+    below = [value < logits[token] for other, value in logits.items() if other not in (token, rival)]
+    return float(np.mean(below)) if below else math.nan
 
 
 def _leads_from(leader: Int[ndarray, " layer"], other: Int[ndarray, " layer"]) -> int:

@@ -14,6 +14,7 @@ MEASURES = {
     "leads_from": ("right", "leads_from"),
     "right_ever_on_top": ("wrong", "ever_on_top"),
     "right_ever_in_first": ("wrong", "ever_in_first"),
+    "right_gathers": ("wrong", "gathers"),
     "right_ever_led": ("wrong", "ever_led"),
     "to_subject_wrong": ("wrong", "to_subject"),
     "to_subject_right": ("right", "to_subject"),

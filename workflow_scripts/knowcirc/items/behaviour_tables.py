@@ -14,7 +14,7 @@ from knowcirc.items.columns import (
     overlaps,
     reused,
 )
-from knowcirc.items.contract import Table, Tolerance, count, number, share, word
+from knowcirc.items.contract import Table, Tolerance, count, difference, number, share, word
 
 HEADS = Tolerance(absolute=5.0, relative=0.3)  # a search decides which a circuit lacks
 
@@ -30,7 +30,13 @@ BEHAVIOURS = (
             share("overtaken_from", "of the layers, after which the wrong object leads the right one for good"),
             share("leads_from", "of the layers, after which the wrong object ranks first for good"),
             share("right_ever_on_top", "the right object ranks first after some layer"),
-            share("right_ever_in_first", "the right object is among the ten first after some layer"),
+            share("right_ever_in_first", "the right object is among the ten first after some layer but the last"),
+            difference(
+                "right_gathers",
+                "other objects that the right one leads where the wrong one is about to lead, less the same of right "
+                "answers to other questions",
+                empty=True,
+            ),
             share("right_ever_led", "the right object leads the wrong one after some layer"),
             *(
                 share(f"to_subject_{of}", f"the mover's attention to the subject{said}", empty=True)
@@ -105,6 +111,7 @@ BEHAVIOURS = (
         {"rows": "behaviours/hops.csv"},
         columns=(
             *(MODEL, word("composition", "the two relations"), *hits_of_hops()),
+            difference("left_out_gap", "hit@1 without the first hop in the text less with it, chains of known hops"),
             *overlaps(HOPS, ("integrated_unrelated", "first_again", "second_again")),
             *reused(REUSED_HOPS, ("direct", "unrelated")),
             count("n_prompts", "prompts on which the circuits of the first hop and of both hops were found"),

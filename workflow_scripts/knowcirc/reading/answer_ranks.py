@@ -4,7 +4,7 @@
 |---|---|
 | rank | the answer's rank under the logit lens, from 1; geometric mean |
 | rank drop | by how many orders of magnitude a layer's attention, or its MLP, brings that rank down |
-| outranks | share of other objects of the relation that rank below the answer; 0.5 is chance |
+| outranks | share of other objects of the relation that rank below the answer; likely ones lead from the start |
 """
 
 from collections.abc import Sequence

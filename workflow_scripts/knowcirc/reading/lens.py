@@ -65,6 +65,17 @@ def step_contests(
     return found
 
 
+@torch.no_grad()
+def last_logits(
+    model: LanguageModel, prompts: Sequence[Prompt], tokens: Sequence[int]
+) -> list[Float[ndarray, "step token"]]:
+    """Logits of some tokens at each prompt's last position, after each step."""
+    found: list[ndarray] = [np.empty(0)] * len(prompts)
+    for i, _, logits in _step_logits(model, prompts, [{"last": len(prompt.ids) - 1} for prompt in prompts]):
+        found[i] = logits[:, list(tokens)].double().cpu().numpy()
+    return found
+
+
 def _step_logits(
     model: LanguageModel, prompts: Sequence[Prompt], positions: Sequence[Mapping[str, int]]
 ) -> Iterator[tuple[int, str, Float[Tensor, "step vocab"]]]:
@@ -77,7 +88,7 @@ def _step_logits(
                 yield i, place, network.unembed(stream[:, row, position])
 
 
-def by_layer(values: Shaped[ndarray, " step"]) -> Shaped[ndarray, " layer"]:
+def by_layer(values: Shaped[ndarray, "step *rest"]) -> Shaped[ndarray, "layer *rest"]:
     """The values before layer 0 and after each layer, of those after each step."""
     return np.asarray(values[::2])
 

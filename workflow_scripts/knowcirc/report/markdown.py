@@ -64,11 +64,13 @@ def _item(folder: Path, model: str, item: Item, caption: str, findings: dict[str
 
 
 def _claims(table: pd.DataFrame) -> str:
-    """The claims as a table: statement, place in the paper, number and bound, verdict."""
-    lines = ["", "| statement | paper | this run | holds above | verdict |", "|---|---|---|---|---|"]
+    """The claims as a table: statement, place in the paper, number and bound, how much was resampled, verdict."""
+    lines = ["", "| statement | paper | this run | holds above | n | verdict |", "|---|---|---|---|---|---|"]
     for row in table.to_dict("records"):
         number = "" if pd.isna(row["value"]) else f"{row['value']:.3g}"
         interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
         verdict = VERDICTS[row["holds"]]
-        lines.append(f"| {row['claim']} | {row['section']} | {number}{interval} | {row['bound']:.3g} | {verdict} |")
+        lines.append(
+            f"| {row['claim']} | {row['section']} | {number}{interval} | {row['bound']:.3g} | {row['n']} | {verdict} |"
+        )
     return "\n".join([*lines, ""])

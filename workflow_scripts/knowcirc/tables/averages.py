@@ -49,7 +49,8 @@ def _pooled(part: pd.DataFrame, name: str) -> Interval:
 def edited_overlap(circuits: pd.DataFrame, model: str) -> pd.DataFrame:
     """Table edited_circuit_overlap: one row per method, editor, edited layer and prompt; means over records, intervals.
 
-    Standing circuits have rows of the unedited model, too: two searches from different seeds.
+    Standing circuits have rows of the unedited model, too: two searches from different seeds. What the mover does is of
+    records that have one.
     """
     rows = []
     compared = circuits[(circuits["editor"] != UNEDITED) | (circuits["method"] == STANDING)]
@@ -58,8 +59,9 @@ def edited_overlap(circuits: pd.DataFrame, model: str) -> pd.DataFrame:
         row: dict[str, object] = {"model": model, **dict(zip(by, key, strict=True))}
         for name in (*OVERLAPS, "kept_share", "p_true", "p_new", "says_same"):
             row |= columns(name, bootstrap(group[name].astype(float).tolist()))
+        moves = group[group["is_mover"].fillna(False).astype(bool)]
         for name in ("to_subject", "writes_new", "writes_true"):
-            row |= columns(name, bootstrap(group[name].dropna().astype(float).tolist()))
+            row |= columns(name, bootstrap(moves[name].dropna().astype(float).tolist()))
         rows.append({**row, "n": len(group)})
     return pd.DataFrame(rows).sort_values("method", kind="stable", ignore_index=True)
 

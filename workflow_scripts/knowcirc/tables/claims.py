@@ -14,9 +14,8 @@ import pandas as pd
 
 from knowcirc.statistics import Interval, columns
 from knowcirc.tables import evidence as read
-from knowcirc.tables.evidence import AbsentError, Evidence
+from knowcirc.tables.evidence import FEWEST, AbsentError, Evidence
 
-FEWEST = 2
 log = logging.getLogger(__name__)
 
 
@@ -37,11 +36,11 @@ class Claim:
 
 
 def verdict(interval: Interval, bound: float) -> str:
-    """`yes` above the bound, `no` below it, `unclear` where the interval holds it or there are too few cases for one.
+    """`yes` above the bound, `no` below it, `unclear` where the interval holds it or fewer than FEWEST were resampled.
 
     >>> verdict(Interval(0.4, 0.1, 0.6, 9), 0.0), verdict(Interval(0.4, 0.1, 0.6, 9), 0.5)
     ('yes', 'unclear')
-    >>> verdict(Interval(0.4, 0.4, 0.4, 1), 0.0)  # one case has no interval
+    >>> verdict(Interval(0.4, 0.3, 0.5, 2), 0.0)
     'unclear'
     """
     if interval.n < FEWEST:
@@ -115,10 +114,10 @@ LAYERS = (
         "KC 5",
         "the early-to-middle layers are the main part of aggregating the target entity",
         "share of other objects of the relation that rank below the answer at the subject's last token, two thirds of "
-        "the layers passed",
-        "the answer ranks there no better than other objects of the relation",
-        0.5,
-        read.outranks_at_subject,
+        "the layers passed, less the same with one layer passed",
+        "the answer ranks there no better than after the first layer",
+        0.0,
+        read.gathered_at_subject,
     ),
     Claim(
         "at the last position the answer arrives in middle to late layers",
@@ -203,12 +202,13 @@ TRACES = (
 )
 EDITS = (
     Claim(
-        "ROME writes at its layer, and the answer rises some layers later",
+        "the answer rises some layers after the one that ROME edits",
         "KC D.2",
         "reaches its peak only a few layers after the edited layer",
-        "layers between the edited one and that from which the new object is among the ten first at the last position",
-        "the new object is there at the edited layer or the next",
-        1.0,
+        "how many layers later the new object is among the ten first at the last position for each layer that is "
+        "edited later (slope within a record; 1: always as many layers after the edited one)",
+        "it comes at the same layers whatever layer is edited",
+        0.5,
         read.rises_later,
     ),
     Claim(
@@ -224,7 +224,8 @@ EDITS = (
         "after ROME the mover head writes the new object",
         "KC 5",
         "Mover Head shifts from copying to extracting the edited information from the subject position",
-        "share of edits after which the original mover head's ten most raised tokens hold it, less the share before",
+        "share of edits after which the original mover head's ten most raised tokens hold it, less the share before, "
+        "of records with a mover head",
         "it writes the new object less often than before",
         0.0,
         read.mover_writes_new,
@@ -285,10 +286,11 @@ BEHAVIOURS = (
         "in wrong answers the right one gathers, too",
         "KC C.2",
         "the correct answer and the wrong answer are both accumulated at the previous layer",
-        "share of wrong answers of the right type for which the right one is among the ten first after some layer",
-        "the right answer never comes up in most of them",
-        0.5,
-        read.wrong("ever_in_first"),
+        "share of the relation's other objects that rank below the right one at the last position, where the wrong one "
+        "is about to lead for good, less the same of right answers to other questions",
+        "it ranks there no better than right answers to other questions",
+        0.0,
+        read.wrong("gathers"),
     ),
     Claim(
         "the wrong answer takes the lead in the upper half of the layers",
@@ -341,11 +343,11 @@ BEHAVIOURS = (
         "the model answers two hops as well where the first is left out",
         "KC C.1",
         "the models can still correctly answer the multi-hop question",
-        "hit@10 with the first hop left out of the text, less with it in the text, of chains of known hops "
+        "hit@1 with the first hop left out of the text, less with it in the text, of chains of known hops "
         "(bound: -0.1)",
         "more than a tenth of the answers are lost without the first hop",
         -0.1,
-        read.difference("hops", "known_hit_left_out", "known_hit_integrated"),
+        read.without_first_hop,
     ),
     Claim(
         "a fact and its reverse share their circuit",

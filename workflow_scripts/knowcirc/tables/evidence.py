@@ -1,6 +1,7 @@
 """What the papers' claims are read off, and how: one number with its interval each.
 
-Where facts are of several relations, these weigh alike and are resampled; records and facts are resampled elsewhere.
+Where facts are of several relations, these weigh alike and are resampled; records and compositions are resampled
+elsewhere. `n` counts what is resampled.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from knowcirc.statistics import NOTHING, Interval, bootstrap, pooled
+from knowcirc.statistics import NOTHING, Interval, bootstrap, paired_bootstrap, pooled
 
 MIDDLE = 2 / 3  # of the depth: where early and middle layers end
 LOWEST = 1 / 3  # of the depth: the lowest layers
 TENTH = 0.1  # of the graph's edges
 FIRST = 10  # ranks that count as on top
+FEWEST = 5  # of what is resampled, for a verdict: an interval of two values holds the truth half the time
 # The editors that a claim is about: the first that a study sees through circuits.
 AS_ROME, AS_FT_M = ("rome", "rome-easyedit"), ("ft-m", "ft-m-easyedit")
 
@@ -55,20 +57,25 @@ class Evidence:
         return self.edits[editor].set_index("case")
 
 
-def _pooled(values: pd.Series) -> Interval:
-    """Of values indexed by (relation, subject)."""
+def _of_relations(values: pd.Series) -> Interval:
+    """Of values with a level `relation` in their index: n counts the relations."""
     values = values.dropna()
-    return pooled(values.tolist(), values.index.get_level_values("relation").tolist()) if len(values) else NOTHING
+    names = values.index.get_level_values("relation")
+    return pooled(values.tolist(), names.tolist())._replace(n=names.nunique()) if len(values) else NOTHING
 
 
 def _at(evidence: Evidence, position: str) -> pd.DataFrame:
     return evidence.ranks[evidence.ranks["position"] == position]
 
 
-def outranks_at_subject(evidence: Evidence) -> Interval:
-    rows = _at(evidence, "subject")
-    rows = rows[rows["layer"] == round(MIDDLE * rows["layer"].max())]
-    return _pooled(rows.set_index(["relation", "subject"])["outranks"])
+def gathered_at_subject(evidence: Evidence) -> Interval:
+    """What share of other objects the answer leads at the subject, less the same once one layer is passed.
+
+    Known answers are likely objects, which lead others before anything is computed: so 0.5 would be no floor.
+    """
+    rows = _at(evidence, "subject").set_index(["relation", "subject"])
+    late, early = (rows.loc[rows["layer"] == layer, "outranks"] for layer in (round(MIDDLE * rows["layer"].max()), 1))
+    return _of_relations(late - early)
 
 
 def arrival(ranks: pd.Series) -> int:
@@ -81,19 +88,19 @@ def arrival(ranks: pd.Series) -> int:
 def arrives_late(evidence: Evidence) -> Interval:
     rows = _at(evidence, "last").sort_values("layer")
     depth = rows.groupby(["relation", "subject"], sort=False)["rank"].agg(arrival) / rows["layer"].max()
-    return _pooled(depth)
+    return _of_relations(depth)
 
 
 def rank_drops(evidence: Evidence, position: str, more: str, less: str) -> Interval:
     """Orders of magnitude of rank that one kind of writer takes off at a position, less those of the other."""
     total = _at(evidence, position).groupby(["relation", "subject"], sort=False)[[more, less]].sum()
-    return _pooled(total[more] - total[less])
+    return _of_relations(total[more] - total[less])
 
 
 def mover_depth(evidence: Evidence) -> Interval:
     rows = evidence.heads[evidence.heads["role"].isin(["mover", "mixture"])]
-    depth = rows["layer"] / (evidence.ranks["layer"].max() - 1)
-    return pooled(depth.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
+    depth = rows.set_index("relation")["layer"] / (evidence.ranks["layer"].max() - 1)
+    return _of_relations(depth)
 
 
 def ablation(role: str) -> Callable[[Evidence], Interval]:
@@ -105,14 +112,24 @@ def ablation(role: str) -> Callable[[Evidence], Interval]:
 
 
 def sites(role: str, more: str, less: str) -> Callable[[Evidence], Interval]:
-    """Indirect effect of one kind of window at a token role, less that of another, each at its own best layer."""
+    """Indirect effect of one kind of window at a token role, less that of another, each at its own best layer.
+
+    Which layer is best is chosen anew in every draw of relations.
+    """
 
     def read(evidence: Evidence) -> Interval:
-        rows = evidence.traces[(evidence.traces["role"] == role) & (evidence.traces["kind"].isin([more, less]))]
-        effects = rows.groupby(["kind", "layer", "case"])["effect"].mean()
-        best = effects.groupby(["kind", "layer"]).mean()
-        values = [effects[kind, best[kind].idxmax()] for kind in (more, less)]
-        return bootstrap((values[0] - values[1]).dropna().tolist())
+        rows = evidence.traces[evidence.traces["role"] == role]
+        each = rows.groupby(["kind", "layer", "relation", "case"])["effect"].mean()
+        means = each.groupby(["kind", "layer", "relation"]).mean()
+        tables = [means[kind].unstack("relation") for kind in (more, less)]  # layer x relation
+        both = tables[0].columns.intersection(tables[1].columns)
+        values = [table[both].to_numpy() for table in tables]
+
+        def gap(picks: np.ndarray | None) -> np.ndarray:
+            best = [np.nanmean(value if picks is None else value[:, picks], -1).max(0) for value in values]
+            return np.asarray(best[0] - best[1])
+
+        return paired_bootstrap(gap, len(both)) if len(both) else NOTHING
 
     return read
 
@@ -129,16 +146,27 @@ def severed_low(evidence: Evidence) -> Interval:
     for kind in kinds:
         if not (low["kind"] == kind).any():
             raise AbsentError(kind)
-    by = {kind: low[low["kind"] == kind].groupby(["case", "layer"])["effect"].mean() for kind in kinds}
-    return _by_case((by["severed_attention"] - by["severed_mlp"]).rename("value").reset_index())
+    by = {kind: low[low["kind"] == kind].groupby(["relation", "case", "layer"])["effect"].mean() for kind in kinds}
+    gap = by["severed_attention"] - by["severed_mlp"]
+    return _of_relations(gap.groupby(["relation", "case"]).mean())
 
 
 def rises_later(evidence: Evidence) -> Interval:
-    """Layers between the edited one and the one from which the new object is on top at the last position (ROME)."""
+    """How many layers later the new object is on top at the last position for each layer that ROME edits later.
+
+    The slope of a record's arrivals (least squares); 1 where it always comes as many layers after the edited one, 0
+    where it comes at the same layer whatever is edited. Edits after which it never does have no arrival.
+    """
     rows = evidence.edited_ranks.sort_values("passed")
     rows = rows[(rows["editor"] == _need(rows, *AS_ROME)) & (rows["position"] == "last")]
-    arrivals = rows.groupby(["case", "layer"])["rank_new"].agg(arrival).reset_index()
-    return _by_case(arrivals.assign(value=arrivals["rank_new"] - arrivals["layer"] - 1))
+    found = rows.groupby(["case", "layer"])["rank_new"].agg(arrival).reset_index()
+    found = found[found["rank_new"] <= rows["passed"].max()]
+    slopes = [
+        float(np.polyfit(group["layer"], group["rank_new"], 1)[0])
+        for _, group in found.groupby("case")
+        if group["layer"].nunique() > 1
+    ]
+    return bootstrap(slopes)
 
 
 def written_straight(evidence: Evidence) -> Interval:
@@ -181,8 +209,12 @@ def _read_once(circuits: pd.DataFrame, prompt: str) -> pd.DataFrame:
 
 
 def mover_writes_new(evidence: Evidence) -> Interval:
-    """Share of edits by ROME after which the original mover head writes the new object, less the share before."""
+    """Share of edits by ROME after which the original mover head writes the new object, less the share before.
+
+    Of the records that have a mover head before the edit.
+    """
     rows = _read_once(evidence.circuits, "request")
+    rows = rows[rows["is_mover"].fillna(False).astype(bool)]
     before = rows[rows["editor"] == "none"].set_index("case")["writes_new"].astype(float)
     after = rows[rows["editor"] == _need(rows, *AS_ROME)].assign(value=lambda one: one["writes_new"].astype(float))
     return bootstrap((after.groupby("case")["value"].mean() - before).dropna().tolist())
@@ -200,9 +232,8 @@ def wrong(measure: str, less: str | None = None) -> Callable[[Evidence], Interva
     def read(evidence: Evidence) -> Interval:
         if measure not in evidence.wrong:  # no relation has a mover
             return NOTHING
-        rows = evidence.wrong[evidence.wrong["kind"] == "wrong"].dropna(subset=[measure])
-        values = rows[measure].astype(float) - (0.0 if less is None else rows[less].astype(float))
-        return pooled(values.tolist(), rows["relation"].tolist()) if len(rows) else NOTHING
+        rows = evidence.wrong[evidence.wrong["kind"] == "wrong"].dropna(subset=[measure]).set_index("relation")
+        return _of_relations(rows[measure].astype(float) - (0.0 if less is None else rows[less].astype(float)))
 
     return read
 
@@ -238,6 +269,23 @@ def lower_half(component: str) -> Callable[[Evidence], Interval]:
         return bootstrap(next(by).sub(next(by)).tolist())
 
     return read
+
+
+def without_first_hop(evidence: Evidence) -> Interval:
+    """hit@1 with the first hop left out of the text, less with it: the mean over compositions.
+
+    The interval is over the chains of known hops, each composition's by itself, put together as independent ones; n
+    counts the chains.
+    """
+    rows = evidence.hops.dropna(subset=["left_out_gap"])
+    if rows.empty:
+        return NOTHING
+    value, count = float(rows["left_out_gap"].mean()), len(rows)
+    below, above = (
+        float(np.sqrt(((rows["left_out_gap"] - rows[f"left_out_gap_{end}"]) ** 2).sum()) / count)
+        for end in ("low", "high")
+    )
+    return Interval(value, value - below, value + above, int(rows["n_known"].sum()))
 
 
 def difference(table: str, more: str, less: str) -> Callable[[Evidence], Interval]:

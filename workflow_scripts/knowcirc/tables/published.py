@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from knowcirc.statistics import DRAWS, NOTHING, Interval, bootstrap, columns
+from knowcirc.tables.evidence import FEWEST
 
 OWN, KIND, NONE = "same model", "in kind", "none"
 SCORED = ("ES", "PS", "NS")
@@ -89,6 +90,8 @@ def _in_kind(row: Mapping[str, object], results: Results) -> dict[str, object]:
     ours = IN_KIND[measure](results, about)
     if not ours.n:
         return _beside(row, ours, "not run")
+    if ours.n < FEWEST:
+        return _beside(row, ours, "unclear" if row["kind"] == "difference" else "no different")
     if row["kind"] == "difference":
         sign = "unclear" if ours.low <= 0 <= ours.high else "same sign" if ours.value * value > 0 else "opposite sign"
         return _beside(row, ours, sign)
