@@ -286,6 +286,18 @@ def test_traced_facts_of_the_survey_are_known_ones_of_the_relations(load_tiny: L
         facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows[2:3], columns=columns), settings, seed=0)
 
 
+def test_a_relation_that_lacks_the_wording_is_traced_in_its_last(load_tiny: Loader) -> None:
+    columns = ["relation", "template", "wording", "subject", "object", "rank"]
+    wording = "the capital of {} is"
+    rows = [
+        *(("capital", template, wording, "France", "Paris", 0) for template in (0, 2)),  # has three
+        *(("language", template, wording, "Spain", "Spanish", 0) for template in (0, 3)),
+    ]
+    settings = {**TRACING, "source": "builtin", "template": 3, "relations": ["language", "capital"], "facts": 5}
+    traced = facts_to_trace(load_tiny("gpt2"), pd.DataFrame(rows, columns=columns), settings, seed=0)
+    assert traced.rows[["relation", "template"]].to_numpy().tolist() == [["language", 3], ["capital", 2]]
+
+
 def test_a_model_that_knows_none_of_the_facts_is_told_so(load_tiny: Loader) -> None:
     with pytest.raises(ValueError, match=r"knows no fact of known_1000 .*; set tracing\.source to builtin"):
         facts_to_trace(load_tiny("gpt2"), usable_table([]), TRACING, seed=0)

@@ -430,6 +430,9 @@ def test_severed_runs_may_be_absent_or_alone() -> None:
     rows = [{**fact, "case": 0, "layer": layer, "position": at, "token": " is", "effect": 0.1} for layer, at in sites]
     frame = pd.DataFrame(rows).assign(kind="severed_attention")
     assert "state, attention severed: max 20 % at layer 0" in words(causal_trace_facts(frame, "tiny", 1))
+    said = words(causal_trace_facts(frame, "tiny", 1, "with another subject in place of its own"))
+    assert "in the run with another subject in place of its own." in said
+    assert "noise" not in said
 
 
 def test_components_have_a_thin_line_a_relation_and_a_bold_one_for_their_mean() -> None:

@@ -169,6 +169,9 @@ def test_an_lre_file_gives_its_zero_shot_templates_first_and_the_first_fact_of_a
     assert (relation.category, relation.subject_type, relation.answer_type) == ("factual", "country", "city")
     assert set(relation.facts) == {Fact("France", "Paris"), Fact("Italy", "Rome")}
     assert len(relation.facts) == 2
+    spaced = [{"subject": "Peru ", "object": " Lima "}, {"subject": "Peru", "object": "Cusco"}]
+    path.write_text(json.dumps(LRE | {"samples": spaced}), "utf-8")  # LRE has such
+    assert read_lre(path).facts == (Fact("Peru", "Lima"),)
 
 
 @pytest.mark.parametrize(

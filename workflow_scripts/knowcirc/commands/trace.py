@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowcirc.commands.arguments import check_figure, check_output_file, real, several, show, token_span, whole
+from knowcirc.commands.arguments import check_figure, check_output_file, flag, real, several, show, token_span, whole
 from knowcirc.commands.cases import Needs, read_cases
 from knowcirc.commands.options import Subparsers, add_model, add_prompts, new_parser
 from knowcirc.configuration.study import default
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from knowcirc.tracing.noise import Sample
 
 COLUMNS = ("kind", "layer", "head", "position", "token", "effect")
+OF_NOISE = ("draws", "noise_multiplier", "distribution", "extra", "noise_seed")
 MAX_SEED = 2**32 - 1
 log = logging.getLogger(__name__)
 
@@ -74,45 +75,40 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws",
         type=whole(1),
-        default=default("tracing/draws"),
         metavar="N",
-        help="noise draws (default: %(default)s)",
+        help=f"noise draws (default: {default('tracing/draws')})",
     )
     parser.add_argument(
         "--window",
         type=whole(1),
-        default=default("tracing/window"),
         metavar="N",
-        help="layers restored at once, mlp and attention (default: %(default)s)",
+        help=f"layers restored at once, mlp and attention (default: {default('tracing/window')})",
     )
     parser.add_argument(
         "--noise-multiplier",
         type=real(zero=True),
-        default=default("tracing/noise_multiplier"),
         metavar="X",
-        help="standard deviations; multivariate: roots of the covariance (default: %(default)g)",
+        help="standard deviations; multivariate: roots of the covariance "
+        f"(default: {default('tracing/noise_multiplier'):g})",
     )
     parser.add_argument(
         "--distribution",
         choices=DISTRIBUTIONS,
-        default=default("tracing/distribution"),
         help="of the noise; uniform: from minus to plus its level; multivariate: with mean and covariance of the "
-        "subjects' embeddings (default: %(default)s)",
+        f"subjects' embeddings (default: {default('tracing/distribution')})",
     )
     parser.add_argument(
         "--extra",
         type=whole(0),
-        default=default("tracing/extra"),
         metavar="N",
-        help="corrupt N tokens after the subject, too (default: %(default)s)",
+        help=f"corrupt N tokens after the subject, too (default: {default('tracing/extra')})",
     )
     parser.add_argument(
         "--noise-seed",
         "--seed",
         type=whole(0, MAX_SEED),
-        default=default("tracing/noise_seed"),
         metavar="N",
-        help="draws the noise (default: %(default)s)",
+        help=f"draws the noise (default: {default('tracing/noise_seed')})",
     )
 
 
@@ -126,6 +122,8 @@ def prepare(args: argparse.Namespace) -> None:
         raise ValueError("--heads and --kind exclude each other: heads take the place of the kinds; give one")
     if args.layers is not None and not args.heads:
         raise ValueError("--layers without --heads; they say whose heads are restored, so give both or neither")
+    if args.window is not None and args.heads:
+        raise ValueError("--window: no setting of --heads, which are restored one by one; leave it out")
     args.kind = args.kind or KINDS[:1]
     args.cases = read_cases(args, Needs(subject=True, halves=True))
     replaced = args.corruption != CORRUPTIONS[0]
@@ -137,6 +135,11 @@ def prepare(args: argparse.Namespace) -> None:
                 f"{case.at}{case.label('corrupted')} is missing: --corruption subject needs the prompt with the other "
                 "subject"
             )
+    if replaced and (given := [flag(name) for name in OF_NOISE if getattr(args, name) is not None]):
+        raise ValueError(f"{', '.join(given)}: no setting of --corruption subject, which draws no noise; leave it out")
+    for name in (*OF_NOISE, "window"):
+        if getattr(args, name) is None:
+            setattr(args, name, default(f"tracing/{name}"))
     check_output_file(args.out)
     check_figure(args)
 
@@ -161,7 +164,8 @@ def run(args: argparse.Namespace) -> int:
         corrupted_span(prompt, 0 if replaced else args.extra)
         if other is not None:
             check_other(prompt, other)
-    check_fit(args.distribution, subject_tokens(prompts))
+    if not replaced:
+        check_fit(args.distribution, subject_tokens(prompts))
     model = load_model(args, fast=True)
     settings = settings_of(args, sample_of(model, prompts, (), "prompts"))
     frames: list[pd.DataFrame] = []
@@ -207,7 +211,10 @@ def drawn(args: argparse.Namespace, sites: pd.DataFrame) -> Figure:
     from knowcirc.plots.tracing import causal_trace_facts
 
     name = args.model.resolve().name
-    return head_trace_facts(sites, name) if args.heads else causal_trace_facts(sites, name, args.window)
+    if args.heads:
+        return head_trace_facts(sites, name)
+    how = {} if args.corruption == CORRUPTIONS[0] else {"corrupted": "with another subject in place of its own"}
+    return causal_trace_facts(sites, name, args.window, **how)
 
 
 def settings_of(args: argparse.Namespace, sample: Sample) -> TraceSettings:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from knowcirc.facts.sources import SOURCES
 from knowcirc.functions import function_of
@@ -129,6 +130,11 @@ def _check_template(path: Path, template: str) -> None:
         raise ValueError(f"{path}: template {template!r} must have no space at its ends")
 
 
+def _stripped(text: Any) -> Any:
+    """A text of LRE without the spaces that some have around them."""
+    return text.strip() if isinstance(text, str) else text
+
+
 def read_lre(path: Path) -> Relation:
     """A relation from an LRE file; its zero-shot templates come first, of a repeated subject the first fact counts.
 
@@ -138,7 +144,8 @@ def read_lre(path: Path) -> Relation:
     try:
         data = json.loads(path.read_text("utf-8"))
         properties = data["properties"]
-        facts = {row["subject"]: Fact(row["subject"], row["object"]) for row in reversed(data["samples"])}
+        pairs = [[_stripped(row[key]) for key in ("subject", "object")] for row in reversed(data["samples"])]
+        facts = {subject: Fact(subject, told) for subject, told in pairs}
         templates = [*data["prompt_templates_zs"], *data["prompt_templates"]]
         words = tuple(word for word in data["name"].split() if len(word) > 2)
         kind, subject_type, answer_type = (properties[key] for key in ("relation_type", "domain_name", "range_name"))

@@ -204,12 +204,18 @@ def shown_traces(traces: pd.DataFrame, examples: int) -> pd.DataFrame:
 
 
 @styled
-def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
+def causal_trace_facts(
+    traces: pd.DataFrame,
+    model: str,
+    window: int,
+    corrupted: str = "with the subject corrupted (mean over draws of noise)",
+) -> Figure:
     """Causal traces of single facts, token x layer: one row of panels per fact, one column per kind (ROME Fig. 1).
 
     `traces` has one row per case, kind, layer and position, with token (decoded), in_subject, and effect; and, the
     same in all rows of a case, prompt, subject, answer, p_clean and p_corrupted. The colour is the probability of the
     answer once that activation is restored (p_corrupted + effect). Kinds may be the severed ones, too (ROME Fig. 3).
+    `corrupted` says in words what the run reads.
     """
     cases = sorted(int(case) for case in traces["case"].unique())
     lengths = [int(traces.loc[traces["case"] == case, "position"].nunique()) for case in cases]
@@ -222,8 +228,8 @@ def causal_trace_facts(traces: pd.DataFrame, model: str, window: int) -> Figure:
     heading(
         figure,
         f"Causal traces of {len(cases)} fact{'s' if len(cases) != 1 else ''} in {model}",
-        "Colour: p(answer) with one activation (MLP and attention: a window of layers) restored in the run with the "
-        "subject corrupted (mean over draws of noise). Bold tokens with * are the subject's.",
+        "Colour: p(answer) with one activation (MLP and attention: a window of layers) restored in the run "
+        f"{corrupted}. Bold tokens with * are the subject's.",
     )
     return figure
 
