@@ -128,7 +128,7 @@ def average_rank_by_layer(ranks: pd.DataFrame, model: str) -> Figure:
         figure,
         f"Where the answer rises in {model}",
         f"n = {int(overall['n'])} known facts of {int(overall['n_relations'])} relations, logit lens. Relations weigh "
-        "alike; bands and error bars: 95 % intervals over relations. Dotted line below: chance.",
+        "alike; bands and error bars: 95 % intervals over relations. Dotted line below: half of them.",
     )
     return figure
 
