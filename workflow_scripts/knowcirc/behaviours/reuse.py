@@ -66,8 +66,8 @@ def hops_reuse(
 
 def _gaps(study: Chains) -> list[float]:
     """Of each chain of known hops: whether it ranks first with the first hop left out, less with it (1, 0, -1)."""
-    ways = [study.answers["left_out"], study.answers["integrated"]]
-    return [float((out[i].rank == 0) - (both[i].rank == 0)) for out, both in [ways] for i in study.known]
+    out, both = study.answers["left_out"], study.answers["integrated"]
+    return [float((out[i].rank == 0) - (both[i].rank == 0)) for i in study.known]
 
 
 def reverse_reuse(graph: Graph, studies: Sequence[BothWays]) -> pd.DataFrame:

@@ -91,14 +91,19 @@ def case_rows(
     places = [{"last": len(case.prompt.ids) - 1} for case in cases]
     rows = []
     found = step_ranks(model, [case.prompt for case in cases], tokens, places)
-    for case, ranks, gathers in zip(cases, found, _gathered(model, cases, objects, found), strict=True):
-        right, rival = (by_layer(ranks[name, "last"]) for name in ("right", "rival"))
+    curves = [[by_layer(ranks[name, "last"]) for name in ("right", "rival")] for ranks in found]
+    leads = [
+        _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival)))
+        for case, (right, rival) in zip(cases, curves, strict=True)
+    ]
+    gathered = _gathered(model, cases, objects, leads)
+    for case, (right, rival), first, gathers in zip(cases, curves, leads, gathered, strict=True):
         row: dict[str, object] = {
             "relation": relation,
             "category": category,
             "kind": case.kind,
             "subject": case.subject,
-            "leads_from": _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival))) / (len(right) - 1),
+            "leads_from": first / (len(right) - 1),
             "ever_on_top": bool((right == 1).any()),
             "ever_in_first": bool((right[:-1] <= FIRST).any()),  # at the output it would be hit@10
             "gathers": gathers,
@@ -108,23 +113,16 @@ def case_rows(
     return pd.DataFrame(rows)
 
 
-def _gathered(
-    model: LanguageModel,
-    cases: Sequence[Case],
-    objects: set[int],
-    found: Sequence[dict[tuple[str, str], Int[ndarray, " step"]]],
-) -> list[float]:
+def _gathered(model: LanguageModel, cases: Sequence[Case], objects: set[int], leads: Sequence[int]) -> list[float]:
     """What share of the relation's other objects each case's right answer leads, less the mean of other right answers.
 
-    At the last position, before the layer from which the rival leads for good (in a right answer: the right one). The
+    At the last position, before the layer from which the rival `leads` for good (in a right answer: the right one). The
     rival is no other object here. NaN where there is no other object or no other right answer.
     """
     prompts = [case.prompt for case in cases]
     gathered = []
-    for case, ranks, logits in zip(cases, found, last_logits(model, prompts, sorted(objects)), strict=True):
-        right, rival = (by_layer(ranks[name, "last"]) for name in ("right", "rival"))
-        leads = _leads_from(*((rival, right) if case.kind == "wrong" else (right, rival)))
-        at = dict(zip(sorted(objects), by_layer(logits)[max(0, leads - 1)].tolist(), strict=True))
+    for case, first, logits in zip(cases, leads, last_logits(model, prompts, sorted(objects)), strict=True):
+        at = dict(zip(sorted(objects), by_layer(logits)[max(0, first - 1)].tolist(), strict=True))
         others = {one.right for one in cases if one.kind == case.kind} - {case.right, case.rival}
         led = {token: _leads(at, token, case.rival) for token in (case.right, *others)}
         gathered.append(led[case.right] - float(np.mean([led[token] for token in others])) if others else math.nan)

@@ -29,6 +29,7 @@ from knowcirc.wording import fill_in, place_in
 if TYPE_CHECKING:
     from knowcirc.commands.models import Outline
     from knowcirc.editing.edits import Request
+    from knowcirc.facts.prompts import Prompt
 
 SETTINGS = tuple(dict.fromkeys(name for editor in EDITORS.values() for name in editor.chosen))
 """The settings of all editors."""
@@ -212,19 +213,20 @@ def run(args: argparse.Namespace) -> int:
 
     outline, digest = read_outline(args), weights_digest(args.model)
     settings = choose_settings(args, outline, editing.find_place(args.results, digest))
+    prompts: list[Prompt] = []
     if args.ids is not None:
         check_tokens(outline, editing.plain_prompt(args))
     else:
         tokenizer, ahead = load_tokenizer(args.model), editing.longest_prefix(args.editor)
         for texts in args.requests:
-            prompt = fill(tokenizer, texts["prompt"], texts["subject"], texts["target"])
-            check_tokens(outline, prompt, before=ahead)
-            if EDITORS[args.editor].contexts:
-                editing.check_read(prompt, settings, outline.shape.n_layers)
+            prompts.append(fill(tokenizer, texts["prompt"], texts["subject"], texts["target"]))
+            check_tokens(outline, prompts[-1], before=ahead)
     if EDITORS[args.editor].samples:
         start_token_of(args.model, read_config(args.model))  # sampled texts begin with it
     layers = editing.layers_with_moments(args.editor, settings)
     found = moments.find(args, outline, layers, digest) if layers else {}
+    for prompt in prompts if EDITORS[args.editor].contexts else ():
+        editing.check_read(prompt, settings, outline.shape.n_layers)
     model = load_model(args)
     requests = [editing.plain_request(args)] if args.ids is not None else []
     requests += [request(model, texts["prompt"], texts["subject"], texts["target"]) for texts in args.requests]

@@ -76,8 +76,12 @@ def layers_with_moments(editor: str, settings: dict[str, object]) -> list[int]:
     """The layers whose second moments the editor reads."""
     if not EDITORS[editor].moments or settings.get("second_moments") is False:
         return []
-    layer = int(str(settings["layer"]))
-    return list(layers_below(layer, int(str(settings["span"])))) if "span" in settings else [layer]
+    return list(_layers(settings))
+
+
+def _layers(settings: dict[str, object]) -> range:
+    """The layers that an editor writes to: `span` of them, or one."""
+    return layers_below(int(str(settings["layer"])), int(str(settings.get("span", 1))))
 
 
 def check_read(prompt: Prompt, settings: dict[str, object], n_layers: int) -> None:
@@ -87,9 +91,8 @@ def check_read(prompt: Prompt, settings: dict[str, object], n_layers: int) -> No
         ValueError: if the editor's highest layer is the last one, and the token not the prompt's last; or if it spans
             more layers than there are.
     """
-    layer, token = int(str(settings["layer"])), str(settings.get("token", "subject_last"))
-    span = int(str(settings.get("span", 1)))
-    top = layers_below(layer, span)[-1]
+    layers, token = _layers(settings), str(settings.get("token", "subject_last"))
+    top, span = layers[-1], len(layers)
     if top >= n_layers:
         raise ValueError(f"--span {span} is more layers than this model has ({n_layers}); give a smaller one")
     at = next(at for at in TOKENS if at == token)

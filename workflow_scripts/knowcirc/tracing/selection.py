@@ -51,9 +51,8 @@ def facts_to_trace(
     builtin = tracing["source"] == "builtin"
     if builtin:
         facts = facts[facts.relation.isin(tracing["relations"])]
-        last = facts.groupby("relation").template.transform(
-            "max"
-        )  # the survey asks in the last one where there are fewer
+        # the survey asks a relation with fewer wordings in its last one
+        last = facts.groupby("relation").template.transform("max")
         facts = facts[facts.template == last.clip(upper=tracing["template"])]
     known = facts[facts["rank"] == 0] if builtin else facts
     if known.empty:
