@@ -505,13 +505,19 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
         for prompts in (zero, shown)
     ]
     assert fresh == new_heads(graph, circuits[0].edges, circuits[1].edges)
+    used = new_heads(graph, np.zeros_like(graph.valid), circuits[0].edges)
+    assert used
     assert row["n_heads"] == len(fresh) > 0
     assert (study.heads, study.n_edges) == (fresh, circuits[1].n_edges)
     assert row["n_heads_again"] == len(new_heads(graph, circuits[0].edges, own.edges)) > 0
     assert len(others) == 3
     for picked in others:
         assert sorted(layer for layer, _ in picked) == [layer for layer, _ in fresh]
-    _check_attention(model, row, fresh, shown[:2], zero[:2])
+        for layer in {layer for layer, _ in fresh}:
+            free = {(layer, head) for head in range(graph.n_heads)} - {*fresh, *used}
+            here = [head for head in picked if head[0] == layer]
+            assert len(free & set(here)) == min(len(free), len(here))  # first those that neither circuit holds
+    _check_attention(model, row, fresh, used, shown[:2], zero[:2])
     queried = [prompt for prompts in spied.tested for prompt in prompts]
     ranks = [int((p > p[prompt.answer[0]]).sum()) for prompt in queried for p in [last_p(model, prompt)]]
     assert row["original"] == pytest.approx(np.mean([rank < 30 for rank in ranks]))
@@ -529,7 +535,12 @@ def test_a_relations_study_ablates_its_new_heads_and_as_many_others(
 
 
 def _check_attention(
-    model: LanguageModel, row: dict[str, object], fresh: list[Head], shown: list[Prompt], zero: list[Prompt]
+    model: LanguageModel,
+    row: dict[str, object],
+    fresh: list[Head],
+    used: list[Head],
+    shown: list[Prompt],
+    zero: list[Prompt],
 ) -> None:
     """The new heads' attention on what stands before the query, against that of the others of their layers."""
     new, rest = [], []
@@ -539,7 +550,8 @@ def _check_attention(
         share = {head: sum(values[i] for i in span) for head, values in readings.items()}
         layers = {layer for layer, _ in fresh}
         new.append(np.mean([share[head] for head in fresh]))
-        others = [share[head] for head in share if head[0] in layers and head not in fresh]
+        rivals = [head for head in share if head[0] in layers and head not in fresh]
+        others = [share[head] for head in [head for head in rivals if head not in used] or rivals]
         rest += [np.mean(others)] if others else []
     assert row["attention_new"] == pytest.approx(np.mean(new))
     if rest:

@@ -207,6 +207,9 @@ def test_random_heads_are_others_of_the_same_layers() -> None:
     assert not any(head in one for one in drawn for head in chosen)
     assert len(drawn) > 1
     assert len(set(random_heads(4, [(0, head) for head in range(3)], seed=0))) == 3  # only one other is left
+    avoided = [(1, 1), (1, 2), (3, 0), (3, 1), (3, 2)]
+    assert {(1, 3)} == {head for seed in range(9) for head in random_heads(4, [(1, 0)], seed, avoided)}
+    assert {head for seed in range(20) for head in random_heads(4, [(3, 3)], seed, avoided)} == set(avoided[2:])
 
 
 def test_a_roles_row_compares_its_heads_with_random_ones(model: LanguageModel, prompts: list[Prompt]) -> None:

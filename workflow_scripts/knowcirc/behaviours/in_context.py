@@ -6,8 +6,9 @@
 2. Circuits of the zero-shot and of the demonstrated prompts of D_val together, by one method, to one size.
 3. New heads: in the demonstrated circuit, not in the zero-shot one. Beside their number stands how many heads of the
    relation's own circuit, found without demonstrations on facts that the model knows, are not in the zero-shot one.
-4. Set the outputs of the new heads to zero in the whole model, and those of as many other heads of the same layers;
-   hit@k and the answer's probability on other facts, behind demonstrations of several draws.
+4. Set the outputs of the new heads to zero in the whole model, and those of as many other heads of the same layers that
+   neither circuit holds (those of the zero-shot circuit, which the answer needs anyway, where no more are left); hit@k
+   and the answer's probability on other facts, behind demonstrations of several draws.
 """
 
 import logging
@@ -99,7 +100,8 @@ def study_relation(
     n = min(settings.d_val, len(facts) // 2)
     plain = finder.find(f"{relation.name}, zero-shot", zero[:n], seed=settings.seed)
     found = finder.find(f"{relation.name}, demonstrated", [case.prompt for case in shown[:n]], seed=settings.seed)
-    fresh = new_heads(finder.graph, plain.edges, found.edges)
+    nothing = np.zeros_like(plain.edges)
+    fresh, used = (new_heads(finder.graph, *pair) for pair in ((plain.edges, found.edges), (nothing, plain.edges)))
     tests = {seed: [case.prompt for case in cases[n:]] for seed, cases in zip(draws, [shown, *others], strict=True)}
     p_zero, p_shown = answer_prompts(model, zero), answer_prompts(model, [case.prompt for case in shown])
     mended = [i for i in range(len(facts)) if p_zero[i].rank > 0 and p_shown[i].rank == 0]
@@ -109,8 +111,8 @@ def study_relation(
         "method": found.method,
         **columns("zero_shot", proportion(hits(p_zero[n:], settings.hits))),
         **columns("p_zero_shot", bootstrap([answer.p for answer in p_zero[n:]])),
-        **_ablations(model, tests, fresh, settings.hits),
-        **_attention(model, shown[:n], fresh),
+        **_ablations(model, tests, fresh, used, settings.hits),
+        **_attention(model, shown[:n], fresh, used),
         "n_heads": len(fresh),
         "n_heads_again": _heads_again(finder, relation, plain, own),
         "n_mended": len(mended),
@@ -172,15 +174,18 @@ def _heads_again(finder: KeptCircuits, relation: Relation, plain: Circuit, own: 
     return float(len(new_heads(finder.graph, plain.edges, own.edges)))
 
 
-def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], k: int) -> dict[str, float]:
+def _ablations(
+    model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequence[Head], used: Sequence[Head], k: int
+) -> dict[str, float]:
     """hit@k and p(answer) of the whole model, without the heads, and without random heads of the same layers.
 
-    `tests` are the same facts behind demonstrations of several seeds, which draw the random heads, too. Of a fact the
-    mean over seeds counts; intervals are over facts.
+    `tests` are the same facts behind demonstrations of several seeds, which draw the random heads, too: not those that
+    are `used` without demonstrations, as long as there are others. Of a fact the mean over seeds counts; intervals are
+    over facts.
     """
     found = []
     for seed, prompts in tests.items():
-        others = random_heads(model.transformer.shape.n_heads, heads, seed)
+        others = random_heads(model.transformer.shape.n_heads, heads, seed, used)
         runs = answers_without(model, prompts, [[], heads, others])
         found.append([hits(answers, k) for answers in runs] + [[answer.p for answer in answers] for answers in runs])
     row: dict[str, float] = {}
@@ -189,8 +194,13 @@ def _ablations(model: LanguageModel, tests: dict[int, list[Prompt]], heads: Sequ
     return row
 
 
-def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Sequence[Head]) -> dict[str, float]:
-    """Attention on the demonstrations from the last position: of the heads, and of all others of their layers."""
+def _attention(
+    model: LanguageModel, shown: Sequence[Demonstrated], heads: Sequence[Head], used: Sequence[Head]
+) -> dict[str, float]:
+    """Attention on the demonstrations from the last position: of the heads, and of all others of their layers.
+
+    Others are those that are not `used` without demonstrations; all others where there are no such.
+    """
     new, rest = [], []
     layers = {layer for layer, _ in heads}
     for case in shown:
@@ -198,6 +208,7 @@ def _attention(model: LanguageModel, shown: Sequence[Demonstrated], heads: Seque
         share = observe(model, case.prompt).attention[:, :, low:high].sum(-1).cpu().numpy()
         new += [float(np.mean([share[head] for head in heads]))] if heads else []
         others = [(layer, head) for layer in layers for head in range(share.shape[1]) if (layer, head) not in heads]
+        others = [head for head in others if head not in used] or others
         rest += [float(np.mean([share[head] for head in others]))] if others else []
     return {**columns("attention_new", bootstrap(new)), **columns("attention_others", bootstrap(rest))}
 

@@ -112,17 +112,22 @@ def answers_without(
     return [[one[i] for i in range(len(prompts))] for one in found]
 
 
-def random_heads(n_heads: int, chosen: Collection[Head], seed: int) -> list[Head]:
+def random_heads(n_heads: int, chosen: Collection[Head], seed: int, last: Collection[Head] = ()) -> list[Head]:
     """As many heads of each layer as are chosen there, drawn from the others as far as these go.
+
+    Of the others those of `last` are taken where no more are left.
 
     >>> sorted(random_heads(2, [(0, 1), (3, 0)], seed=0))
     [(0, 0), (3, 1)]
+    >>> random_heads(3, [(0, 1)], seed=0, last=[(0, 2)])
+    [(0, 0)]
     """
     rng = np.random.default_rng(seed)
     picked: list[Head] = []
     for layer in sorted({layer for layer, _ in chosen}):
         here = {head for at, head in chosen if at == layer}
-        others = [head for head in range(n_heads) if head not in here]
-        order = [*rng.permutation(others), *rng.permutation(sorted(here))]
+        others = [int(head) for head in rng.permutation([head for head in range(n_heads) if head not in here])]
+        others.sort(key=lambda head: (layer, head) in last)
+        order = [*others, *rng.permutation(sorted(here))]
         picked += [(layer, int(head)) for head in order[: len(here)]]
     return picked
