@@ -118,9 +118,9 @@ def attribute(
             f"metric kl has no slope on the clean prompt, where {method} takes its gradient; take method eap-ig"
         )
     total = np.zeros((graph.n_src, graph.n_dst))
-    read = [scoring.read(method, prompt, partner) for prompt, partner in zip(prompts, partners, strict=True)]
-    metric, ablation = one_reading(read, prompts)
-    chosen = [i for i, one in enumerate(read) if one == (metric, ablation)][:most]
+    alike = read_alike(method, prompts, partners, scoring)
+    alike.name_others(prompts)
+    metric, ablation, chosen = alike.metric, alike.ablation, alike.places[:most]
     score = partial(function_of(attribution.scorer), **({"steps": attribution.steps} if attribution.stepped else own))
     rows = [prompts[i].ids for i in chosen]
     others = [partner.ids for i in chosen if (partner := partners[i]) is not None] if ablation == "patch" else None
@@ -148,18 +148,33 @@ def attribute(
     return finished
 
 
-def one_reading(read: Sequence[tuple[Metric, Baseline]], prompts: Sequence[Prompt]) -> tuple[Metric, Baseline]:
-    """The metric and the baseline of the prompts with a partner, of all where none has one; the others are named."""
-    found = usual_reading(read)
-    out = [prompt.text for prompt, one in zip(prompts, read, strict=True) if one != found]
-    if out:
-        log.warning("attribution: %d of %d prompts have no fit partner and are left out: %s", len(out), len(read), out)
-    return found
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """The metric and the baseline that scores are averaged in, and the places of the prompts that have them."""
+
+    metric: Metric
+    ablation: Baseline
+    places: list[int]
+
+    def name_others(self, prompts: Sequence[Prompt]) -> None:
+        """Name the prompts that are left out, in the log."""
+        out = [prompt.text for place, prompt in enumerate(prompts) if place not in self.places]
+        if out:
+            counts = len(out), len(prompts)
+            log.warning("attribution: %d of %d prompts have no fit partner and are left out: %s", *counts, out)
 
 
-def usual_reading(read: Sequence[tuple[Metric, Baseline]]) -> tuple[Metric, Baseline]:
-    """The same, and nothing is said of the others."""
-    return max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
+def read_alike(
+    method: str, prompts: Sequence[Prompt], partners: Sequence[Prompt | None], scoring: Scoring = BY_PROMPT
+) -> Alike:
+    """Of several prompts those with a partner, all where none has one.
+
+    Raises:
+        ValueError: if a prompt lacks the partner that it needs.
+    """
+    read = [scoring.read(method, *pair) for pair in zip(prompts, partners, strict=True)]
+    found = max(set(read), key=lambda one: (one[1] == "patch", one[0] == "logit-diff"))
+    return Alike(*found, [place for place, one in enumerate(read) if one == found])
 
 
 def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,10 +235,8 @@ def find_attributed(
     ways: dict[str, Any] = {"method": method, "scoring": scoring, "options": settings.options}
     passes = 0.0
     if method != RANDOM:
-        read = [scoring.read(method, *pair) for pair in zip(prompts, partners, strict=True)]
-        scored = read.count(usual_reading(read))
-        most = _most(settings)
-        passes = passes_of(graph, partners, **ways) * (scored if most is None else min(most, scored)) / len(prompts)
+        scored = read_alike(method, prompts, partners, scoring).places[: _most(settings)]
+        passes = passes_of(graph, partners, **ways) * len(scored) / len(prompts)
     return discover(model, graph, prompts, partners, n_edges=n_edges, seed=seed, **ways), {"prompt_passes": passes}
 
 

@@ -40,7 +40,7 @@ from knowcirc.circuits.acdc import Progress
 from knowcirc.circuits.attribution import top_edges
 from knowcirc.circuits.circuit import Circuit
 from knowcirc.circuits.circuit_settings import CircuitSettings
-from knowcirc.circuits.discovery import BY_PROMPT, Scoring, attribute, one_reading, passes_of
+from knowcirc.circuits.discovery import BY_PROMPT, Scoring, attribute, passes_of, read_alike
 from knowcirc.circuits.graph import Graph
 from knowcirc.circuits.masked import MaskedModel
 from knowcirc.circuits.methods import INTEGRATED, METHODS
@@ -248,9 +248,9 @@ def find_learned(
         raise ValueError(f"method {settings.method} trains no mask; take edge-pruning or ugs")
     own: Any = kind.model_validate(dict(settings.options))
     scoring = Scoring(scoring.metric or own.metric, scoring.ablation or ("zero" if own.ablation == "zero" else None))
-    read = [scoring.read(settings.method, *pair) for pair in zip(prompts, partners, strict=True)]
-    metric, ablation = one_reading(read, prompts)
-    kept = [i for i, one in enumerate(read) if one == (metric, ablation)]
+    alike = read_alike(settings.method, prompts, partners, scoring)
+    alike.name_others(prompts)
+    metric, ablation, kept = alike.metric, alike.ablation, alike.places
     chosen, beside = [prompts[i] for i in kept], [partners[i] for i in kept]
     task = task_of(model, chosen, beside, metric, ablation)
     absent = absent_outputs(model, graph, task, beside, ablation)
