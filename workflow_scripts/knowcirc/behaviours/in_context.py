@@ -100,8 +100,8 @@ def study_relation(
     n = min(settings.d_val, len(facts) // 2)
     plain = finder.find(f"{relation.name}, zero-shot", zero[:n], seed=settings.seed)
     found = finder.find(f"{relation.name}, demonstrated", [case.prompt for case in shown[:n]], seed=settings.seed)
-    nothing = np.zeros_like(plain.edges)
-    fresh, used = (new_heads(finder.graph, *pair) for pair in ((plain.edges, found.edges), (nothing, plain.edges)))
+    fresh = new_heads(finder.graph, plain.edges, found.edges)
+    used = new_heads(finder.graph, np.zeros_like(plain.edges), plain.edges)  # all of the first circuit
     tests = {seed: [case.prompt for case in cases[n:]] for seed, cases in zip(draws, [shown, *others], strict=True)}
     p_zero, p_shown = answer_prompts(model, zero), answer_prompts(model, [case.prompt for case in shown])
     mended = [i for i in range(len(facts)) if p_zero[i].rank > 0 and p_shown[i].rank == 0]
